@@ -1,1 +1,31 @@
-//! lorascope-kernels
+//! The arithmetic of lorascope: packed matrix products, norms, rotary embedding, softmax, activations.
+//!
+//! Every operation is generic over [`Real`] (f32 for work, f64 for checks) and is written once, in plain Rust
+//! that the compiler vectorises; [`vectorised!`] compiles the same body for AVX-512, AVX2 and the baseline and
+//! chooses at run time. There are no intrinsics.
+//!
+//! Two promises that the rest of lorascope builds on:
+//!
+//! * **Row independence.** What an operation computes for a row depends on that row alone, bit for bit: not on
+//!   how many rows are in the batch, on their order, or on the number of threads. So a patched row that equals
+//!   its source gives exactly the source's result, and a resumed run gives the same bytes.
+//! * **No hidden state.** Nothing here allocates caches or knows about models.
+
+#[macro_use]
+mod dispatch;
+mod activation;
+mod elementwise;
+mod matmul;
+mod norm;
+mod real;
+mod rotary;
+mod softmax;
+
+pub use activation::{Activation, activate, activate_gated, softcap};
+pub use dispatch::{Isa, isa};
+pub use elementwise::{add_assign, add_row, all_finite, dot, hadamard_rows, scale_assign};
+pub use matmul::{MatMut, MatRef, Packed, Write, matmul};
+pub use norm::{layer_norm, rms_norm};
+pub use real::Real;
+pub use rotary::rotate_half;
+pub use softmax::{LogSumExp, softmax_masked};
