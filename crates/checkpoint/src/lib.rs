@@ -6,8 +6,18 @@
 //!
 //! This crate knows nothing about model families, adapters or arithmetic on tensors.
 
+mod bytes;
+mod checkpoint;
+mod dtype;
 mod error;
+mod folder;
+mod ggml;
+mod safetensors;
 mod tensor;
+mod view;
 
-pub use error::{Error, Result};
-pub use tensor::{DType, StoredTensor};
+pub use checkpoint::Checkpoint;
+pub use dtype::DType;
+pub use error::{Error, Result, SafetensorsProblem};
+pub use safetensors::read_safetensors;
+pub use tensor::StoredTensor;
