@@ -2,6 +2,7 @@
 
 use crate::error::{Error, Result};
 use crate::folder::{self, Folder, Weights};
+use crate::gguf;
 use crate::tensor::StoredTensor;
 use serde_json::Value;
 use std::collections::BTreeMap;
@@ -18,6 +19,7 @@ pub struct Checkpoint {
     config: Value,
     tensors: BTreeMap<String, StoredTensor>,
     files: Vec<PathBuf>,
+    gguf: Option<gguf::Metadata>,
 }
 
 impl Checkpoint {
@@ -30,9 +32,12 @@ impl Checkpoint {
         let kind = std::fs::metadata(path).map_err(|source| Error::Io { path: path.to_owned(), source })?;
         if kind.is_dir() {
             return match folder::find_weights(path)? {
-                Weights::Gguf(path) => Err(Error::NotACheckpoint { path }),
+                Weights::Gguf(file) => Self::open_gguf(&file),
                 weights => Self::from_folder(path, folder::read(path, weights)?),
             };
+        }
+        if path.extension().is_some_and(|e| e.eq_ignore_ascii_case("gguf")) {
+            return Self::open_gguf(path);
         }
         if folder::is_pickle(path) {
             return Err(Error::Pickle { path: path.to_owned() });
@@ -51,7 +56,17 @@ impl Checkpoint {
             let name = if gpt2 { gpt2_name(tensor.name()) } else { tensor.name().to_owned() };
             insert(&mut tensors, tensor.renamed(name), path)?;
         }
-        Ok(Self { path: path.to_owned(), config: folder.config, tensors, files: folder.files })
+        Ok(Self { path: path.to_owned(), config: folder.config, tensors, files: folder.files, gguf: None })
+    }
+
+    fn open_gguf(path: &Path) -> Result<Self> {
+        let model = gguf::open(path)?;
+        let mut tensors = BTreeMap::new();
+        for tensor in model.tensors {
+            insert(&mut tensors, tensor, path)?;
+        }
+        let files = vec![path.to_owned()];
+        Ok(Self { path: path.to_owned(), config: model.config, tensors, files, gguf: Some(model.metadata) })
     }
 
     /// The model's config in the spelling of Hugging Face's `config.json`; for GGUF translated from the metadata.
@@ -64,8 +79,7 @@ impl Checkpoint {
     /// # Errors
     /// [`Error::TensorMissing`].
     pub fn tensor(&self, name: &str) -> Result<&StoredTensor> {
-        self.find(name)
-            .ok_or_else(|| Error::TensorMissing { name: name.into(), path: self.path.display().to_string() })
+        self.find(name).ok_or_else(|| Error::TensorMissing { name: name.into(), path: self.path.display().to_string() })
     }
 
     /// The tensor of this Hugging Face name, if there is one.
@@ -86,6 +100,11 @@ impl Checkpoint {
     /// The files that make up the checkpoint.
     pub fn files(&self) -> &[PathBuf] {
         &self.files
+    }
+
+    /// The metadata of a GGUF file; `None` for a safetensors folder.
+    pub fn gguf(&self) -> Option<&gguf::Metadata> {
+        self.gguf.as_ref()
     }
 }
 

@@ -1,6 +1,7 @@
 //! What can be wrong with a file of weights: one variant per way to be wrong, so that every message can say what
 //! was found, where, and what to do. Not here: errors of the network (crate `hub`) or of adapters (crate `peft`).
 
+use crate::gguf::GgufProblem;
 use std::path::PathBuf;
 
 /// An error of this crate; every variant names the file or tensor it is about.
@@ -105,6 +106,14 @@ pub enum Error {
         /// What is wrong.
         problem: SafetensorsProblem,
     },
+    /// A GGUF file that does not hold.
+    #[error("`{}` is not a readable GGUF file: {problem}", path.display())]
+    Gguf {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        problem: GgufProblem,
+    },
     /// A number type that weights may not have here.
     #[error(
         "tensor `{tensor}` in `{}` is stored as `{dtype}`; readable are F64, F32, F16, BF16 and bitsandbytes NF4/FP4",
@@ -159,9 +168,7 @@ pub enum SafetensorsProblem {
         n_bytes: usize,
     },
     /// The header is declared longer than the file.
-    #[error(
-        "its header is declared {declared} bytes long, but only {available} bytes follow; truncated or not safetensors"
-    )]
+    #[error("its header is declared {declared} bytes long, but only {available} bytes follow; truncated or not safetensors")]
     HeaderBeyondFile {
         /// Length that the first eight bytes give.
         declared: u64,
@@ -197,9 +204,7 @@ pub enum SafetensorsProblem {
         shape: Vec<usize>,
     },
     /// Offsets that run backwards or leave the file.
-    #[error(
-        "tensor `{tensor}` has offsets {begin}..{end}, but the data are {n_data} bytes long; the file is truncated or damaged"
-    )]
+    #[error("tensor `{tensor}` has offsets {begin}..{end}, but the data are {n_data} bytes long; the file is truncated or damaged")]
     OutOfRange {
         /// The tensor's name.
         tensor: String,
@@ -223,9 +228,7 @@ pub enum SafetensorsProblem {
         given: usize,
     },
     /// Two tensors share bytes.
-    #[error(
-        "the data of tensor `{tensor}` overlap those of the tensor before it (byte {begin} < {previous_end})"
-    )]
+    #[error("the data of tensor `{tensor}` overlap those of the tensor before it (byte {begin} < {previous_end})")]
     Overlap {
         /// The tensor's name.
         tensor: String,

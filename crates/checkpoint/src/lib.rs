@@ -12,6 +12,7 @@ mod dtype;
 mod error;
 mod folder;
 mod ggml;
+pub mod gguf;
 mod safetensors;
 mod tensor;
 mod view;

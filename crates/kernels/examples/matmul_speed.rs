@@ -8,7 +8,7 @@ fn main() {
     for (n_in, n_out) in [(576, 1536), (2304, 9216)] {
         let w = Packed::from_output_rows(MatRef::new(&vec![0.01f32; n_in * n_out], n_out, n_in));
         print!("{n_in} x {n_out}:");
-        for rows in [1usize, 2, 4, 6, 8, 16, 32, 128, 232, 512] {
+        for rows in [1usize, 2, 3, 4, 5, 6, 8, 16, 32, 128, 232, 512] {
             let x = vec![0.5f32; rows * n_in];
             let mut out = vec![0.0f32; rows * n_out];
             let flops = (2 * rows * n_in * n_out) as f64;

@@ -287,12 +287,10 @@ unsafe fn tile<R: Real, const ROWS: usize>(
     let mut acc = [[R::ZERO; PANEL]; ROWS];
     let lanes = panel.as_chunks::<PANEL>().0;
     for (k, lane) in lanes.iter().enumerate().take(n_k) {
-        for i in 0..ROWS {
+        for (sums, input) in acc.iter_mut().zip(&inputs) {
             // SAFETY: every slice of `inputs` has `n_k` elements, and `k < n_k`.
-            let a = unsafe { *inputs[i].get_unchecked(k) };
-            for j in 0..PANEL {
-                acc[i][j] = a.mul_add(lane[j], acc[i][j]);
-            }
+            let a = unsafe { *input.get_unchecked(k) };
+            *sums = std::array::from_fn(|j| a.mul_add(lane[j], sums[j]));
         }
     }
     for (i, sums) in acc.iter().enumerate() {
