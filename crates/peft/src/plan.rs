@@ -198,7 +198,11 @@ impl ModulePlan<'_> {
             role: Role::Weight,
             shape: self.module.shape.clone(),
             required: self.saved && !self.tied,
-            why: "the base's weight has that shape".into(),
+            why: if self.saved {
+                "`modules_to_save` replaces the base's weight, which has that shape".into()
+            } else {
+                "it replaces the base's weight, which has that shape".into()
+            },
         };
         if self.saved || self.may_be_resized() {
             expected.push(own_weight);
@@ -223,16 +227,16 @@ impl ModulePlan<'_> {
             ModuleKind::Embedding => (Role::EmbeddingA, Role::EmbeddingB),
             _ => (Role::A, Role::B),
         };
-        let mut expect = |role, shape| {
-            expected.push(Expected { role, shape, required: !self.tied, why: why.clone() });
+        let mut expect = |role, shape, why: &str| {
+            expected.push(Expected { role, shape, required: !self.tied, why: why.into() });
         };
-        expect(a, vec![rank, n_in]);
-        expect(b, vec![n_out, rank]);
+        expect(a, vec![rank, n_in], &why);
+        expect(b, vec![n_out, rank], &why);
         if config.lora_bias {
-            expect(Role::BBias, vec![n_out]);
+            expect(Role::BBias, vec![n_out], "`lora_bias` gives every B a bias of the output's length");
         }
         if config.use_dora {
-            expect(Role::Magnitude, vec![n_out]);
+            expect(Role::Magnitude, vec![n_out], "`use_dora` gives every output of an adapted module a norm");
         }
     }
 

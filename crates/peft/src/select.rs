@@ -20,7 +20,8 @@ impl Pattern {
     fn new(key: &str, source: &str, wrap: impl FnOnce(&str) -> String) -> Result<Self, Problem> {
         match Regex::new(&wrap(source)) {
             Ok(regex) => Ok(Self { key: key.into(), source: source.into(), regex }),
-            Err(e) => Err(bad(key, source, &e)),
+            // The source alone, so that a position in the message counts in what the user wrote.
+            Err(e) => Err(bad(key, source, &Regex::new(source).err().unwrap_or(e))),
         }
     }
 
