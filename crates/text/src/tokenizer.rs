@@ -69,6 +69,9 @@ impl Tokenizer {
 
     /// Token ids of a text, with the bytes each token stands for.
     ///
+    /// As in transformers, a byte that the vocabulary lacks is left out where there is no token for "unknown"
+    /// (SmolLM2 has none for a few control characters); the offsets then skip it.
+    ///
     /// # Errors
     /// What the tokenizer cannot represent and has no token for "unknown" for.
     pub fn encode(&self, text: &str, special: Special) -> Result<Encoding> {
