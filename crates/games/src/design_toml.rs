@@ -129,7 +129,7 @@ fn named<T: FromStr<Err = GamesError>>(key: &str, value: &Value) -> Result<T, Ga
     match value {
         Value::String(name) => name.parse(),
         other => {
-            let problem = format!("expected names, found a {}", other.type_str());
+            let problem = format!("expected names; found: {}", other.type_str());
             Err(GamesError::Value { key: key.into(), problem })
         }
     }

@@ -6,7 +6,7 @@ use lorascope_prompts::PromptError;
 #[derive(Debug, thiserror::Error)]
 pub enum GamesError {
     /// A name that is not in its list.
-    #[error("`{name}` is not a {what}{hint}; known are {known}")]
+    #[error("unknown {what} `{name}`{hint}; known are {known}")]
     UnknownName {
         /// What kind of name, e.g. "scenario".
         what: &'static str,

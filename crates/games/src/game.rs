@@ -94,7 +94,7 @@ impl Game {
             Value::String(name) => return Game::named(name),
             Value::Table(table) => table,
             other => {
-                let problem = format!("a game is a name or a table, not a {}", other.type_str());
+                let problem = format!("a game is a name or a table; found: {}", other.type_str());
                 return Err(GamesError::Value { key: "games".into(), problem });
             }
         };
@@ -190,7 +190,7 @@ pub(crate) fn text(table: &Table, key: &str) -> Result<Option<String>, GamesErro
         None => Ok(None),
         Some(Value::String(text)) => Ok(Some(text.clone())),
         Some(other) => {
-            let problem = format!("expected a string, found a {}", other.type_str());
+            let problem = format!("expected a string; found: {}", other.type_str());
             Err(GamesError::Value { key: key.into(), problem })
         }
     }

@@ -38,7 +38,7 @@ mod symbols;
 mod template;
 mod wording;
 
-pub use catalogue::CATALOGUE;
+pub use catalogue::{CATALOGUE, CatalogueEntry};
 pub use design::{Design, MAX_PROMPTS, MAX_SUBSET_FRAMES};
 pub use error::{GamesError, TemplateProblem};
 pub use game::{Action, Game, MAX_PAYOFF};

@@ -80,7 +80,7 @@ impl Moral {
                 Moral::own(&name, &text(table, "text")?.ok_or_else(|| missing("text"))?)
             }
             other => {
-                let problem = format!("a preamble is a name or a table, not a {}", other.type_str());
+                let problem = format!("a preamble is a name or a table; found: {}", other.type_str());
                 Err(GamesError::Value { key: "moral".into(), problem })
             }
         }

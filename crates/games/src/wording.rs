@@ -117,7 +117,7 @@ impl Wording {
                 Wording::own_with_opponent(&name, &template, opponent.as_deref().unwrap_or(DEFAULT_OPPONENT))
             }
             other => {
-                let problem = format!("a wording is a name or a table, not a {}", other.type_str());
+                let problem = format!("a wording is a name or a table; found: {}", other.type_str());
                 Err(GamesError::Value { key: "wording".into(), problem })
             }
         }
