@@ -1,0 +1,33 @@
+#!/usr/bin/env bash
+# Measures lorascope against transformers + PEFT, both sides in one run with the same threads:
+#   bench/run.sh [--threads N] [--rounds N] [--runs N]
+# Sets up a Python environment for the peers once (in the cache folder; $BENCH_PYTHON names another Python that
+# has bench/requirements.txt), gets SmolLM2, builds the release binaries, runs bench/compare.py.
+# Adapters: $LORASCOPE_ADAPTERS, else ../shared/adapters/smollm2 next to the repository.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+cache=${LORASCOPE_CACHE:-$HOME/.cache/lorascope}
+adapters=${LORASCOPE_ADAPTERS:-../shared/adapters/smollm2}
+
+peers_python() {
+    if [[ -n ${BENCH_PYTHON:-} ]]; then
+        echo "$BENCH_PYTHON"
+        return
+    fi
+    # A change of the requirements makes another environment; the mark says that pip came to its end.
+    local folder
+    folder=$cache/peers/venv-$(sha256sum bench/requirements.txt | cut -c1-12)
+    if [[ ! -e $folder/complete ]]; then
+        python3 -m venv --clear "$folder" >&2
+        "$folder/bin/pip" install --quiet --requirement bench/requirements.txt >&2
+        touch "$folder/complete"
+    fi
+    echo "$folder/bin/python"
+}
+
+base=$(python3 scripts/get_smollm2.py)
+python=$(peers_python)
+cargo build --release --package lorascope
+cargo build --release --package lorascope-engine --example bench_forward
+exec python3 bench/compare.py --base "$base" --adapters "$adapters" --python "$python" "$@"
