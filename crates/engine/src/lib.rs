@@ -1,1 +1,39 @@
-//! lorascope-engine
+//! A language model with hooks: one forward pass for every family, any mixture of adapters, any intervention.
+//!
+//! The way data takes: a [`lorascope_checkpoint::Checkpoint`] and adapter folders become a [`Model`]. Token sequences of
+//! any of its models become a [`Batch`] of rows that share what they have in common. [`Model::run`] carries all rows
+//! through the layers, reading and replacing what [`Hooks`] ask for, and gives back a [`Run`]. Normalised final states
+//! become statements about the next token with [`Model::next_tokens`].
+//!
+//! This crate knows no prompts, games, answers, tables or files other than weights.
+
+mod adapter;
+mod batch;
+mod check;
+mod embed;
+mod error;
+mod families;
+mod forward;
+mod hook;
+mod mat;
+mod model;
+mod module;
+mod rotary;
+mod spec;
+mod tap;
+mod unembed;
+mod weights;
+
+pub use adapter::Adapter;
+pub use batch::{Batch, ModelId, Row, Segment};
+pub use check::{Check, check};
+pub use error::{Error, Result};
+pub use families::{FAMILIES, Family, read_spec};
+pub use forward::{Progress, Run};
+pub use hook::{HookPoint, Site, Width};
+pub use mat::Mat;
+pub use model::{BASE, DEFAULT_MEMORY, Model};
+pub use module::Module;
+pub use spec::{Activation, LayerSpec, Mlp, ModelSpec, NormKind, Positions, Rotary, RotaryScaling};
+pub use tap::{Capture, Edit, EditOp, Hooks};
+pub use unembed::{NextToken, States};

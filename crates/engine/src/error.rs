@@ -1,0 +1,159 @@
+//! What can go wrong between a checkpoint and a number.
+
+/// An error of the engine; messages say what was wrong, where, and what to do.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// Reading weights.
+    #[error(transparent)]
+    Checkpoint(#[from] lorascope_checkpoint::Error),
+    /// Reading an adapter.
+    #[error("adapter `{name}`: {source}")]
+    Adapter {
+        /// The name that the user gave it.
+        name: String,
+        /// What is wrong with it.
+        source: lorascope_peft::Error,
+    },
+    /// The checkpoint's `model_type` has no family here.
+    #[error("model_type `{given}` is not supported; supported are {}", supported.join(", "))]
+    UnsupportedFamily {
+        /// From config.json.
+        given: String,
+        /// All families.
+        supported: Vec<&'static str>,
+    },
+    /// A key that the family needs is absent.
+    #[error("config.json has no `{key}`, which a {family} model needs")]
+    ConfigMissing {
+        /// The family.
+        family: &'static str,
+        /// The key.
+        key: String,
+    },
+    /// A key has a value that this family can't compute with.
+    #[error("config.json: `{key}` is {value}; {expected}")]
+    ConfigValue {
+        /// The key.
+        key: String,
+        /// Its value, as JSON.
+        value: String,
+        /// What would be right.
+        expected: String,
+    },
+    /// Keys that may change the computation and that nobody here handles.
+    #[error(
+        "config.json of this {family} model has keys that lorascope does not handle and that may change the \
+         computation: {}", keys.join(", ")
+    )]
+    ConfigUnhandled {
+        /// The family.
+        family: &'static str,
+        /// `key = value` of each.
+        keys: Vec<String>,
+    },
+    /// A tensor has another shape than the configuration says.
+    #[error("tensor `{name}` has shape {found:?}, but config.json makes it {expected:?}")]
+    TensorShape {
+        /// Its name.
+        name: String,
+        /// From the file.
+        found: Vec<usize>,
+        /// From the configuration.
+        expected: Vec<usize>,
+    },
+    /// Tensors that the family has no place for.
+    #[error("the checkpoint has tensors that a {family} model has no place for: {}", names.join(", "))]
+    SurplusTensors {
+        /// The family.
+        family: &'static str,
+        /// The first few names.
+        names: Vec<String>,
+    },
+    /// A weight is infinite or not a number.
+    #[error("tensor `{name}` holds a non-finite value at element {index}; the file is damaged or has overflowed")]
+    NonFiniteWeight {
+        /// The tensor.
+        name: String,
+        /// Flat index.
+        index: usize,
+    },
+    /// An activation became infinite or not a number.
+    #[error("`{point}` became non-finite in row {row} (model `{model}`, position {position})")]
+    NonFiniteActivation {
+        /// First hook point where it was seen.
+        point: String,
+        /// Row of the batch.
+        row: usize,
+        /// Model of that row.
+        model: String,
+        /// Token position of that row.
+        position: usize,
+    },
+    /// A part of an adapter that this engine has no place for.
+    #[error("adapter `{adapter}`: {what} `{path}` is not supported: {why}")]
+    AdapterUnsupported {
+        /// The adapter.
+        adapter: String,
+        /// Kind of part.
+        what: &'static str,
+        /// Module path.
+        path: String,
+        /// Reason.
+        why: String,
+    },
+    /// Two models of one comparison have the same name.
+    #[error("two models are called `{0}`; give every adapter a name of its own (`base` is the base model)")]
+    DuplicateModel(String),
+    /// A name that is no hook point.
+    #[error("`{given}` is not a hook point{}", nearest.as_ref().map(|n| format!("; did you mean `{n}`?")).unwrap_or_default())]
+    UnknownHookPoint {
+        /// What was asked for.
+        given: String,
+        /// The nearest valid name.
+        nearest: Option<String>,
+    },
+    /// A hook point that this model does not have.
+    #[error("hook point `{point}` does not exist in this model: {why}")]
+    NoSuchHookPoint {
+        /// The point.
+        point: String,
+        /// Reason.
+        why: String,
+    },
+    /// A capture or edit that can't be carried out.
+    #[error("{kind} at `{point}`, row {row}: {why}")]
+    BadHook {
+        /// `capture` or `edit`.
+        kind: &'static str,
+        /// The point.
+        point: String,
+        /// Row of the batch.
+        row: usize,
+        /// Reason.
+        why: String,
+    },
+    /// A capture or edit did not happen exactly once: a bug here, never to be ignored.
+    #[error("{kind} at `{point}`, row {row} fired {times} times instead of once; please report this")]
+    FiredWrongly {
+        /// `capture` or `edit`.
+        kind: &'static str,
+        /// The point.
+        point: String,
+        /// Row of the batch.
+        row: usize,
+        /// How often it fired.
+        times: usize,
+    },
+    /// A sequence that the model can't take.
+    #[error("sequence {sequence}: {why}")]
+    BadSequence {
+        /// Index of the sequence in the batch.
+        sequence: usize,
+        /// Reason.
+        why: String,
+    },
+}
+
+/// Result of the engine.
+pub type Result<T> = std::result::Result<T, Error>;

@@ -1,0 +1,141 @@
+//! A linear map of a layer for rows of several models: the base's product once, each adapter's low-rank term on top.
+//!
+//! `y = W x + bias + s·B(A x + …)`; with DoRA `y = g ⊙ (W x + s·B A x) + bias`, g = magnitude / ‖row of W + s·B·A‖.
+
+use super::Pass;
+use crate::batch::ModelId;
+use crate::hook::{HookPoint, Site};
+use crate::mat::Mat;
+use crate::module::Module;
+use crate::weights::{LinearWeights, LowRankWeights};
+use lorascope_kernels::{Real, Write, add_row, hadamard_rows, matmul};
+use std::ops::Range;
+
+/// Rows of one model each, relative to the matrix that they are rows of.
+pub(super) type Runs = Vec<(ModelId, Range<usize>)>;
+
+impl<R: Real> Pass<'_, '_, R> {
+    /// The module's output for consecutive rows of the batch, with its adapters' hook points.
+    pub(super) fn linear(
+        &mut self,
+        layer: usize,
+        module: Module,
+        w: &LinearWeights<R>,
+        first_row: usize,
+        x: &Mat<R>,
+    ) -> Mat<R> {
+        let runs = self.batch.runs_within(first_row..first_row + x.rows);
+        let mut y = base_product(w, x, &runs);
+        for (model, rows) in &runs {
+            let Some(update) = w.low_rank(*model) else { continue };
+            let mut features = low_rank_features(update, x, rows.clone());
+            self.tap.at(HookPoint::Layer(layer, Site::LoraA(module)), first_row + rows.start, &mut features);
+            let point = HookPoint::Layer(layer, Site::LoraOut(module));
+            let wanted = self.tap.wants(point) && !self.tap.rows_wanted(point, offset(rows, first_row)).is_empty();
+            if wanted || update.gain.is_some() {
+                let mut added = low_rank_output(update, &features, &y, rows.clone());
+                self.tap.at(point, first_row + rows.start, &mut added);
+                add_rows(&mut y, rows.clone(), &added);
+            } else {
+                add_low_rank(update, &features, &mut y, rows.clone());
+            }
+        }
+        add_biases(w, &mut y, &runs);
+        y
+    }
+
+    /// The same map without bias and without hook points, for rows of any models; what a part of the input
+    /// contributes to the output.
+    pub(super) fn linear_share(&self, w: &LinearWeights<R>, x: &Mat<R>, runs: &Runs) -> Mat<R> {
+        let mut y = base_product(w, x, runs);
+        for (model, rows) in runs {
+            let Some(update) = w.low_rank(*model) else { continue };
+            let features = low_rank_features(update, x, rows.clone());
+            matmul_into(&features, &update.b, Write::AddScaled(update.scale), &mut y, rows.clone());
+            if let Some(gain) = &update.gain {
+                hadamard_rows(rows_of(&mut y, rows.clone()), gain);
+            }
+        }
+        y
+    }
+}
+
+fn offset(rows: &Range<usize>, by: usize) -> Range<usize> {
+    rows.start + by..rows.end + by
+}
+
+fn rows_of<R>(m: &mut Mat<R>, rows: Range<usize>) -> &mut [R] {
+    &mut m.data[rows.start * m.cols..rows.end * m.cols]
+}
+
+fn matmul_into<R: Real>(
+    x: &Mat<R>,
+    w: &lorascope_kernels::Packed<R>,
+    write: Write<R>,
+    y: &mut Mat<R>,
+    rows: Range<usize>,
+) {
+    matmul(y.rows_view_mut(rows), x.view(), w, write);
+}
+
+/// `W x`, with one product for all neighbouring runs that share W.
+fn base_product<R: Real>(w: &LinearWeights<R>, x: &Mat<R>, runs: &Runs) -> Mat<R> {
+    let mut y = Mat::zeros(x.rows, w.weight.of(0).n_out());
+    let shares_base = |model: ModelId| !w.weight.is_replaced(model);
+    for group in runs.chunk_by(|a, b| shares_base(a.0) && shares_base(b.0)) {
+        let (Some(first), Some(last)) = (group.first(), group.last()) else { continue };
+        let rows = first.1.start..last.1.end;
+        matmul(y.rows_view_mut(rows.clone()), x.rows_view(rows), w.weight.of(first.0), Write::Set);
+    }
+    y
+}
+
+/// `A x`: the adapter's own features.
+fn low_rank_features<R: Real>(update: &LowRankWeights<R>, x: &Mat<R>, rows: Range<usize>) -> Mat<R> {
+    let mut features = Mat::zeros(rows.len(), update.a.n_out());
+    matmul(features.view_mut(), x.rows_view(rows), &update.a, Write::Set);
+    features
+}
+
+/// Adds the low-rank term where nobody looks at it by itself.
+fn add_low_rank<R: Real>(update: &LowRankWeights<R>, features: &Mat<R>, y: &mut Mat<R>, rows: Range<usize>) {
+    matmul_into(features, &update.b, Write::AddScaled(update.scale), y, rows.clone());
+    if let Some(bias) = &update.bias {
+        add_row(rows_of(y, rows), bias);
+    }
+}
+
+/// Exactly what the adapter adds to the module's output: `hook_lora_out`.
+fn low_rank_output<R: Real>(
+    update: &LowRankWeights<R>,
+    features: &Mat<R>,
+    y: &Mat<R>,
+    rows: Range<usize>,
+) -> Mat<R> {
+    let mut added = Mat::zeros(rows.len(), y.cols);
+    matmul_into(features, &update.b, Write::AddScaled(update.scale), &mut added, 0..rows.len());
+    if let Some(gain) = &update.gain {
+        // g ⊙ (Wx + sBAx) − Wx
+        added.for_rows(|i, row| {
+            for ((a, &base), &g) in row.iter_mut().zip(y.row(rows.start + i)).zip(gain) {
+                *a = g * *a + (g - R::ONE) * base;
+            }
+        });
+    }
+    if let Some(bias) = &update.bias {
+        add_row(&mut added.data, bias);
+    }
+    added
+}
+
+fn add_rows<R: Real>(y: &mut Mat<R>, rows: Range<usize>, added: &Mat<R>) {
+    lorascope_kernels::add_assign(rows_of(y, rows), &added.data);
+}
+
+fn add_biases<R: Real>(w: &LinearWeights<R>, y: &mut Mat<R>, runs: &Runs) {
+    for (model, rows) in runs {
+        if let Some(bias) = w.bias.of(*model) {
+            add_row(rows_of(y, rows.clone()), bias);
+        }
+    }
+}

@@ -1,0 +1,38 @@
+//! The MLP of a layer.
+
+use super::Pass;
+use crate::hook::{HookPoint, Site};
+use crate::mat::Mat;
+use crate::module::Module;
+use crate::spec::Mlp;
+use crate::weights::LayerWeights;
+use lorascope_kernels::{Real, activate, activate_gated};
+
+impl<R: Real> Pass<'_, '_, R> {
+    /// `hook_mlp_out`, as added: `[rows, d_model]`.
+    pub(super) fn mlp(&mut self, layer: usize, w: &LayerWeights<R>, first_row: usize, resid_mid: &Mat<R>) -> Mat<R> {
+        let at = |site| HookPoint::Layer(layer, site);
+        let (x, _) = self.norm(&w.norm_2, first_row, resid_mid);
+        let mut post = Mat::zeros(x.rows, self.model.spec().d_mlp);
+        match self.model.spec().mlp {
+            Mlp::Gated(activation) => {
+                let mut gate = self.linear(layer, Module::Gate, w.linear(Module::Gate), first_row, &x);
+                self.tap.at(at(Site::MlpPre), first_row, &mut gate);
+                let up = self.linear(layer, Module::Up, w.linear(Module::Up), first_row, &x);
+                post.for_rows(|i, row| activate_gated(activation, gate.row(i), up.row(i), row));
+            }
+            Mlp::Plain(activation) => {
+                let mut pre = self.linear(layer, Module::Up, w.linear(Module::Up), first_row, &x);
+                self.tap.at(at(Site::MlpPre), first_row, &mut pre);
+                post.for_rows(|i, row| activate(activation, pre.row(i), row));
+            }
+        }
+        self.tap.at(at(Site::MlpPost), first_row, &mut post);
+        let mut out = self.linear(layer, Module::Down, w.linear(Module::Down), first_row, &post);
+        if let Some((_, post_norm)) = &w.post_norms {
+            out = self.norm(post_norm, first_row, &out).0;
+        }
+        self.tap.at(at(Site::MlpOut), first_row, &mut out);
+        out
+    }
+}

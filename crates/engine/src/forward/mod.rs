@@ -1,0 +1,192 @@
+//! The forward pass: one for every family, every intervention and every mixture of models.
+//!
+//! All rows of a batch go through a layer before any goes through the next, so a layer's weights are made, read and
+//! left once. Within a layer, rows are worked on in blocks (in order, so that what a row sees lies behind it): only
+//! the residual stream and the layer's keys and values exist for all rows at a time.
+//!
+//! At each named place the pass calls the tap, which replaces and captures what was asked for. Places whose values
+//! the pass does not need itself (per-head results, low-rank outputs) are computed only where they are wanted.
+
+mod attention;
+mod linear;
+mod mlp;
+
+use crate::batch::Batch;
+use crate::error::{Error, Result};
+use crate::hook::{HookPoint, Site};
+use crate::mat::Mat;
+use crate::model::Model;
+use crate::rotary::RotaryTable;
+use crate::spec::{NormKind, Positions};
+use crate::tap::{Hooks, Tap};
+use crate::weights::{LayerWeights, NormWeights, PerModel};
+use lorascope_kernels::{Real, all_finite, layer_norm, rms_norm};
+use rayon::prelude::*;
+use std::ops::Range;
+
+/// Rows worked on together within a layer: large enough that a matrix is read few times, small enough that the
+/// MLP's intermediate values stay small.
+const BLOCK: usize = 512;
+
+/// What a run gives back.
+#[derive(Debug)]
+pub struct Run<R> {
+    /// The values of each capture: one row each, in the order in which the capture names its rows.
+    pub captures: Vec<Vec<Vec<R>>>,
+    /// Outputs of the final norm (`ln_final.hook_normalized`, edits included) at the rows asked for.
+    pub readout: Mat<R>,
+}
+
+/// Told how much of a run is done: `(layers done, layers in all)`.
+pub type Progress<'a> = &'a (dyn Fn(usize, usize) + Sync);
+
+/// State of a run that its parts share.
+pub(crate) struct Pass<'a, 'h, R> {
+    pub model: &'a Model<R>,
+    pub batch: &'a Batch,
+    pub tap: Tap<'h, R>,
+    /// One table per rotary embedding of the model.
+    pub rotary: Vec<RotaryTable<R>>,
+}
+
+/// Runs a batch; `readout` names the rows whose final normalised state is wanted.
+pub(crate) fn run<R: Real>(
+    model: &Model<R>,
+    batch: &Batch,
+    hooks: &Hooks<R>,
+    readout: &[usize],
+    progress: Progress,
+) -> Result<Run<R>> {
+    let spec = model.spec();
+    let tap = Tap::new(hooks, batch, spec, |row, point| model.rank_at(batch.row(row).model, point))?;
+    let positions = (0..batch.n_rows()).map(|r| batch.row(r).position + 1).max().unwrap_or(0);
+    let rotary = match &spec.positions {
+        Positions::Rotary(all) => all.iter().map(|r| RotaryTable::new(r, spec.d_head, positions)).collect(),
+        Positions::Learned => Vec::new(),
+    };
+    let mut pass = Pass { model, batch, tap, rotary };
+    let mut resid = pass.embed()?;
+    let kv = spec.n_kv_heads * spec.d_head;
+    let mut cache = attention::Keys {
+        k: Mat::zeros(batch.n_rows(), kv),
+        v: Mat::zeros(batch.n_rows(), kv),
+    };
+    for layer in 0..spec.n_layers {
+        progress(layer, spec.n_layers);
+        let weights = model.weights().layer(spec, layer)?;
+        for start in (0..batch.n_rows()).step_by(BLOCK) {
+            let rows = start..batch.n_rows().min(start + BLOCK);
+            pass.layer_block(layer, &weights, rows, &mut resid, &mut cache)?;
+        }
+        pass.check_finite(layer, &resid)?;
+    }
+    progress(spec.n_layers, spec.n_layers);
+    let readout = pass.final_norm(&resid, readout);
+    Ok(Run { captures: pass.tap.finish()?, readout })
+}
+
+impl<R: Real> Pass<'_, '_, R> {
+    /// `hook_embed`, `hook_pos_embed`: `[rows, d_model]`.
+    fn embed(&mut self) -> Result<Mat<R>> {
+        let spec = self.model.spec();
+        let mut resid = self.model.embeddings().lookup(self.batch)?;
+        self.tap.at(HookPoint::Embed, 0, &mut resid);
+        if spec.positions == Positions::Learned {
+            let mut positions = self.model.embeddings().lookup_positions(self.batch)?;
+            self.tap.at(HookPoint::PosEmbed, 0, &mut positions);
+            resid.add(&positions);
+        }
+        Ok(resid)
+    }
+
+    /// One layer for one block of rows.
+    fn layer_block(
+        &mut self,
+        layer: usize,
+        w: &LayerWeights<R>,
+        rows: Range<usize>,
+        resid: &mut Mat<R>,
+        cache: &mut attention::Keys<R>,
+    ) -> Result<()> {
+        let at = |site| HookPoint::Layer(layer, site);
+        let d = resid.cols;
+        let span = rows.start * d..rows.end * d;
+        let mut x = Mat { data: resid.data[span.clone()].to_vec(), rows: rows.len(), cols: d };
+
+        self.tap.at(at(Site::ResidPre), rows.start, &mut x);
+        let attn_out = self.attention(layer, w, rows.start, &x, cache);
+        x.add(&attn_out);
+        self.tap.at(at(Site::ResidMid), rows.start, &mut x);
+        let mlp_out = self.mlp(layer, w, rows.start, &x);
+        x.add(&mlp_out);
+        self.tap.at(at(Site::ResidPost), rows.start, &mut x);
+        resid.data[span].copy_from_slice(&x.data);
+        Ok(())
+    }
+
+    /// Applies a norm to consecutive rows of the batch, each with its own model's parameters; returns the scales.
+    pub(crate) fn norm(&self, w: &PerModel<NormWeights<R>>, first_row: usize, x: &Mat<R>) -> (Mat<R>, Vec<R>) {
+        let (kind, mut scales) = (self.model.spec().norm, vec![R::ZERO; x.rows]);
+        let mut out = Mat::zeros(x.rows, x.cols);
+        let rows = out.data.par_chunks_exact_mut(x.cols).zip(&mut scales).with_min_len(8).enumerate();
+        rows.for_each(|(i, (values, scale))| {
+            let own = w.of(self.batch.row(first_row + i).model);
+            *scale = norm_row(kind, own, x.row(i), values);
+        });
+        (out, scales)
+    }
+
+    /// `ln_final`: captures and edits at any row, and the rows of the readout.
+    fn final_norm(&mut self, resid: &Mat<R>, readout: &[usize]) -> Mat<R> {
+        let all = 0..resid.rows;
+        let mut rows = self.tap.rows_wanted(HookPoint::FinalScale, all.clone());
+        rows.extend(self.tap.rows_wanted(HookPoint::FinalNormalized, all));
+        rows.extend(readout);
+        rows.sort_unstable();
+        rows.dedup();
+        let mut normalized = Mat::zeros(rows.len(), resid.cols);
+        let (model, kind) = (self.model, self.model.spec().norm);
+        for (i, &row) in rows.iter().enumerate() {
+            let own = model.final_norm_weights().of(self.batch.row(row).model);
+            let out = normalized.row_mut(i);
+            let mut scale = [norm_row(kind, own, resid.row(row), out)];
+            let before = scale[0];
+            self.tap.at_row(HookPoint::FinalScale, row, &mut scale);
+            if scale[0] != before {
+                rescale(kind, own, out, before / scale[0]);
+            }
+            self.tap.at_row(HookPoint::FinalNormalized, row, out);
+        }
+        let place = |row: &usize| rows.binary_search(row).unwrap_or_else(|_| unreachable!("it was put in above"));
+        let places: Vec<usize> = readout.iter().map(place).collect();
+        normalized.gather(&places)
+    }
+
+    fn check_finite(&self, layer: usize, resid: &Mat<R>) -> Result<()> {
+        match (0..resid.rows).find(|&r| !all_finite(resid.row(r))) {
+            None => Ok(()),
+            Some(row) => Err(Error::NonFiniteActivation {
+                point: HookPoint::Layer(layer, Site::ResidPost).to_string(),
+                row,
+                model: self.model.name(self.batch.row(row).model).to_owned(),
+                position: self.batch.row(row).position,
+            }),
+        }
+    }
+}
+
+/// Normalises one row; returns the scale.
+pub(crate) fn norm_row<R: Real>(kind: NormKind, w: &NormWeights<R>, x: &[R], out: &mut [R]) -> R {
+    match kind {
+        NormKind::Rms { eps, .. } => rms_norm(x, &w.weight, R::from_f64(eps), out),
+        NormKind::Layer { eps } => layer_norm(x, &w.weight, &w.bias, R::from_f64(eps), out),
+    }
+}
+
+/// What a changed scale makes of a normalised row.
+fn rescale<R: Real>(kind: NormKind, w: &NormWeights<R>, out: &mut [R], factor: R) {
+    match kind {
+        NormKind::Rms { .. } => out.iter_mut().for_each(|v| *v *= factor),
+        NormKind::Layer { .. } => out.iter_mut().zip(&w.bias).for_each(|(v, &b)| *v = (*v - b) * factor + b),
+    }
+}

@@ -1,0 +1,31 @@
+//! Cosines and sines of one rotary embedding, for the positions that a model has.
+
+use crate::spec::Rotary;
+use lorascope_kernels::{Real, rotate_half};
+
+/// `[position, pair]` tables.
+#[derive(Debug)]
+pub(crate) struct RotaryTable<R> {
+    frequencies: Vec<f32>,
+    cos: Vec<R>,
+    sin: Vec<R>,
+}
+
+impl<R: Real> RotaryTable<R> {
+    /// Tables for positions `0..n`. Angles are computed in f64 from frequencies rounded to f32, as the reference
+    /// implementation rounds them.
+    pub fn new(rotary: &Rotary, d_head: usize, n: usize) -> Self {
+        let frequencies = rotary.inverse_frequencies(d_head);
+        let angles = || (0..n).flat_map(|p| frequencies.iter().map(move |&f| p as f64 * f64::from(f)));
+        let cos = angles().map(|a| R::from_f64(a.cos())).collect();
+        let sin = angles().map(|a| R::from_f64(a.sin())).collect();
+        Self { frequencies, cos, sin }
+    }
+
+    /// Rotates all heads of a row.
+    pub fn rotate(&self, row: &mut [R], position: usize) {
+        let half = self.frequencies.len();
+        let part = position * half..(position + 1) * half;
+        rotate_half(row, &self.cos[part.clone()], &self.sin[part]);
+    }
+}

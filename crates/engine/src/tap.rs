@@ -1,0 +1,215 @@
+//! Reading and replacing activations during a run, with an account of every request.
+//!
+//! A [`Capture`] asks for the values of a hook point at some rows; an [`Edit`] replaces, shifts or scales some of them.
+//! Edits happen before captures, so a capture shows what the rest of the model sees. Whatever was asked for
+//! must happen exactly once, or [`Tap::finish`] returns an error.
+
+use crate::batch::Batch;
+use crate::error::{Error, Result};
+use crate::hook::{HookPoint, Site, Width};
+use crate::mat::Mat;
+use crate::spec::ModelSpec;
+use lorascope_kernels::Real;
+use std::collections::{BTreeMap, HashMap};
+use std::ops::Range;
+
+/// Asks for the values of a hook point at rows of the batch.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Capture {
+    /// The place.
+    pub point: HookPoint,
+    /// Rows; prefixes are shared, so positions of several sequences can be the same row, which may be named often.
+    pub rows: Vec<usize>,
+}
+
+/// Changes values of a hook point at one row, before anything downstream reads them.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Edit<R> {
+    /// The place.
+    pub point: HookPoint,
+    /// The row.
+    pub row: usize,
+    /// Which of the row's values: a head's slice, a neuron, or all (see [`HookPoint::width`]).
+    pub units: Range<usize>,
+    /// What happens to them.
+    pub op: EditOp<R>,
+}
+
+/// What an edit does to the values that it names.
+#[derive(Clone, Debug, PartialEq)]
+pub enum EditOp<R> {
+    /// Replaces them.
+    Set(Vec<R>),
+    /// Replaces them by the same values of an earlier row of the batch (of another model, another prompt).
+    CopyFrom(usize),
+    /// Adds to them.
+    Add(Vec<R>),
+    /// Multiplies them; 0 ablates.
+    Scale(R),
+}
+
+/// Everything that a run is asked to read and to change.
+#[derive(Clone, Debug, Default)]
+pub struct Hooks<R> {
+    /// What to read.
+    pub captures: Vec<Capture>,
+    /// What to change, in the order of application where several concern the same values.
+    pub edits: Vec<Edit<R>>,
+}
+
+/// What happens at one row of one hook point, in the order: edits, then stash, then capture.
+#[derive(Clone, Debug, Default)]
+struct AtRow {
+    edits: Vec<usize>,
+    /// A later edit copies from here.
+    is_source: bool,
+    /// Capture and the row's place in it.
+    captures: Vec<(usize, usize)>,
+}
+
+/// The requests of one run, ordered by where they happen.
+pub(crate) struct Tap<'h, R> {
+    hooks: &'h Hooks<R>,
+    plan: HashMap<HookPoint, BTreeMap<usize, AtRow>>,
+    stash: HashMap<(HookPoint, usize), Vec<R>>,
+    values: Vec<Vec<Vec<R>>>,
+    captured: Vec<Vec<usize>>,
+    edited: Vec<usize>,
+}
+
+impl<'h, R: Real> Tap<'h, R> {
+    /// Checks every request against the model and the batch. `rank(row, point)` is the adapter's rank at a
+    /// low-rank point, `None` where the row's model has no adapter there.
+    pub fn new(
+        hooks: &'h Hooks<R>,
+        batch: &Batch,
+        spec: &ModelSpec,
+        rank: impl Fn(usize, HookPoint) -> Option<usize>,
+    ) -> Result<Self> {
+        let width_at = |point: HookPoint, row: usize| -> Result<usize> {
+            let no_adapter = || Error::NoSuchHookPoint {
+                point: point.to_string(),
+                why: format!("model {} has no adapter there", batch.row(row).model),
+            };
+            let is_lora = matches!(point, HookPoint::Layer(_, Site::LoraA(_) | Site::LoraOut(_)));
+            let width = point.width(spec)?;
+            let rank = if is_lora { rank(row, point).ok_or_else(no_adapter)? } else { 0 };
+            Ok(match width {
+                Width::Fixed(n) => n,
+                Width::PerKey(n) => n * (batch.row(row).position + 1),
+                Width::Rank => rank,
+            })
+        };
+        let mut plan: HashMap<HookPoint, BTreeMap<usize, AtRow>> = HashMap::new();
+        for (c, capture) in hooks.captures.iter().enumerate() {
+            let point = capture.point;
+            for (i, &row) in capture.rows.iter().enumerate() {
+                let bad = |why: String| Error::BadHook { kind: "capture", point: point.to_string(), row, why };
+                if row >= batch.n_rows() {
+                    return Err(bad(format!("the batch has {} rows", batch.n_rows())));
+                }
+                width_at(point, row)?;
+                plan.entry(point).or_default().entry(row).or_default().captures.push((c, i));
+            }
+        }
+        for (e, edit) in hooks.edits.iter().enumerate() {
+            let (point, row) = (edit.point, edit.row);
+            let bad = |why: String| Error::BadHook { kind: "edit", point: point.to_string(), row, why };
+            if row >= batch.n_rows() {
+                return Err(bad(format!("the batch has {} rows", batch.n_rows())));
+            }
+            let width = width_at(point, row)?;
+            if edit.units.is_empty() || edit.units.end > width {
+                return Err(bad(format!("units {:?} are not within the {width} values there", edit.units)));
+            }
+            match &edit.op {
+                EditOp::Set(values) | EditOp::Add(values) if values.len() != edit.units.len() => {
+                    return Err(bad(format!("{} values for {} units", values.len(), edit.units.len())));
+                }
+                EditOp::CopyFrom(source) if *source >= row => {
+                    return Err(bad(format!("source row {source} does not come before it")));
+                }
+                EditOp::CopyFrom(source) => {
+                    if width_at(point, *source)? < edit.units.end {
+                        return Err(bad(format!("source row {source} has too few values there")));
+                    }
+                    plan.entry(point).or_default().entry(*source).or_default().is_source = true;
+                }
+                _ => {}
+            }
+            plan.entry(point).or_default().entry(row).or_default().edits.push(e);
+        }
+        Ok(Self {
+            plan,
+            stash: HashMap::new(),
+            values: hooks.captures.iter().map(|c| vec![Vec::new(); c.rows.len()]).collect(),
+            captured: hooks.captures.iter().map(|c| vec![0; c.rows.len()]).collect(),
+            edited: vec![0; hooks.edits.len()],
+            hooks,
+        })
+    }
+
+    /// Whether anything was asked for at a point; where not, the forward pass need not compute it.
+    pub fn wants(&self, point: HookPoint) -> bool {
+        self.plan.contains_key(&point)
+    }
+
+    /// Rows of `range` where something was asked for, in order.
+    pub fn rows_wanted(&self, point: HookPoint, range: Range<usize>) -> Vec<usize> {
+        self.plan.get(&point).map_or_else(Vec::new, |rows| rows.range(range).map(|(&r, _)| r).collect())
+    }
+
+    /// Carries out the requests at a point for consecutive rows from `first_row` on.
+    pub fn at(&mut self, point: HookPoint, first_row: usize, values: &mut Mat<R>) {
+        for row in self.rows_wanted(point, first_row..first_row + values.rows) {
+            self.at_row(point, row, values.row_mut(row - first_row));
+        }
+    }
+
+    /// Carries out the requests at a point for one row.
+    pub fn at_row(&mut self, point: HookPoint, row: usize, values: &mut [R]) {
+        let Some(at) = self.plan.get(&point).and_then(|rows| rows.get(&row)) else { return };
+        for &e in &at.edits {
+            let edit = &self.hooks.edits[e];
+            let target = &mut values[edit.units.clone()];
+            match &edit.op {
+                EditOp::Set(new) => target.copy_from_slice(new),
+                EditOp::CopyFrom(source) => {
+                    // An absent source leaves the edit uncounted, which `finish` reports.
+                    let Some(from) = self.stash.get(&(point, *source)) else { continue };
+                    target.copy_from_slice(&from[edit.units.clone()]);
+                }
+                EditOp::Add(shift) => target.iter_mut().zip(shift).for_each(|(t, &s)| *t += s),
+                EditOp::Scale(factor) => target.iter_mut().for_each(|t| *t *= *factor),
+            }
+            self.edited[e] += 1;
+        }
+        if at.is_source {
+            self.stash.insert((point, row), values.to_vec());
+        }
+        for &(c, i) in &at.captures {
+            self.values[c][i] = values.to_vec();
+            self.captured[c][i] += 1;
+        }
+    }
+
+    /// The captured values, one list of rows per capture; an error if any request did not happen exactly once.
+    pub fn finish(self) -> Result<Vec<Vec<Vec<R>>>> {
+        let wrong = |kind, point: HookPoint, row, times| {
+            Err(Error::FiredWrongly { kind, point: point.to_string(), row, times })
+        };
+        for (capture, counts) in self.hooks.captures.iter().zip(&self.captured) {
+            for (&row, &times) in capture.rows.iter().zip(counts) {
+                if times != 1 {
+                    return wrong("capture", capture.point, row, times);
+                }
+            }
+        }
+        for (edit, &times) in self.hooks.edits.iter().zip(&self.edited) {
+            if times != 1 {
+                return wrong("edit", edit.point, edit.row, times);
+            }
+        }
+        Ok(self.values)
+    }
+}

@@ -1,0 +1,212 @@
+//! From normalised states to statements about the next token.
+//!
+//! Logits over a whole vocabulary are never stored: the output matrix passes by in blocks of tokens, and each block's
+//! logits are folded into what was asked for. The soft cap of the family is part of every logit here.
+
+use crate::batch::ModelId;
+use crate::error::Result;
+use crate::mat::Mat;
+use crate::model::Model;
+use crate::weights::pack;
+use lorascope_kernels::{LogSumExp, MatMut, Packed, Real, Write, matmul, softcap};
+use rayon::prelude::*;
+use std::sync::{Arc, OnceLock};
+
+/// Tokens per block of the output matrix.
+const BLOCK: usize = 4096;
+
+/// States of one model whose next-token distribution is asked for.
+#[derive(Clone, Debug)]
+pub struct States<R> {
+    /// The model whose output matrix reads them.
+    pub model: ModelId,
+    /// Outputs of the final norm, `[rows, d_model]`.
+    pub normalized: Mat<R>,
+    /// For each row, the tokens whose logits (and ranks) are wanted.
+    pub tokens: Vec<Vec<u32>>,
+    /// For each row, the row whose distribution the Kullback-Leibler divergence starts from; empty where none is wanted.
+    pub reference: Vec<usize>,
+    /// How many of the most probable tokens are wanted.
+    pub top: usize,
+}
+
+/// What a state says about the next token.
+#[derive(Clone, Debug, PartialEq)]
+pub struct NextToken {
+    /// Logit of each token asked for, after the soft cap.
+    pub logits: Vec<f64>,
+    /// Rank of each token asked for: the number of tokens with a larger logit.
+    pub ranks: Vec<usize>,
+    /// `ln Σ exp(logit)` over the vocabulary, so that log-probability = logit − this.
+    pub log_sum_exp: f64,
+    /// KL(reference ‖ this) in nats; 0 where no reference was given.
+    pub kl: f64,
+    /// The most probable tokens with their logits, largest first; ties by token id.
+    pub top: Vec<(u32, f64)>,
+}
+
+impl NextToken {
+    /// Log-probability of the i-th token asked for, in nats.
+    pub fn log_prob(&self, i: usize) -> f64 {
+        self.logits[i] - self.log_sum_exp
+    }
+}
+
+/// The output matrices of all models, packed block by block; kept where memory allows.
+#[derive(Debug, Default)]
+pub(crate) struct OutputBlocks<R> {
+    blocks: Vec<OnceLock<Arc<Packed<R>>>>,
+}
+
+impl<R> OutputBlocks<R> {
+    /// Room for `n` blocks; 0 where blocks are not to be kept.
+    pub fn new(n: usize) -> Self {
+        Self { blocks: (0..n).map(|_| OnceLock::new()).collect() }
+    }
+}
+
+impl<R: Real> Model<R> {
+    /// Reads states of one model against its whole output matrix.
+    pub fn next_tokens(&self, states: &States<R>) -> Result<Vec<NextToken>> {
+        let mut folds = self.start_folds(states)?;
+        let d_vocab = self.spec().d_vocab;
+        for block in 0..d_vocab.div_ceil(BLOCK) {
+            let logits = self.block_logits(states, block)?;
+            let first = block * BLOCK;
+            let reference = |i: usize| states.reference.get(i).map(|&r| logits.row(r));
+            folds.par_iter_mut().enumerate().for_each(|(i, fold)| {
+                fold.take(first, logits.row(i), reference(i), states.top);
+            });
+        }
+        Ok(folds.into_iter().map(Fold::finish).collect())
+    }
+
+    /// Logits after the soft cap of chosen tokens only: `[rows, tokens]`, the same tokens for every row.
+    pub fn logits_of(&self, model: ModelId, normalized: &Mat<R>, tokens: &[u32]) -> Result<Mat<R>> {
+        let table = self.output_table(model);
+        let mut rows = Mat::zeros(tokens.len(), normalized.cols);
+        for (i, &token) in tokens.iter().enumerate() {
+            crate::weights::widen(table, token as usize..token as usize + 1, rows.row_mut(i))?;
+        }
+        let packed = Packed::from_output_rows(rows.view());
+        let mut logits = Mat::zeros(normalized.rows, tokens.len());
+        matmul(logits.view_mut(), normalized.view(), &packed, Write::Set);
+        self.cap(&mut logits);
+        Ok(logits)
+    }
+
+    /// All logits after the soft cap, `[rows, V]`; for checks and small vocabularies.
+    pub fn all_logits(&self, model: ModelId, normalized: &Mat<R>) -> Result<Mat<R>> {
+        let tokens: Vec<u32> = (0..self.spec().d_vocab as u32).collect();
+        self.logits_of(model, normalized, &tokens)
+    }
+
+    fn cap(&self, logits: &mut Mat<R>) {
+        if let Some(cap) = self.spec().final_softcap {
+            logits.for_rows(|_, row| softcap(row, R::from_f64(cap)));
+        }
+    }
+
+    /// Logits of one block of the vocabulary: `[rows, tokens of the block]`.
+    fn block_logits(&self, states: &States<R>, block: usize) -> Result<Mat<R>> {
+        let first = block * BLOCK;
+        let n = BLOCK.min(self.spec().d_vocab - first);
+        let packed = self.output_block(states.model, block, first..first + n)?;
+        let mut logits = Mat::zeros(states.normalized.rows, n);
+        let out = MatMut::new(&mut logits.data, states.normalized.rows, n);
+        matmul(out, states.normalized.view(), &packed, Write::Set);
+        self.cap(&mut logits);
+        Ok(logits)
+    }
+
+    fn output_block(
+        &self,
+        model: ModelId,
+        block: usize,
+        tokens: std::ops::Range<usize>,
+    ) -> Result<Arc<Packed<R>>> {
+        let make = || pack(self.output_table(model), false, tokens, self.spec().d_model).map(Arc::new);
+        // Only the base's matrix is kept; adapters with an output matrix of their own are rare.
+        let kept = self.output_blocks().blocks.get(block).filter(|_| !self.has_own_output(model));
+        match kept {
+            None => make(),
+            Some(cell) => match cell.get() {
+                Some(ready) => Ok(ready.clone()),
+                None => make().map(|made| cell.get_or_init(|| made).clone()),
+            },
+        }
+    }
+
+    /// Ranks need the wanted tokens' own logits before the vocabulary passes by.
+    fn start_folds(&self, states: &States<R>) -> Result<Vec<Fold>> {
+        let mut tokens: Vec<u32> = states.tokens.iter().flatten().copied().collect();
+        tokens.sort_unstable();
+        tokens.dedup();
+        let logits = self.logits_of(states.model, &states.normalized, &tokens)?;
+        let place = |t: &u32| tokens.binary_search(t).unwrap_or_else(|_| unreachable!("it was put in above"));
+        let start = |(i, wanted): (usize, &Vec<u32>)| {
+            let own: Vec<f64> = wanted.iter().map(|t| logits.row(i)[place(t)].to_f64()).collect();
+            Fold { ranks: vec![0; own.len()], logits: own, ..Fold::default() }
+        };
+        Ok(states.tokens.iter().enumerate().map(start).collect())
+    }
+}
+
+/// What is known about one row while the vocabulary passes by.
+#[derive(Debug, Default)]
+struct Fold {
+    logits: Vec<f64>,
+    ranks: Vec<usize>,
+    own: LogSumExp,
+    reference: LogSumExp,
+    has_reference: bool,
+    top: Vec<(u32, f64)>,
+}
+
+impl Fold {
+    fn take<R: Real>(&mut self, first: usize, logits: &[R], reference: Option<&[R]>, top: usize) {
+        let values: Vec<f64> = logits.iter().map(|v| v.to_f64()).collect();
+        self.own.add(&values);
+        for (rank, &own) in self.ranks.iter_mut().zip(&self.logits) {
+            *rank += values.iter().filter(|&&v| v > own).count();
+        }
+        if let Some(reference) = reference {
+            // KL(p ‖ q) = Σ p (u_p − u_q) − lse_p + lse_q
+            let from: Vec<f64> = reference.iter().map(|v| v.to_f64()).collect();
+            self.has_reference = true;
+            self.reference.add_weighted(&from, |i| from[i] - values[i]);
+        }
+        if top > 0 {
+            self.take_top(first, &values, top);
+        }
+    }
+
+    fn take_top(&mut self, first: usize, values: &[f64], top: usize) {
+        let worst = |kept: &Vec<(u32, f64)>| {
+            if kept.len() < top { f64::NEG_INFINITY } else { kept.last().map_or(f64::NEG_INFINITY, |k| k.1) }
+        };
+        for (i, &v) in values.iter().enumerate() {
+            if v > worst(&self.top) {
+                let at = self.top.partition_point(|k| k.1 >= v);
+                self.top.insert(at, ((first + i) as u32, v));
+                self.top.truncate(top);
+            }
+        }
+    }
+
+    fn finish(self) -> NextToken {
+        let log_sum_exp = self.own.value();
+        let kl = if self.has_reference {
+            // Rounding can make the divergence of equal distributions a hair negative.
+            (self.reference.mean() - self.reference.value() + log_sum_exp).max(0.0)
+        } else {
+            0.0
+        };
+        NextToken { logits: self.logits, ranks: self.ranks, log_sum_exp, kl, top: self.top }
+    }
+}
+
+/// Number of blocks of a vocabulary.
+pub(crate) fn n_blocks(d_vocab: usize) -> usize {
+    d_vocab.div_ceil(BLOCK)
+}
