@@ -1,1 +1,33 @@
-//! lorascope-report
+//! From results to pictures and a page: figures as data, drawn once, as SVG and PNG; and one HTML file.
+//!
+//! A [`Figure`] says what is shown, not how; [`render_svg`] draws it in the one [`Theme`], [`render_png`]
+//! rasterises that very drawing, and [`render_html`] puts drawings, small tables and text into a single
+//! file that needs no network. It computes no statistics: intervals come with the data.
+
+mod bars;
+mod canvas;
+mod color;
+mod downloads;
+mod error;
+mod figure;
+mod fonts;
+mod frame;
+mod heatmap;
+mod legend;
+mod lines;
+mod page;
+mod raster;
+mod render;
+mod scale;
+mod theme;
+
+pub use color::{Rgb, diverging, sequential};
+pub use downloads::figure_csv;
+pub use error::{Error, Result};
+pub use figure::{
+    BarPanel, BarSeries, ColorKey, Figure, FigureKind, HeatmapPanel, HeatmapScale, LinePanel, Series,
+};
+pub use page::{Page, ProvenanceItem, Section, SummaryColumn, SummaryTable, render_html};
+pub use raster::{PNG_SCALE, render_png};
+pub use render::render_svg;
+pub use theme::Theme;

@@ -1,0 +1,51 @@
+//! SVG to PNG, with the embedded fonts and no others, so that a PNG is the same on every machine.
+
+use std::sync::{Arc, OnceLock};
+
+use resvg::{tiny_skia, usvg};
+
+use crate::error::{Error, Result};
+use crate::fonts;
+
+/// Dots of the PNG per CSS pixel: 300 dots to the inch.
+pub const PNG_SCALE: f32 = 300.0 / 96.0;
+
+/// Largest side of a PNG; a drawing beyond it is an error of the caller, not a reason to take all memory.
+const LARGEST_SIDE: f32 = 20_000.0;
+
+/// Rasterises an SVG file at [`PNG_SCALE`].
+///
+/// # Errors
+/// [`Error::Raster`] if it isn't a drawing, or is too large.
+pub fn render_png(svg: &str) -> Result<Vec<u8>> {
+    let failed = |problem: String| Error::Raster { problem };
+    let options = usvg::Options {
+        fontdb: font_database(),
+        font_family: fonts::MAIN_FAMILY.to_owned(),
+        ..usvg::Options::default()
+    };
+    let tree = usvg::Tree::from_str(svg, &options).map_err(|error| failed(error.to_string()))?;
+    let (width, height) =
+        ((tree.size().width() * PNG_SCALE).ceil(), (tree.size().height() * PNG_SCALE).ceil());
+    if width > LARGEST_SIDE || height > LARGEST_SIDE {
+        return Err(failed(format!("`{width}` by `{height}` dots is more than {LARGEST_SIDE} on a side")));
+    }
+    let mut pixmap = tiny_skia::Pixmap::new(width as u32, height as u32)
+        .ok_or_else(|| failed("it has no area".to_owned()))?;
+    let scale = tiny_skia::Transform::from_scale(PNG_SCALE, PNG_SCALE);
+    resvg::render(&tree, scale, &mut pixmap.as_mut());
+    pixmap.encode_png().map_err(|error| failed(error.to_string()))
+}
+
+fn font_database() -> Arc<usvg::fontdb::Database> {
+    static DATABASE: OnceLock<Arc<usvg::fontdb::Database>> = OnceLock::new();
+    let load = || {
+        let mut database = usvg::fontdb::Database::new();
+        for font in fonts::ALL {
+            database.load_font_data(font.to_vec());
+        }
+        database.set_sans_serif_family(fonts::MAIN_FAMILY);
+        Arc::new(database)
+    };
+    Arc::clone(DATABASE.get_or_init(load))
+}
