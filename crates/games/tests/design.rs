@@ -1,5 +1,7 @@
 //! The design: counterbalanced, distinct, label twins that differ in the labels alone.
 
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use lorascope_games::{Design, Labels, Moral, Symbols, Wording};
@@ -93,8 +95,8 @@ fn the_crossed_design_has_every_combination_once() {
 
 #[test]
 fn label_twins_differ_in_the_labels_alone() {
-    let mut design = Design::default();
-    design.wording = vec![Wording::Structured, Wording::Unstructured, Wording::Explicit];
+    let wording = vec![Wording::Structured, Wording::Unstructured, Wording::Explicit];
+    let mut design = Design { wording, ..Design::default() };
     design.symbols.push(Symbols::new("A", "B").unwrap());
     design.per_scenario = Some(48);
     let set = design.build().unwrap();

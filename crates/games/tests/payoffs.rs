@@ -1,6 +1,8 @@
 //! The payoffs that a reader finds in the text are the payoffs of the game, in every order and under
 //! every label assignment. The readers here know nothing of how the text was made.
 
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
 use std::collections::BTreeMap;
 
 use lorascope_games::{CATALOGUE, Design, Game, Scenario, Symbols, Wording};

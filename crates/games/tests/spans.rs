@@ -1,5 +1,7 @@
 //! Every named span covers exactly the text that its name promises.
 
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
 use std::collections::BTreeSet;
 
 use lorascope_games::{Action, Design, Game, Moral, Scenario, Wording};

@@ -1,5 +1,7 @@
 //! Designs, games and wordings from TOML and from flags, and what is said of broken ones.
 
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
 use lorascope_games::{Design, Game, Scenario, Wording};
 use lorascope_prompts::Content;
 use serde::Deserialize;
@@ -149,9 +151,8 @@ fn designs_that_cannot_be_built() {
     let message = build("wording = { name = 'mute', text = '{symbols_first} {game_table} {format}' }");
     assert!(message.contains("have the same prompt") && message.contains("{last_round}"), "{message}");
 
-    let mut design = Design::default();
-    design.per_scenario = None;
-    design.symbols = (0..200).map(|n| format!("x{n:03}/y{n:03}").parse().unwrap()).collect();
+    let symbols = (0..200).map(|n| format!("x{n:03}/y{n:03}").parse().unwrap()).collect();
+    let mut design = Design { symbols, ..Design::crossed() };
     let message = design.build().unwrap_err().to_string();
     assert!(message.contains("32000 prompts, more than the limit of 20000"), "{message}");
     design.per_scenario = Some(4);
@@ -168,9 +169,7 @@ fn designs_that_cannot_be_built() {
 fn an_own_wording_with_single_placeholders() {
     let text = "{title}: {cooperate}/{defect}; {own_last_move} against {opponent} {opponent_last_move}: \
         {own_last_points}, {opponent_last_points}.{temptation} {symbols_second}?";
-    let mut design = Design::default();
-    design.wording = vec![Wording::own("bare", text).unwrap()];
-    design.per_scenario = None;
+    let design = Design { wording: vec![Wording::own("bare", text).unwrap()], ..Design::crossed() };
     let set = design.build().unwrap();
     assert_eq!(set.items.len(), 5 * 2 * 2);
     let item = set.items.iter().find(|i| i.id == "ipd-CC_temptation-bare-action12-swapped-m_x_dc").unwrap();

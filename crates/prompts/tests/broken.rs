@@ -1,5 +1,7 @@
 //! Prompt files that must be refused, each with the message that a user gets.
 
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
 use lorascope_prompts::{Content, Item, PromptError, PromptSet, Span};
 
 /// What is broken, the file, the message.

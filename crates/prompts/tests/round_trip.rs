@@ -1,5 +1,7 @@
 //! What is read is what was written, and foreign files are taken as they are.
 
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
 use std::collections::BTreeMap;
 use std::path::Path;
 
