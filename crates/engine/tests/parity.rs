@@ -1,7 +1,8 @@
 //! Logits, hidden states, attention patterns and everything in between, against Hugging Face's own.
 //!
-//! The references were computed in f64. Our f64 must agree to what their storage in f32 leaves; our f32 to 1e-4, or,
-//! where Hugging Face's own f32 is further than that from its f64 (Gemma-2's logits: 2.2e-4), to that.
+//! The references were computed in f64. Our f64 must agree to what their storage in f32 leaves; our f32 to 1e-4 in
+//! logits, hidden states and patterns, or, where Hugging Face's own f32 is further than that from its f64 (Gemma-2:
+//! 2.2e-4), to that; values inside a layer, whose size is anything, to 1e-5 of their largest.
 
 mod support;
 
@@ -11,7 +12,8 @@ use support::{Reference, load, max_difference, shared};
 
 const FAMILIES: [&str; 7] = ["gemma2", "gemma3", "gpt2", "llama", "mistral", "qwen2", "qwen3"];
 
-/// Largest differences of one model from its reference: final norm and logits, everything else.
+/// Largest differences of one model from its reference: absolute in logits, hidden states and patterns, relative inside
+/// the layers.
 fn differences<R: Real>(model: &Model<R>, which: usize, prefix: &str, reference: &Reference) -> (f64, f64) {
     let spec = model.spec();
     let ids = &reference.input_ids;
@@ -40,11 +42,16 @@ fn differences<R: Real>(model: &Model<R>, which: usize, prefix: &str, reference:
     let hooks = Hooks { captures, edits: Vec::new() };
     let run = model.run(&batch, &hooks, &rows).unwrap();
 
-    let mut other = 0.0f64;
+    let (mut worst, mut inside) = (0.0f64, 0.0f64);
     let mut compare = |name: String, got: &[Vec<R>]| {
-        let d = max_difference(&name, got.iter().flatten().copied(), reference.get(&name));
-        println!("  {name}: {d:.1e}");
-        other = other.max(d);
+        let want = reference.get(&name);
+        let difference = max_difference(&name, got.iter().flatten().copied(), want);
+        println!("  {name}: {difference:.1e}");
+        if name.contains(".hidden.") {
+            worst = worst.max(difference);
+        } else {
+            inside = inside.max(difference / want.iter().fold(0.0, |m, v| f64::from(v.abs()).max(m)));
+        }
     };
     for l in 0..spec.n_layers {
         for (i, (_, name)) in sites.iter().enumerate() {
@@ -56,7 +63,6 @@ fn differences<R: Real>(model: &Model<R>, which: usize, prefix: &str, reference:
     for l in 0..spec.n_layers {
         let name = format!("{prefix}.attn.{l}");
         let want = reference.get(&name);
-        let mut worst = 0.0f64;
         let n = ids[0].len();
         for (r, pattern) in run.captures[spec.n_layers * sites.len() + l].iter().enumerate() {
             let (s, query) = (r / n, r % n);
@@ -65,29 +71,27 @@ fn differences<R: Real>(model: &Model<R>, which: usize, prefix: &str, reference:
                 worst = worst.max(max_difference(&name, head.iter().copied(), &want[start..=start + query]));
             }
         }
-        println!("  {name}: {worst:.1e}");
-        other = other.max(worst);
     }
     let logits = model.all_logits(which, &run.readout).unwrap();
-    let final_norm = format!("{prefix}.final_norm");
+    let name = format!("{prefix}.final_norm");
     let states = run.captures.last().into_iter().flatten().flatten().copied();
-    let final_norm = max_difference(&final_norm, states, reference.get(&final_norm));
-    let worst = final_norm.max(max_difference("logits", logits.data.iter().copied(), reference.get(&format!("{prefix}.logits"))));
-    println!("  {prefix}.logits: {worst:.1e}");
-    (worst, other)
+    worst = worst.max(max_difference(&name, states, reference.get(&name)));
+    let name = format!("{prefix}.logits");
+    worst = worst.max(max_difference(&name, logits.data.iter().copied(), reference.get(&name)));
+    (worst, inside)
 }
 
-fn family_parity<R: Real>(logit_tolerance: impl Fn(&str) -> f64, other_tolerance: f64) {
+fn family_parity<R: Real>(tolerance: impl Fn(&str) -> f64, inside_tolerance: f64) {
     let Some(shared) = shared() else { return };
     for family in FAMILIES {
         let dir = shared.join("tiny").join(family);
         let reference = Reference::read(&dir.join("ref.safetensors"));
         let model: Model<R> = load(&dir.join("model"), &[("lora", dir.join("adapter"))]);
         for (which, prefix) in [(0, "base"), (1, "lora")] {
-            println!("{family} {prefix}");
-            let (logits, other) = differences(&model, which, prefix, &reference);
-            assert!(logits <= logit_tolerance(family), "{family} {prefix}: logits off by {logits:e}");
-            assert!(other <= other_tolerance, "{family} {prefix}: states off by {other:e}");
+            let (worst, inside) = differences(&model, which, prefix, &reference);
+            println!("{family} {prefix}: {worst:.1e}, inside layers {inside:.1e}");
+            assert!(worst <= tolerance(family), "{family} {prefix}: off by {worst:e}");
+            assert!(inside <= inside_tolerance, "{family} {prefix}: off by {inside:e} inside the layers");
         }
     }
 }
@@ -95,13 +99,14 @@ fn family_parity<R: Real>(logit_tolerance: impl Fn(&str) -> f64, other_tolerance
 #[test]
 fn f64_agrees_to_the_precision_of_the_stored_reference() {
     // f32 storage of numbers up to 64 leaves 4e-6.
-    family_parity::<f64>(|_| 5e-6, 5e-6);
+    family_parity::<f64>(|_| 5e-6, 1e-6);
 }
 
 #[test]
 fn f32_agrees_to_1e_4() {
-    // Hugging Face's own f32 misses its f64 by 2.2e-4 in Gemma-2's logits (the caps amplify); we allow the same there.
-    family_parity::<f32>(|family| if family == "gemma2" { 2.2e-4 } else { 1e-4 }, 1e-4);
+    // Hugging Face's own f32 misses its f64 by 2.2e-4 on the tiny Gemma-2, whose large activations and caps amplify
+    // rounding; that is the limit of f32 there, since the test above shows the same code exact in f64.
+    family_parity::<f32>(|family| if family == "gemma2" { 2.2e-4 } else { 1e-4 }, 1e-5);
 }
 
 #[test]
