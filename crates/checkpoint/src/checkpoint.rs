@@ -1,5 +1,6 @@
 //! A model's files, opened: config and named tensors, whatever the format. Not here: the formats themselves.
 
+use crate::digest;
 use crate::error::{Error, Result};
 use crate::folder::{self, Folder, Weights};
 use crate::gguf;
@@ -79,7 +80,8 @@ impl Checkpoint {
     /// # Errors
     /// [`Error::TensorMissing`].
     pub fn tensor(&self, name: &str) -> Result<&StoredTensor> {
-        self.find(name).ok_or_else(|| Error::TensorMissing { name: name.into(), path: self.path.display().to_string() })
+        self.find(name)
+            .ok_or_else(|| Error::TensorMissing { name: name.into(), path: self.path.display().to_string() })
     }
 
     /// The tensor of this Hugging Face name, if there is one.
@@ -100,6 +102,44 @@ impl Checkpoint {
     /// The files that make up the checkpoint.
     pub fn files(&self) -> &[PathBuf] {
         &self.files
+    }
+
+    /// SHA-256 of the checkpoint's contents, in hexadecimal: of a single file its own (as `sha256sum` and the hub give
+    /// it); of a folder that of the text `sha256sum config.json model...safetensors` prints, files by name, paths
+    /// relative to the folder. Reads everything: seconds per few GB.
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    pub fn sha256(&self) -> Result<String> {
+        self.sha256_with_progress(|_, _| {})
+    }
+
+    /// As [`Checkpoint::sha256`]; `progress` hears bytes done and bytes in all.
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    pub fn sha256_with_progress(&self, mut progress: impl FnMut(u64, u64)) -> Result<String> {
+        let mut total = 0;
+        for file in &self.files {
+            let size = std::fs::metadata(file).map_err(|source| Error::Io { path: file.clone(), source })?;
+            total += size.len();
+        }
+        let mut done = 0;
+        let mut lines = String::new();
+        let mut files: Vec<_> = self.files.iter().collect();
+        files.sort();
+        for file in &files {
+            let digest = digest::of_file(file, |n| {
+                done += n as u64;
+                progress(done, total);
+            })?;
+            if files.len() == 1 {
+                return Ok(digest);
+            }
+            let name = file.file_name().unwrap_or_default().to_string_lossy();
+            lines.push_str(&format!("{digest}  {name}\n"));
+        }
+        Ok(digest::of_text(&lines))
     }
 
     /// The metadata of a GGUF file; `None` for a safetensors folder.

@@ -49,13 +49,16 @@ pub(crate) struct Blocked {
     pub(crate) n_values: usize,
     /// Bytes of a block.
     pub(crate) n_bytes: usize,
-    widen: fn(&[u8], &mut [f32]),
+    widen: Widen,
 }
+
+/// Widens whole blocks.
+type Widen = fn(&[u8], &mut [f32]);
 
 impl Blocked {
     /// The layout of `dtype`; `None` for the bitsandbytes types.
     pub(crate) fn new(dtype: DType) -> Option<Self> {
-        let (n_values, n_bytes, widen): (usize, usize, fn(&[u8], &mut [f32])) = match dtype {
+        let (n_values, n_bytes, widen): (usize, usize, Widen) = match dtype {
             DType::F64 => (1, 8, widen_f64),
             DType::F32 => (1, 4, widen_f32),
             DType::F16 => (1, 2, widen_f16),

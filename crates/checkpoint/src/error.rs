@@ -168,7 +168,9 @@ pub enum SafetensorsProblem {
         n_bytes: usize,
     },
     /// The header is declared longer than the file.
-    #[error("its header is declared {declared} bytes long, but only {available} bytes follow; truncated or not safetensors")]
+    #[error(
+        "its header is declared {declared} bytes long, but only {available} bytes follow; truncated or not safetensors"
+    )]
     HeaderBeyondFile {
         /// Length that the first eight bytes give.
         declared: u64,
@@ -204,7 +206,9 @@ pub enum SafetensorsProblem {
         shape: Vec<usize>,
     },
     /// Offsets that run backwards or leave the file.
-    #[error("tensor `{tensor}` has offsets {begin}..{end}, but the data are {n_data} bytes long; the file is truncated or damaged")]
+    #[error(
+        "tensor `{tensor}` has offsets {begin}..{end}, but the data are {n_data} bytes long; the file is truncated or damaged"
+    )]
     OutOfRange {
         /// The tensor's name.
         tensor: String,
@@ -228,7 +232,9 @@ pub enum SafetensorsProblem {
         given: usize,
     },
     /// Two tensors share bytes.
-    #[error("the data of tensor `{tensor}` overlap those of the tensor before it (byte {begin} < {previous_end})")]
+    #[error(
+        "the data of tensor `{tensor}` overlap those of the tensor before it (byte {begin} < {previous_end})"
+    )]
     Overlap {
         /// The tensor's name.
         tensor: String,

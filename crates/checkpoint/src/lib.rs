@@ -8,6 +8,7 @@
 
 mod bytes;
 mod checkpoint;
+mod digest;
 mod dtype;
 mod error;
 mod folder;

@@ -71,6 +71,17 @@ impl StoredTensor {
         Self { name, ..self }
     }
 
+    /// Whether both tensors store the same numbers in the same way.
+    pub(crate) fn same_bytes(&self, other: &Self) -> bool {
+        match (&self.store, &other.store) {
+            (Store::Blocked(mine, a), Store::Blocked(theirs, b)) => {
+                (mine.dtype, self.view, &self.shape) == (theirs.dtype, other.view, &other.shape)
+                    && a.as_slice() == b.as_slice()
+            }
+            _ => false,
+        }
+    }
+
     /// The tensor's Hugging Face name.
     pub fn name(&self) -> &str {
         &self.name
