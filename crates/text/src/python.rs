@@ -60,6 +60,16 @@ pub(crate) fn trim(text: &str, characters: Option<&str>) -> String {
     }
 }
 
+/// The test `iterable`, to which `none` is not: templates ask it of the tools they weren't given.
+pub(crate) fn is_iterable(value: &Value) -> bool {
+    matches!(value.kind(), ValueKind::Iterable) || is_sequence(value)
+}
+
+/// The test `sequence`: what has a length and items, texts and dictionaries included, as Jinja has it for Python.
+pub(crate) fn is_sequence(value: &Value) -> bool {
+    matches!(value.kind(), ValueKind::Seq | ValueKind::Map | ValueKind::String | ValueKind::Undefined)
+}
+
 /// How `json.dumps` writes.
 struct JsonStyle {
     ensure_ascii: bool,
