@@ -242,3 +242,36 @@ fn first_match<'p, T: Copy>(
     }
     Ok(None)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeMap;
+
+    /// What PEFT itself decides, written by `scripts/peft_selection.py`.
+    #[derive(serde::Deserialize)]
+    struct Case {
+        config: String,
+        paths: Vec<String>,
+        adapted: BTreeMap<String, (usize, f64)>,
+    }
+
+    #[test]
+    fn decides_as_peft_does() {
+        let cases: Vec<Case> =
+            serde_json::from_str(include_str!("../tests/fixtures/selection.json")).unwrap();
+        assert_eq!(cases.len(), 25);
+        for case in cases {
+            let config = LoraConfig::from_json(&case.config).unwrap();
+            let selection = Selection::new(&config).unwrap();
+            let mut adapted = BTreeMap::new();
+            for path in case.paths {
+                if selection.targets_path(&path).unwrap() {
+                    let value = (selection.rank(&path).unwrap().0, selection.alpha(&path).unwrap());
+                    adapted.insert(path, value);
+                }
+            }
+            assert_eq!(adapted, case.adapted, "{}", case.config);
+        }
+    }
+}
