@@ -1,10 +1,13 @@
 //! A model's files, opened: config and named tensors, whatever the format. Not here: the formats themselves.
 
+use crate::bnb::{self, Assembled, FourBit, Nf4Rounding};
 use crate::digest;
+use crate::dtype::DType;
 use crate::error::{Error, Result};
 use crate::folder::{self, Folder, Weights};
 use crate::gguf;
-use crate::tensor::StoredTensor;
+use crate::tensor::{Store, StoredTensor};
+use crate::view::View;
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -46,16 +49,19 @@ impl Checkpoint {
         Err(Error::NotACheckpoint { path: path.to_owned() })
     }
 
-    fn from_folder(path: &Path, folder: Folder) -> Result<Self> {
-        let gpt2 = folder.config.get("model_type").and_then(Value::as_str) == Some("gpt2");
+    fn from_folder(path: &Path, mut folder: Folder) -> Result<Self> {
+        let gpt2 = is_gpt2(&folder.config);
         let mut tensors = BTreeMap::new();
+        for Assembled { name, shape, weight } in bnb::assemble(path, &mut folder.entries)? {
+            insert(&mut tensors, linear(weight, name, shape, gpt2), path)?;
+        }
         for (file, entry) in folder.entries {
             if BUFFERS.iter().any(|ending| entry.name.ends_with(ending)) {
                 continue;
             }
             let tensor = entry.into_tensor(&file)?;
-            let name = if gpt2 { gpt2_name(tensor.name()) } else { tensor.name().to_owned() };
-            insert(&mut tensors, tensor.renamed(name), path)?;
+            let tensor = if gpt2 { with_prefix(tensor) } else { tensor };
+            insert(&mut tensors, tensor, path)?;
         }
         Ok(Self { path: path.to_owned(), config: folder.config, tensors, files: folder.files, gguf: None })
     }
@@ -102,6 +108,48 @@ impl Checkpoint {
     /// The files that make up the checkpoint.
     pub fn files(&self) -> &[PathBuf] {
         &self.files
+    }
+
+    /// Replaces every linear weight of the layers by what it becomes under bitsandbytes' NF4 (blocks of 64), so that the
+    /// model equals its `load_in_4bit` version, and an adapter that was trained on that version finds its base. Embeddings,
+    /// norms, biases and `lm_head` stay, and so do weights that are 4-bit already. The codes are kept in memory
+    /// (about 0.53 bytes a number, 0.52 with double quantisation).
+    ///
+    /// # Errors
+    /// [`Error::Bitsandbytes`] if a weight holds a NaN or an infinity; the checkpoint is unchanged then.
+    pub fn round_through_nf4(&mut self, rounding: Nf4Rounding) -> Result<()> {
+        let gpt2 = is_gpt2(&self.config);
+        let four_bit = |tensor: &StoredTensor| matches!(tensor.dtype(), DType::Nf4 | DType::Fp4);
+        let mut rounded = Vec::new();
+        for tensor in self.tensors.values().filter(|tensor| is_linear_weight(tensor) && !four_bit(tensor)) {
+            rounded.push(self.rounded(tensor, rounding, gpt2)?);
+        }
+        for tensor in rounded {
+            self.tensors.insert(tensor.name().to_owned(), tensor);
+        }
+        Ok(())
+    }
+
+    fn rounded(&self, tensor: &StoredTensor, rounding: Nf4Rounding, gpt2: bool) -> Result<StoredTensor> {
+        let plan = rounding.plan(tensor.dtype());
+        let mut values = tensor.to_f32()?;
+        tensor.release_pages();
+        if let Some(at) = values.iter().position(|x| !plan.output.round(*x).is_finite()) {
+            let problem = format!("its number {at} is {} and cannot be rounded to NF4", values[at]);
+            return Err(Error::Bitsandbytes {
+                path: self.path.clone(),
+                tensor: tensor.name().to_owned(),
+                problem,
+            });
+        }
+        let mut shape = tensor.shape().to_vec();
+        if gpt2 {
+            let n_out = shape[1];
+            values =
+                (0..n_out).flat_map(|column| values.iter().skip(column).step_by(n_out)).copied().collect();
+            shape.reverse();
+        }
+        Ok(linear(bnb::quantise(&values, plan), tensor.name().to_owned(), shape, gpt2))
     }
 
     /// SHA-256 of the checkpoint's contents, in hexadecimal: of a single file its own (as `sha256sum` and the hub give
@@ -155,11 +203,33 @@ fn insert(tensors: &mut BTreeMap<String, StoredTensor>, tensor: StoredTensor, pa
     }
 }
 
+fn is_gpt2(config: &Value) -> bool {
+    config.get("model_type").and_then(Value::as_str) == Some("gpt2")
+}
+
 /// GPT-2 was published without the prefix that the model with a head writes; both mean the same tensors.
-fn gpt2_name(name: &str) -> String {
+fn with_prefix(tensor: StoredTensor) -> StoredTensor {
+    let name = tensor.name();
     if name.starts_with("transformer.") || name.starts_with("lm_head.") {
-        name.to_owned()
-    } else {
-        format!("transformer.{name}")
+        return tensor;
     }
+    let name = format!("transformer.{name}");
+    tensor.renamed(name)
+}
+
+/// A 4-bit weight as a tensor. bitsandbytes keeps `[out, in]`, also where GPT-2's own layers have `[in, out]`.
+fn linear(weight: FourBit, name: String, mut shape: Vec<usize>, gpt2: bool) -> StoredTensor {
+    let store = Store::FourBit(weight);
+    if gpt2 && shape.len() == 2 {
+        shape.reverse();
+        return with_prefix(StoredTensor::new(name, shape, store, View::Transposed));
+    }
+    StoredTensor::new(name, shape, store, View::AsStored)
+}
+
+/// Whether `load_in_4bit` quantises this tensor: matrices of linear layers, not embeddings, norms or `lm_head`.
+fn is_linear_weight(tensor: &StoredTensor) -> bool {
+    let name = tensor.name();
+    let in_layer = name.starts_with("model.layers.") || name.starts_with("transformer.h.");
+    in_layer && name.ends_with(".weight") && tensor.shape().len() == 2
 }

@@ -6,6 +6,7 @@
 //!
 //! This crate knows nothing about model families, adapters or arithmetic on tensors.
 
+mod bnb;
 mod bytes;
 mod checkpoint;
 mod digest;
@@ -18,6 +19,7 @@ mod safetensors;
 mod tensor;
 mod view;
 
+pub use bnb::{Nf4Rounding, RoundFrom};
 pub use checkpoint::Checkpoint;
 pub use dtype::DType;
 pub use error::{Error, Result, SafetensorsProblem};

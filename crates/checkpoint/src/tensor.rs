@@ -1,6 +1,7 @@
 //! A named tensor as it lies in a file, and how its rows become f32. Not here: where in the file it lies
 //! (`safetensors`, `gguf`), what its numbers mean to a model.
 
+use crate::bnb::FourBit;
 use crate::bytes::Bytes;
 use crate::dtype::{Blocked, DType};
 use crate::view::View;
@@ -24,6 +25,8 @@ pub(crate) enum Store {
     Floats(Arc<Vec<f32>>),
     /// Bytes of a type whose blocks stand alone.
     Blocked(Blocked, Bytes),
+    /// 4 bits with scales elsewhere.
+    FourBit(FourBit),
 }
 
 impl Store {
@@ -32,6 +35,7 @@ impl Store {
         match self {
             Store::Floats(values) => out.copy_from_slice(&values[start..start + out.len()]),
             Store::Blocked(blocked, bytes) => blocked.widen_from(bytes.as_slice(), start, out),
+            Store::FourBit(weight) => weight.widen_from(start, out),
         }
     }
 
@@ -39,6 +43,7 @@ impl Store {
         match self {
             Store::Floats(_) => DType::F32,
             Store::Blocked(blocked, _) => blocked.dtype,
+            Store::FourBit(weight) => weight.dtype,
         }
     }
 }
@@ -112,6 +117,7 @@ impl StoredTensor {
         match &self.store {
             Store::Floats(values) => values.len() * 4,
             Store::Blocked(_, bytes) => bytes.len(),
+            Store::FourBit(weight) => weight.n_bytes(),
         }
     }
 
@@ -178,6 +184,7 @@ impl StoredTensor {
         match &self.store {
             Store::Floats(_) => {}
             Store::Blocked(_, bytes) => bytes.release(),
+            Store::FourBit(weight) => weight.codes.release(),
         }
     }
 }
