@@ -180,6 +180,17 @@ fn a_moved_input_and_reordered_settings_are_the_same_run() {
     assert_eq!(run.manifest().inputs, moved.inputs);
 }
 
+/// A settings value that changed in its last bit on the way through the manifest would be "another run".
+#[test]
+fn settings_with_any_float_are_still_the_same_run() {
+    let root = tempfile::tempdir().unwrap();
+    let (dir, mut key) = (root.path().join("run"), plain_key(root.path()));
+    let floats: Vec<f64> = (1..500).map(|i| f64::from(i).sin() / 7.0).collect();
+    key.settings = json!({ "thresholds": floats });
+    drop(RunFolder::open(&dir, &key).unwrap());
+    assert_eq!(*RunFolder::open(&dir, &key).unwrap().opened(), Opened::Resumed { parts: 0 });
+}
+
 #[test]
 fn two_runs_on_one_folder_refuse() {
     let root = tempfile::tempdir().unwrap();

@@ -5,7 +5,7 @@ use crate::color::{Rgb, diverging, sequential};
 use crate::figure::{HeatmapPanel, HeatmapScale};
 use crate::fonts::{Weight, shortened, text_width};
 use crate::frame::{GAP, MARGIN, draw_title};
-use crate::scale::{Axis, Ends, short_number};
+use crate::scale::{Axis, Ends, NumberForm};
 
 const LONGEST_LABEL: f64 = 210.0;
 const SMALLEST_NUMBER: f64 = 7.5;
@@ -61,6 +61,8 @@ struct Layout {
     tilted: bool,
     /// Room under a panel for its column labels.
     foot: f64,
+    /// How the numbers in all cells are written.
+    form: NumberForm,
 }
 
 /// Draws the figure; returns its size.
@@ -126,7 +128,8 @@ impl Layout {
             left = left.max(MARGIN + name_room + col_width * tilt.cos() - cell_width / 2.0);
         }
         let foot = if tilted { col_width * tilt.sin() + 16.0 } else { theme.tick_size * 2.0 };
-        Self { left, cell: (cell_width, cell_height), tilted, foot }
+        let form = NumberForm::of(figure.panels.iter().flat_map(|p| &p.values).flatten().flatten().copied());
+        Self { left, cell: (cell_width, cell_height), tilted, foot, form }
     }
 
     fn cell(&self, top: f64, row: usize, col: usize) -> Rect {
@@ -154,7 +157,7 @@ fn draw_cells(
             canvas.rect(inner, Paint::Fixed(fill), 1.0);
             if figure.annotate {
                 let interval = panel.intervals.get(row).and_then(|row| row[col]);
-                draw_number(canvas, inner, fill, (value, interval));
+                draw_number(canvas, (inner, fill), layout.form, (value, interval));
             }
         }
     }
@@ -162,14 +165,19 @@ fn draw_cells(
 
 /// An undefined cell: no colour of the scale, and a stroke through it.
 fn draw_missing(canvas: &mut Canvas<'_>, cell: Rect) {
-    canvas.rect(cell, Paint::Grid, 0.5);
+    canvas.rect(cell, Paint::Grid, 1.0);
     let (right, bottom) = (cell.x + cell.width, cell.y + cell.height);
     canvas.line((cell.x, bottom), (right, cell.y), Stroke::new(Paint::Muted, 0.7));
 }
 
 /// The value, and its interval under it, in black or white, whichever is easier to read on the cell. What
 /// does not fit is left out: the table beside the figure has it.
-fn draw_number(canvas: &mut Canvas<'_>, cell: Rect, fill: Rgb, (value, interval): (f64, Option<(f64, f64)>)) {
+fn draw_number(
+    canvas: &mut Canvas<'_>,
+    (cell, fill): (Rect, Rgb),
+    form: NumberForm,
+    (value, interval): (f64, Option<(f64, f64)>),
+) {
     let (dark, light) = (Rgb(0x1F, 0x23, 0x28), Rgb(0xFF, 0xFF, 0xFF));
     let paint = Paint::Fixed(if fill.contrast(dark) >= fill.contrast(light) { dark } else { light });
     let (center, middle) = (cell.x + cell.width / 2.0, cell.y + cell.height / 2.0);
@@ -181,15 +189,10 @@ fn draw_number(canvas: &mut Canvas<'_>, cell: Rect, fill: Rgb, (value, interval)
         }
     };
     match interval {
-        None => put(&short_number(value), 12.5, Weight::Regular, middle + 4.5),
+        None => put(&form.text(value), 12.5, Weight::Regular, middle + 4.5),
         Some((lo, hi)) => {
-            put(&short_number(value), 13.0, Weight::Semibold, middle - 1.0);
-            put(
-                &format!("{} to {}", short_number(lo), short_number(hi)),
-                10.0,
-                Weight::Regular,
-                middle + 13.0,
-            );
+            put(&form.text(value), 13.0, Weight::Semibold, middle - 1.0);
+            put(&format!("{} to {}", form.text(lo), form.text(hi)), 10.0, Weight::Regular, middle + 13.0);
         }
     }
 }

@@ -32,7 +32,7 @@ pub(crate) fn draw(canvas: &mut Canvas<'_>, figure: &Lines<'_>) -> (f64, f64) {
     let left = y_axis_room(canvas, &y_axis);
     let grid = Grid::new(canvas, figure.panels.len(), (left, top), theme.tick_size * 1.9);
     let n_ticks = (grid.plot(0).width / 45.0) as usize;
-    let x_axis = Axis::over(all().flat_map(|s| &s.x).copied(), Ends::Tight, n_ticks);
+    let x_axis = Axis::over(all().flat_map(|s| &s.x).copied(), Ends::Whole, n_ticks);
 
     for (index, panel) in figure.panels.iter().enumerate() {
         let plot = grid.plot(index);

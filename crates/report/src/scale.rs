@@ -1,5 +1,8 @@
 //! Axes: the range that shows all data, round ticks, and numbers as text.
 
+/// Below this a span's own arithmetic runs out of bits; such values are zero to a reader.
+const SMALLEST_SPAN: f64 = 1e-290;
+
 /// A linear map from values to pixels, with its ticks.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Axis {
@@ -18,13 +21,15 @@ pub(crate) struct Axis {
 pub(crate) enum Ends {
     /// The axis ends at round numbers, with room around the data.
     Round,
-    /// The axis ends at the first and last value (layers).
+    /// The axis ends at the first and last value.
     Tight,
+    /// As `Tight`; and if all values are whole (layers), so are the ticks.
+    Whole,
 }
 
 impl Axis {
     /// An axis over `values` with about `n_ticks` ticks. Without values it spans 0 to 1; a single value is
-    /// put in its middle. Whole numbers get whole ticks.
+    /// put in its middle.
     pub(crate) fn over(values: impl Iterator<Item = f64>, ends: Ends, n_ticks: usize) -> Self {
         let (mut min, mut max, mut whole) = (f64::INFINITY, f64::NEG_INFINITY, true);
         for value in values {
@@ -35,13 +40,13 @@ impl Axis {
             (min, max, whole) = (0.0, 1.0, false);
         }
         // Closer than this, values can't be told apart on paper and ticks would repeat themselves.
-        let least = (min.abs().max(max.abs()) * 1e-9).max(f64::MIN_POSITIVE * 1e16);
+        let least = (min.abs().max(max.abs()) * 1e-9).max(SMALLEST_SPAN);
         if max - min < least {
-            let half = if min == 0.0 { 0.5 } else { min.abs() * 0.5 };
+            let half = if min.abs() < SMALLEST_SPAN { 0.5 } else { min.abs() * 0.5 };
             (min, max) = (min - half, max + half);
         }
         let mut step = round_step((max - min) / n_ticks.max(1) as f64);
-        if whole && ends == Ends::Tight {
+        if whole && ends == Ends::Whole {
             step = step.max(1.0);
         }
         if ends == Ends::Round {
@@ -89,15 +94,41 @@ fn scientific(value: f64) -> String {
     with_minus(format!("{digits}e{exponent}"))
 }
 
-/// A number for a reader: three significant digits or so, never longer than its cell.
-pub(crate) fn short_number(value: f64) -> String {
-    match value.abs() {
-        0.0 => "0".to_owned(),
-        a if a < 0.001 => scientific(value),
-        a if a < 0.0995 => with_minus(format!("{value:.3}")),
-        a if a < 99.5 => with_minus(format!("{value:.2}")),
-        a if a < 9999.5 => with_minus(format!("{value:.0}")),
-        _ => scientific(value),
+/// How the numbers of one figure are written: all alike, so that they can be compared at a glance.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum NumberForm {
+    /// With this many decimals.
+    Decimals(usize),
+    /// As `1.5e−7`.
+    Scientific,
+}
+
+impl NumberForm {
+    /// The form that shows two or three significant digits of the largest of `values`.
+    pub(crate) fn of(values: impl Iterator<Item = f64>) -> Self {
+        match values.map(f64::abs).fold(0.0, f64::max) {
+            0.0 => Self::Decimals(0),
+            largest if !(0.001..1e6).contains(&largest) => Self::Scientific,
+            largest => {
+                Self::Decimals((2.0 - largest.log10().floor()).clamp(0.0, 4.0) as usize).coarsened(largest)
+            }
+        }
+    }
+
+    /// Two decimals are enough from 0.1 up: a probability is `0.07`, not `0.070`.
+    fn coarsened(self, largest: f64) -> Self {
+        match self {
+            Self::Decimals(decimals) if largest >= 0.1 => Self::Decimals(decimals.min(2)),
+            form => form,
+        }
+    }
+
+    /// `value` in this form.
+    pub(crate) fn text(self, value: f64) -> String {
+        match self {
+            Self::Decimals(decimals) => with_minus(format!("{value:.decimals$}")),
+            Self::Scientific => scientific(value),
+        }
     }
 }
 
@@ -118,9 +149,10 @@ mod tests {
 
     #[test]
     fn ticks_are_round_and_hold_the_data() {
-        assert_eq!(labels(&[-1.3, 2.1], Ends::Round, 5), ["−2", "−1", "0", "1", "2", "3"]);
-        assert_eq!(labels(&[0.0, 29.0], Ends::Tight, 6), ["0", "5", "10", "15", "20", "25"]);
-        assert_eq!(labels(&[0.0, 2.0], Ends::Tight, 6), ["0", "1", "2"], "no layer 0.5");
+        assert_eq!(labels(&[-3.3, 2.1], Ends::Round, 5), ["−4", "−3", "−2", "−1", "0", "1", "2", "3"]);
+        assert_eq!(labels(&[0.0, 29.0], Ends::Whole, 6), ["0", "5", "10", "15", "20", "25"]);
+        assert_eq!(labels(&[0.0, 2.0], Ends::Whole, 6), ["0", "1", "2"], "no layer 0.5");
+        assert_eq!(labels(&[0.0, 1.0], Ends::Tight, 4), ["0.0", "0.2", "0.4", "0.6", "0.8", "1.0"]);
         assert_eq!(labels(&[0.0, 1.0], Ends::Round, 5), ["0.0", "0.2", "0.4", "0.6", "0.8", "1.0"]);
     }
 
@@ -152,8 +184,16 @@ mod tests {
     }
 
     #[test]
-    fn numbers_are_short() {
-        let shown = [0.0, -0.0, 0.5, -12.3456, 0.01234, 1.2e-7, 123.4, -1e20, 0.0996].map(short_number);
-        assert_eq!(shown, ["0", "0", "0.50", "−12.35", "0.012", "1.2e−7", "123", "−1e20", "0.10"]);
+    fn numbers_of_one_figure_are_written_alike() {
+        let shown = |values: &[f64]| {
+            let form = NumberForm::of(values.iter().copied());
+            values.iter().map(|&value| form.text(value)).collect::<Vec<_>>()
+        };
+        assert_eq!(shown(&[0.5, 0.0712, 1.0, -0.001]), ["0.50", "0.07", "1.00", "0.00"]);
+        assert_eq!(shown(&[-12.345, 0.5]), ["−12.3", "0.5"]);
+        assert_eq!(shown(&[4567.8, -1.0]), ["4568", "−1"]);
+        assert_eq!(shown(&[0.0123, -0.004]), ["0.0123", "−0.0040"]);
+        assert_eq!(shown(&[1.234e-7, -2e-8, 0.0]), ["1.23e−7", "−2e−8", "0e0"]);
+        assert_eq!(shown(&[0.0, -0.0]), ["0", "0"]);
     }
 }
