@@ -260,7 +260,8 @@ impl ModulePlan<'_> {
             Role::BBias => "`lora_bias` is not set",
             Role::Magnitude => "`use_dora` is not set",
             _ => {
-                "factors of embeddings are `lora_embedding_A` and `lora_embedding_B`, those of linear maps `lora_A` and `lora_B`"
+                "factors of embeddings are `lora_embedding_A` and `lora_embedding_B`, those of linear maps `lora_A` and \
+                  `lora_B`"
             }
         }
     }
