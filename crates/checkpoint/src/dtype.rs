@@ -40,6 +40,12 @@ pub enum DType {
     Fp4,
 }
 
+/// How many numbers a tensor of `shape` has; `None` if that, or the product of some of its dimensions, overflows.
+pub(crate) fn n_values(shape: &[usize]) -> Option<usize> {
+    let nonzero = shape.iter().try_fold(1usize, |product, n| product.checked_mul((*n).max(1)))?;
+    Some(if shape.contains(&0) { 0 } else { nonzero })
+}
+
 /// A type whose numbers come in blocks of fixed length, each block on its own. (`Nf4` and `Fp4` are not: their scales
 /// live in other tensors.)
 #[derive(Clone, Copy, Debug)]

@@ -80,22 +80,20 @@ pub(crate) fn read(folder: &Path, weights: Weights) -> Result<Folder> {
     let mut files = vec![config_path];
     let entries = match weights {
         Weights::Single(path) | Weights::Gguf(path) => {
-            let entries = safetensors::entries(&path)?;
             files.push(path.clone());
-            entries.into_iter().map(|entry| (path.clone(), entry)).collect()
+            safetensors::entries(&path)?.into_iter().map(|entry| (path.clone(), entry)).collect()
         }
         Weights::Index(index) => {
             files.push(index.clone());
             let shards = read_shards(folder, &index)?;
             files.extend(shards.keys().map(|shard| folder.join(shard)));
-            shards
-                .into_iter()
-                .flat_map(|(shard, e)| e.into_iter().map(move |e| (shard.clone(), e)))
-                .collect::<Vec<_>>()
+            let mut entries = Vec::new();
+            for (shard, in_shard) in shards {
+                let path = folder.join(shard);
+                entries.extend(in_shard.into_iter().map(|entry| (path.clone(), entry)));
+            }
+            entries
         }
-        .into_iter()
-        .map(|(shard, entry)| (folder.join(shard), entry))
-        .collect(),
     };
     Ok(Folder { config, entries, files })
 }

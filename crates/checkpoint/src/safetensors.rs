@@ -5,12 +5,12 @@
 //! twice.
 
 use crate::bytes::Bytes;
-use crate::dtype::{Blocked, DType};
+use crate::dtype::{Blocked, DType, n_values};
 use crate::error::{Error, Result, SafetensorsProblem as Problem};
 use crate::tensor::{Store, StoredTensor};
 use crate::view::View;
-use serde::de::{Deserialize, Deserializer, Error as _, IgnoredAny, MapAccess, Visitor};
-use std::collections::HashSet;
+use serde::de::{Deserialize, Deserializer, Error as _, MapAccess, Visitor};
+use std::collections::{HashMap, HashSet};
 use std::ops::Range;
 use std::path::Path;
 
@@ -110,7 +110,7 @@ fn place(name: &str, info: &Info, previous_end: usize, n_data: usize) -> Result<
     let Some(bits) = bits_of(&info.dtype) else {
         return Err(Problem::UnknownDType { tensor: tensor(), dtype: info.dtype.clone() });
     };
-    let n_bits = info.shape.iter().try_fold(bits, |product, n| product.checked_mul(*n));
+    let n_bits = n_values(&info.shape).and_then(|n| n.checked_mul(bits));
     let Some(n_bits) = n_bits else {
         return Err(Problem::ShapeOverflow { tensor: tensor(), shape: info.shape.clone() });
     };
@@ -171,7 +171,7 @@ impl<'de> Deserialize<'de> for Header {
                         return Err(A::Error::custom(format!("`{name}` occurs twice")));
                     }
                     if name == "__metadata__" {
-                        map.next_value::<IgnoredAny>()?;
+                        map.next_value::<Option<HashMap<String, String>>>()?;
                     } else {
                         tensors.push((name, map.next_value()?));
                     }

@@ -166,7 +166,10 @@ impl StoredTensor {
     /// As [`StoredTensor::to_f32`].
     pub fn first_non_finite(&self) -> Result<Option<usize>> {
         let (n_rows, n_cols) = (self.n_rows(), self.n_cols());
-        let rows_each = (SCAN_PIECE / n_cols.max(1)).max(1);
+        if n_cols == 0 {
+            return Ok(None);
+        }
+        let rows_each = (SCAN_PIECE / n_cols).max(1);
         let mut piece = vec![0.0; rows_each.min(n_rows) * n_cols];
         for first in (0..n_rows).step_by(rows_each) {
             let end = n_rows.min(first + rows_each);

@@ -80,3 +80,64 @@ fn transpose(store: &Store, shape: &[usize], rows: Range<usize>, out: &mut [f32]
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{View, interleaved};
+    use crate::bytes::Bytes;
+    use crate::dtype::{Blocked, DType};
+    use crate::tensor::{Store, StoredTensor};
+
+    /// Q8_0 with scales of 1 and pseudo-random codes, `rows` by `cols` as stored; large enough for several threads.
+    fn store(rows: usize, cols: usize) -> Store {
+        let mut state = 1u32;
+        let mut bytes = Vec::new();
+        for _ in 0..rows * cols / 32 {
+            bytes.extend(half::f16::ONE.to_le_bytes());
+            bytes.extend((0..32).map(|_| {
+                state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+                (state >> 24) as u8
+            }));
+        }
+        Store::Blocked(Blocked::new(DType::Q8_0).unwrap(), Bytes::owned(bytes))
+    }
+
+    fn tensor(store: &Store, shape: [usize; 2], view: View) -> StoredTensor {
+        StoredTensor::new("t".into(), shape.to_vec(), store.clone(), view)
+    }
+
+    #[test]
+    fn a_quantised_transposed_tensor_is_the_transpose() {
+        let (n_out, n_in) = (401, 704);
+        let store = store(n_out, n_in);
+        let stored = tensor(&store, [n_out, n_in], View::AsStored).to_f32().unwrap();
+        let tensor = tensor(&store, [n_in, n_out], View::Transposed);
+        let whole = tensor.to_f32().unwrap();
+        for i in 0..n_in {
+            for o in 0..n_out {
+                assert_eq!(whole[i * n_out + o], stored[o * n_in + i]);
+            }
+        }
+        let mut some = vec![0.0; 300 * n_out];
+        tensor.widen_rows(37..337, &mut some).unwrap();
+        assert_eq!(some, whole[37 * n_out..337 * n_out]);
+    }
+
+    #[test]
+    fn interleaved_heads_come_apart_and_one_is_taken_off() {
+        let (rows, cols, head_dim) = (512, 288, 64);
+        let store = store(rows, cols);
+        let stored = tensor(&store, [rows, cols], View::AsStored).to_f32().unwrap();
+        let heads = tensor(&store, [rows, cols], View::Interleaved { head_dim }).to_f32().unwrap();
+        // Head 2: row 3 of the second half is the odd partner of pair 3.
+        assert_eq!(heads[(2 * 64 + 32 + 3) * cols..][..cols], stored[(2 * 64 + 7) * cols..][..cols]);
+        let mut seen: Vec<usize> = (0..rows).map(|row| interleaved(row, head_dim)).collect();
+        for (row, from) in seen.iter().enumerate() {
+            assert_eq!(heads[row * cols..][..cols], stored[from * cols..][..cols]);
+        }
+        seen.sort_unstable();
+        assert!(seen.into_iter().eq(0..rows));
+        let less = tensor(&store, [rows, cols], View::LessOne).to_f32().unwrap();
+        assert!(less.iter().zip(&stored).all(|(less, stored)| *less == stored - 1.0));
+    }
+}

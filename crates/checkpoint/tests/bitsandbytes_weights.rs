@@ -1,5 +1,7 @@
 //! 4-bit weights against bitsandbytes on the CPU. The fixtures come from `scripts/bitsandbytes_weights.py`.
 
+#![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
+
 use lorascope_checkpoint::{
     Checkpoint, DType, Error, Nf4Rounding, RoundFrom, StoredTensor, read_safetensors,
 };

@@ -1,6 +1,8 @@
 //! GGUF files against gguf-py's dequantisation, against formula-made models of every family, and against the safetensors
 //! of the tiny reference models. The fixtures come from `scripts/ggml_blocks.py` and `scripts/tiny_gguf.py`.
 
+#![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
+
 use lorascope_checkpoint::gguf::MetadataValue;
 use lorascope_checkpoint::{Checkpoint, DType, StoredTensor, read_safetensors};
 use serde_json::{Value, json};

@@ -1,5 +1,7 @@
 //! The tiny reference models' folders open, and their tensors are those that the `safetensors` crate reads.
 
+#![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
+
 use lorascope_checkpoint::{Checkpoint, DType};
 use std::path::PathBuf;
 

@@ -3,7 +3,7 @@
 //! `__fp4`). Everything is checked against everything else.
 
 use super::{FP4, FourBit, NF4, Output, Scales};
-use crate::dtype::DType;
+use crate::dtype::{DType, n_values};
 use crate::error::{Error, Result};
 use crate::safetensors::Entry;
 use std::collections::BTreeMap;
@@ -98,8 +98,7 @@ impl Parts {
         if !BLOCKSIZES.contains(&state.blocksize) {
             return Err(format!("block size {} is none of {BLOCKSIZES:?}", state.blocksize));
         }
-        let n = state.shape.iter().try_fold(1usize, |product, n| product.checked_mul(*n));
-        let n = n.ok_or_else(|| format!("the shape {:?} overflows", state.shape))?;
+        let n = n_values(&state.shape).ok_or_else(|| format!("the shape {:?} overflows", state.shape))?;
         let codes = present(&self.codes, "weight")?.bytes.clone();
         if codes.len() != n.div_ceil(2) {
             return Err(format!(
@@ -110,7 +109,7 @@ impl Parts {
             ));
         }
         let map = floats(present(&self.map, "quant_map")?, 16, "quant_map")?;
-        if map.iter().zip(table).any(|(theirs, ours)| !((theirs - ours).abs() <= 1e-6)) {
+        if map.iter().zip(table).any(|(theirs, ours)| theirs.is_nan() || (theirs - ours).abs() > 1e-6) {
             return Err(format!("its `quant_map` is not the table of `{kind}`"));
         }
         let scales = self.scales(&state, n.div_ceil(state.blocksize))?;

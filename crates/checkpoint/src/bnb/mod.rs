@@ -10,8 +10,8 @@ mod assemble;
 mod round;
 
 pub(crate) use assemble::{Assembled, assemble};
-pub use round::{Nf4Rounding, RoundFrom};
 pub(crate) use round::quantise;
+pub use round::{Nf4Rounding, RoundFrom};
 
 use crate::bytes::Bytes;
 use crate::dtype::DType;

@@ -4,7 +4,7 @@
 use super::GgufProblem;
 use super::cursor::Cursor;
 use super::metadata::Metadata;
-use crate::dtype::{Blocked, DType};
+use crate::dtype::{Blocked, DType, n_values};
 use std::collections::HashSet;
 use std::ops::Range;
 
@@ -110,7 +110,7 @@ fn check(raw: Raw, data_start: u64, alignment: u64, n_bytes: usize) -> Result<Te
         return Err(GgufProblem::TensorType { tensor, kind: name_of(kind) });
     };
     let shape: Option<Vec<usize>> = dims.iter().rev().map(|n| usize::try_from(*n).ok()).collect();
-    let n_values = shape.iter().flatten().try_fold(1usize, |product, n| product.checked_mul(*n));
+    let n_values = shape.as_deref().and_then(n_values);
     let (Some(shape), Some(n_values)) = (shape, n_values) else {
         return Err(GgufProblem::ShapeOverflow { tensor, dims });
     };
