@@ -70,9 +70,9 @@ pub struct GgufTokenizer {
 /// `tokenizer.ggml.token_type`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum TokenType {
-    /// Ordinary, unknown, unused, byte: part of the model, matched by merging.
+    /// Ordinary, unused, byte: part of the model, matched by merging.
     Model,
-    /// A special token, matched as written.
+    /// A special token, or the unknown one: matched as written.
     Control,
     /// Not special, but matched as written too.
     UserDefined,
@@ -122,7 +122,8 @@ fn build(meta: &GgufTokenizer, kind: Kind) -> Result<Tokenizer> {
         Kind::ByteLevel(rule) => (byte_level::build(meta, &rule)?, rule.adds_bos()),
         Kind::SentencePiece => (sentencepiece::build(meta)?, true),
     };
-    backend.add_tokens(added_tokens(meta)).map_err(library_error)?;
+    let added = added_tokens(meta, &backend);
+    backend.add_tokens(added).map_err(library_error)?;
     let special_tokens = special_tokens(meta)?;
     let ends = special::TextEnds {
         bos: meta.add_bos.unwrap_or(adds_bos && meta.bos_id.is_some()),
@@ -137,7 +138,8 @@ impl GgufTokenizer {
     /// The type of a token.
     pub(crate) fn token_type(&self, id: usize) -> TokenType {
         match self.token_types.get(id) {
-            Some(3) => TokenType::Control,
+            // The unknown token is written in no text; where it is, it means itself.
+            Some(2 | 3) => TokenType::Control,
             Some(4) => TokenType::UserDefined,
             _ => TokenType::Model,
         }
@@ -172,12 +174,17 @@ fn check_arrays(meta: &GgufTokenizer) -> Result<()> {
     }
 }
 
-/// Control and user-defined tokens, to be matched as written before anything else happens to a text.
-fn added_tokens(meta: &GgufTokenizer) -> Vec<AddedToken> {
-    let added = |(id, token): (usize, &String)| match meta.token_type(id) {
-        TokenType::Control => Some(AddedToken::from(token.clone(), true).normalized(false)),
-        TokenType::UserDefined => Some(AddedToken::from(token.clone(), false).normalized(false)),
-        TokenType::Model => None,
+/// Control and user-defined tokens, to be matched as written before anything else happens to a text. A token that the
+/// vocabulary spells otherwise (Gemma's runs of spaces) is left to the merges; added, it would get a new id.
+fn added_tokens(meta: &GgufTokenizer, backend: &tokenizers::Tokenizer) -> Vec<AddedToken> {
+    let added = |(id, token): (usize, &String)| {
+        let special = match meta.token_type(id) {
+            TokenType::Control => true,
+            TokenType::UserDefined => false,
+            TokenType::Model => return None,
+        };
+        let has_own_id = backend.token_to_id(token).is_some_and(|known| usize::try_from(known) == Ok(id));
+        has_own_id.then(|| AddedToken::from(token.clone(), special).normalized(false))
     };
     meta.tokens.iter().enumerate().filter_map(added).collect()
 }

@@ -9,10 +9,10 @@ use tokenizers::decoders::fuse::Fuse;
 use tokenizers::decoders::sequence::Sequence as DecoderSequence;
 use tokenizers::decoders::strip::Strip;
 use tokenizers::models::bpe::{BPE, Merges, Vocab};
+use tokenizers::normalizers::prepend::Prepend;
 use tokenizers::normalizers::replace::Replace;
-use tokenizers::pre_tokenizers::metaspace::{Metaspace, PrependScheme};
-use tokenizers::pre_tokenizers::split::{Split, SplitPattern};
-use tokenizers::{DecoderWrapper, NormalizerWrapper, PreTokenizerWrapper, SplitDelimiterBehavior};
+use tokenizers::normalizers::utils::Sequence as NormalizerSequence;
+use tokenizers::{DecoderWrapper, NormalizerWrapper};
 
 use crate::error::{Result, TextError};
 use crate::gguf::{GgufTokenizer, library_error, merge_pairs, vocabulary};
@@ -125,26 +125,21 @@ fn splits<'a>(token: &'a str, vocab: &Vocab) -> Vec<(&'a str, &'a str, (u32, u32
     inner.filter_map(|(left, right)| Some((left, right, (*vocab.get(left)?, *vocab.get(right)?)))).collect()
 }
 
-/// The steps around the model, as transformers' Llama and Gemma tokenizers have them.
+/// The steps around the model: spaces spelled before it, and back after it.
+///
+/// The space before the text is put there as SentencePiece does and as the published `tokenizer.json` files of
+/// Llama-2 and Mistral do it: always, and again after every special token. (transformers 5 reads GGUF files with
+/// its newer rule, which adds none to a text that starts with a space, nor after a special token.)
 fn set_steps(tokenizer: &mut tokenizers::Tokenizer, spelling: Spelling) -> tokenizers::Result<()> {
-    if spelling == Spelling::Gemma {
-        tokenizer.with_normalizer(Some(NormalizerWrapper::Replace(Replace::new(" ", "▁")?)))?;
-        let space = SplitPattern::String(" ".to_owned());
-        let split = Split::new(space, SplitDelimiterBehavior::MergedWithPrevious, false)?;
-        tokenizer.with_pre_tokenizer(Some(PreTokenizerWrapper::Split(split)));
-    } else {
-        let prepend = match spelling {
-            Spelling::Prefixed => PrependScheme::First,
-            Spelling::Bare | Spelling::Gemma => PrependScheme::Never,
-        };
-        let spaces = Metaspace::new('▁', prepend, false);
-        tokenizer.with_pre_tokenizer(Some(PreTokenizerWrapper::Metaspace(spaces)));
-    }
-    let mut steps: Vec<DecoderWrapper> =
+    let mut before: Vec<NormalizerWrapper> = Vec::new();
+    let mut after: Vec<DecoderWrapper> =
         vec![Replace::new("▁", " ")?.into(), ByteFallback::new().into(), Fuse::new().into()];
     if spelling == Spelling::Prefixed {
-        steps.push(Strip::new(' ', 1, 0).into());
+        before.push(Prepend::new("▁".to_owned()).into());
+        after.push(Strip::new(' ', 1, 0).into());
     }
-    tokenizer.with_decoder(Some(DecoderSequence::new(steps)));
+    before.push(Replace::new(" ", "▁")?.into());
+    tokenizer.with_normalizer(Some(NormalizerSequence::new(before)))?;
+    tokenizer.with_decoder(Some(DecoderSequence::new(after)));
     Ok(())
 }

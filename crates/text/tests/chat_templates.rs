@@ -72,11 +72,19 @@ fn outcome(template: &str, case: &Case, cases: &Cases) -> lorascope_text::Result
 fn complaint(case: &Case, outcome: &lorascope_text::Result<Rendered>) -> Option<String> {
     match (&case.expected, outcome) {
         (Expected::Text(expected), Ok(rendered)) if rendered.text == *expected => None,
-        (Expected::Raised(expected), Err(TextError::TemplateRaised { message })) if message == expected => None,
-        (Expected::Failed(_), Err(TextError::TemplateFailed { .. } | TextError::TemplateSyntax { .. })) => None,
+        (Expected::Raised(expected), Err(TextError::TemplateRaised { message })) if message == expected => {
+            None
+        }
+        (Expected::Failed(_), Err(TextError::TemplateFailed { .. } | TextError::TemplateSyntax { .. })) => {
+            None
+        }
         (Expected::Text(expected), other) => Some(format!("expected {expected:?}\n  got {other:?}")),
-        (Expected::Raised(expected), other) => Some(format!("expected a refusal {expected:?}\n  got {other:?}")),
-        (Expected::Failed(expected), other) => Some(format!("expected a failure ({expected})\n  got {other:?}")),
+        (Expected::Raised(expected), other) => {
+            Some(format!("expected a refusal {expected:?}\n  got {other:?}"))
+        }
+        (Expected::Failed(expected), other) => {
+            Some(format!("expected a failure ({expected})\n  got {other:?}"))
+        }
     }
 }
 
@@ -93,7 +101,13 @@ fn every_template_renders_every_chat_as_transformers_does() {
         }
     }
     assert!(!cases.cases.is_empty());
-    assert!(complaints.is_empty(), "{} of {}:\n{}", complaints.len(), cases.cases.len(), complaints.join("\n"));
+    assert!(
+        complaints.is_empty(),
+        "{} of {}:\n{}",
+        complaints.len(),
+        cases.cases.len(),
+        complaints.join("\n")
+    );
 }
 
 #[test]
@@ -114,7 +128,8 @@ fn contents_are_found_where_they_are() {
             let start = rendered.trimmed_starts[index];
             let content = &message.content[start..start + range.len()];
             assert_eq!(&rendered.text[range.clone()], content, "{} / {}", case.template, case.chat);
-            let is_space = |character: char| character.is_whitespace() || ('\u{1c}'..='\u{1f}').contains(&character);
+            let is_space =
+                |character: char| character.is_whitespace() || ('\u{1c}'..='\u{1f}').contains(&character);
             assert_eq!(content.trim_matches(is_space), message.content.trim_matches(is_space));
             assert_eq!(rendered.map_span(index, &(start..start + range.len())), Some(range));
         }
