@@ -5,8 +5,8 @@
 //! than the product; here [`Packed`] holds panels of [`PANEL`] outputs, inner dimension first, so that the inner
 //! loop reads them in order.
 //!
-//! **Order of additions.** Every output element is the sum over blocks of [`BLOCK_K`] inner indices of a running
-//! fused multiply-add over that block. That order is the same for every tile shape, row count, thread count
+//! **Order of additions.** Every output element is the sum of running fused multiply-adds over [`PARTIAL_K`] inner indices
+//! each, added up first within and then over blocks of [`BLOCK_K`]. That order is the same for every tile shape, row count, thread count
 //! and instruction set, so results are too, bit for bit.
 
 use crate::Real;
@@ -16,6 +16,9 @@ use rayon::prelude::*;
 pub const PANEL: usize = 16;
 /// Inner indices per block: a panel's block (16 KiB in f32) stays in the first-level cache.
 const BLOCK_K: usize = 256;
+/// Inner indices per running sum; sums of this length are then added up, so that rounding errors grow with the number
+/// of sums instead of the number of products.
+const PARTIAL_K: usize = 32;
 /// Rows per task: their block of activations stays in the second-level cache.
 const BLOCK_ROWS: usize = 96;
 
@@ -284,16 +287,24 @@ unsafe fn tile<R: Real, const ROWS: usize>(
 ) {
     let n_k = k.len();
     let inputs: [&[R]; ROWS] = std::array::from_fn(|i| &x.row(row + i)[k.start..k.start + n_k]);
-    let mut acc = [[R::ZERO; PANEL]; ROWS];
+    let mut total = [[R::ZERO; PANEL]; ROWS];
     let lanes = panel.as_chunks::<PANEL>().0;
-    for (k, lane) in lanes.iter().enumerate().take(n_k) {
-        for (sums, input) in acc.iter_mut().zip(&inputs) {
-            // SAFETY: every slice of `inputs` has `n_k` elements, and `k < n_k`.
-            let a = unsafe { *input.get_unchecked(k) };
-            *sums = std::array::from_fn(|j| a.mul_add(lane[j], sums[j]));
+    let mut k = 0;
+    for part in lanes[..n_k].chunks(PARTIAL_K) {
+        let mut acc = [[R::ZERO; PANEL]; ROWS];
+        for lane in part {
+            for (sums, input) in acc.iter_mut().zip(&inputs) {
+                // SAFETY: every slice of `inputs` has `n_k` elements, and `k < n_k`.
+                let a = unsafe { *input.get_unchecked(k) };
+                *sums = std::array::from_fn(|j| a.mul_add(lane[j], sums[j]));
+            }
+            k += 1;
+        }
+        for (t, a) in total.as_flattened_mut().iter_mut().zip(acc.as_flattened()) {
+            *t += *a;
         }
     }
-    for (i, sums) in acc.iter().enumerate() {
+    for (i, sums) in total.iter().enumerate() {
         // SAFETY: the caller's promise.
         let out = unsafe { std::slice::from_raw_parts_mut(corner.add(i * stride), width) };
         match write {
