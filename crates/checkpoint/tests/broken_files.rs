@@ -245,6 +245,10 @@ fn broken_gguf_files() {
             }),
             "tensor `blk.0.attn_q.weight` has shape [2], which does not fit the heads that the metadata give",
         ),
+        (
+            with(&|f| f.metadata.push(("split.count", 2, 3u16.to_le_bytes().to_vec()))),
+            "it is one of 3 parts of a model; join them with `llama-gguf-split --merge`",
+        ),
         (with(&|_| ()), "metadata `llama.embedding_length` is missing or is not a number"),
     ];
     for (bytes, want) in cases {

@@ -123,10 +123,19 @@ impl FourBit {
             let (values, later) = rest.split_at_mut(n);
             let scale = self.scales.of(block);
             let scaled = table.map(|x| self.output.round(x * scale));
-            for (i, value) in values.iter_mut().enumerate() {
-                let i = at + i;
-                let shift = if i % 2 == 0 { 4 } else { 0 };
-                *value = scaled[usize::from((codes[i / 2] >> shift) & 0x0f)];
+            let code = |i: usize, shift: u32| scaled[usize::from((codes[i / 2] >> shift) & 0x0f)];
+            // An odd beginning (rows need not begin on a byte), then whole bytes, then an odd end.
+            let (odd, even) = values.split_at_mut(at % 2);
+            for value in odd {
+                *value = code(at, 0);
+            }
+            let first = (at + at % 2) / 2;
+            let (pairs, last) = even.as_chunks_mut::<2>();
+            for (pair, byte) in pairs.iter_mut().zip(&codes[first..]) {
+                *pair = [scaled[usize::from(byte >> 4)], scaled[usize::from(byte & 0x0f)]];
+            }
+            for value in last {
+                *value = code(at + n - 1, 4);
             }
             (at, rest) = (at + n, later);
         }

@@ -9,11 +9,15 @@
 use super::{FourBit, NF4, Output, Scales};
 use crate::bytes::Bytes;
 use crate::dtype::DType;
+use rayon::prelude::*;
 use std::sync::Arc;
 
 /// Block sizes of `Linear4bit`.
 const BLOCKSIZE: usize = 64;
 const NESTED_BLOCKSIZE: usize = 256;
+
+/// Blocks that one thread takes at a time.
+const PIECE: usize = 1024;
 
 /// bitsandbytes keeps scales from being divided into by this.
 const LEAST: f32 = 1e-38;
@@ -64,21 +68,15 @@ impl Nf4Rounding {
 
 /// Quantises `values` (finite; row-major order of the linear map, `[out, in]`).
 pub(crate) fn quantise(values: &[f32], plan: Plan) -> FourBit {
-    let bounds: [f32; 15] = std::array::from_fn(|i| (NF4[i] + NF4[i + 1]) / 2.0);
     let mut codes = vec![0u8; values.len().div_ceil(2)];
-    let mut scales = Vec::with_capacity(values.len().div_ceil(BLOCKSIZE));
-    let mut block = [0.0; BLOCKSIZE];
-    for (values, codes) in values.chunks(BLOCKSIZE).zip(codes.chunks_mut(BLOCKSIZE / 2)) {
-        let block = &mut block[..values.len()];
-        for (rounded, x) in block.iter_mut().zip(values) {
-            *rounded = plan.output.round(*x);
+    let mut scales = vec![0.0; values.len().div_ceil(BLOCKSIZE)];
+    let pieces = values.par_chunks(PIECE * BLOCKSIZE).zip(codes.par_chunks_mut(PIECE * BLOCKSIZE / 2));
+    pieces.zip(scales.par_chunks_mut(PIECE)).for_each(|((values, codes), scales)| {
+        let blocks = values.chunks(BLOCKSIZE).zip(codes.chunks_mut(BLOCKSIZE / 2));
+        for ((values, codes), scale) in blocks.zip(scales) {
+            *scale = quantise_block(values, codes, plan.output);
         }
-        scales.push(scale_to_one(block, values.len() == BLOCKSIZE));
-        for (code, pair) in codes.iter_mut().zip(block.chunks(2)) {
-            let second = pair.get(1).copied().unwrap_or(0.0);
-            *code = (nearest(&bounds, pair[0]) << 4) | nearest(&bounds, second);
-        }
-    }
+    });
     let scales = if plan.double_quantisation { nest(&scales) } else { Scales::Plain(Arc::new(scales)) };
     FourBit {
         dtype: DType::Nf4,
@@ -87,6 +85,24 @@ pub(crate) fn quantise(values: &[f32], plan: Plan) -> FourBit {
         blocksize: BLOCKSIZE,
         output: plan.output,
     }
+}
+
+/// Fills the codes of a block and gives its scale.
+fn quantise_block(values: &[f32], codes: &mut [u8], output: Output) -> f32 {
+    let bounds: [f32; 15] = std::array::from_fn(|i| (NF4[i] + NF4[i + 1]) / 2.0);
+    // Number of bounds below: the code of the nearest value, the lower one on a tie.
+    let nearest = |x: f32| bounds.iter().map(|bound| u8::from(*bound < x)).sum::<u8>();
+    let mut block = [0.0; BLOCKSIZE];
+    let block = &mut block[..values.len()];
+    for (rounded, x) in block.iter_mut().zip(values) {
+        *rounded = output.round(*x);
+    }
+    let scale = scale_to_one(block, values.len() == BLOCKSIZE);
+    for (code, pair) in codes.iter_mut().zip(block.chunks(2)) {
+        let second = pair.get(1).copied().unwrap_or(0.0);
+        *code = (nearest(pair[0]) << 4) | nearest(second);
+    }
+    scale
 }
 
 /// Divides `block` by its largest magnitude, which it returns. A last, shorter block is divided where whole ones are
@@ -101,11 +117,6 @@ fn scale_to_one(block: &mut [f32], whole: bool) -> f32 {
     if whole { peak } else { divisor }
 }
 
-/// Number of bounds below `x`: the code of the nearest value, the lower one on a tie.
-fn nearest(bounds: &[f32], x: f32) -> u8 {
-    bounds.partition_point(|bound| *bound < x) as u8
-}
-
 fn nest(scales: &[f32]) -> Scales {
     let map: Vec<f32> = DYNAMIC_MAP.as_chunks::<4>().0.iter().map(|raw| f32::from_le_bytes(*raw)).collect();
     let bounds: Vec<f32> = map.windows(2).map(|pair| (pair[0] + pair[1]) / 2.0).collect();
@@ -116,7 +127,7 @@ fn nest(scales: &[f32]) -> Scales {
     for block in scales.chunks(NESTED_BLOCKSIZE) {
         let mut centred: Vec<f32> = block.iter().map(|scale| scale - offset).collect();
         absmax.push(scale_to_one(&mut centred, true));
-        codes.extend(centred.iter().map(|x| nearest(&bounds, *x)));
+        codes.extend(centred.iter().map(|x| bounds.partition_point(|bound| bound < x) as u8));
     }
     Scales::Nested {
         codes: Bytes::owned(codes),

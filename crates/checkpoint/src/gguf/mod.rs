@@ -36,6 +36,9 @@ pub(crate) fn open(path: &Path) -> Result<Model> {
 
 fn translate(file: &Bytes) -> Result<Model, GgufProblem> {
     let (metadata, infos) = header::parse(file.as_slice())?;
+    if let Some(n_parts) = metadata.get_u64("split.count").filter(|n| *n > 1) {
+        return Err(GgufProblem::Split { n_parts });
+    }
     let arch = Arch::of(&metadata)?;
     let mut tensors = Vec::with_capacity(infos.len());
     let mut rope_factors = None;

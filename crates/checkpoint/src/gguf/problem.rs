@@ -147,6 +147,12 @@ pub enum GgufProblem {
         /// The tensor that begins earlier.
         other: String,
     },
+    /// One part of a model that was split over several files.
+    #[error("it is one of {n_parts} parts of a model; join them with `llama-gguf-split --merge`")]
+    Split {
+        /// How many parts there are.
+        n_parts: u64,
+    },
     /// A tensor that the architecture does not have.
     #[error("tensor `{tensor}` is unknown for architecture `{arch}`; leaving it out would change the model")]
     UnknownTensor {
