@@ -15,7 +15,7 @@ pub use round::{Nf4Rounding, RoundFrom};
 
 use crate::bytes::Bytes;
 use crate::dtype::DType;
-use half::{bf16, f16};
+use half::f16;
 use std::sync::Arc;
 
 /// The quantiles of NF4 (bitsandbytes `backends/utils.py`).
@@ -71,9 +71,17 @@ impl Output {
         match self {
             Self::F32 => x,
             Self::F16 => f16::from_f32(x).to_f32(),
-            Self::BF16 => bf16::from_f32(x).to_f32(),
+            Self::BF16 => round_to_bf16(x),
         }
     }
+}
+
+/// The nearest bf16, the even one on a tie: `half`'s result (tested) in three integer operations that compilers can put
+/// side by side. What is not finite stays.
+fn round_to_bf16(x: f32) -> f32 {
+    let bits = x.to_bits();
+    let rounded = f32::from_bits(bits.wrapping_add(0x7fff + ((bits >> 16) & 1)) & 0xffff_0000);
+    if x.is_finite() { rounded } else { x }
 }
 
 /// Scales of a weight's blocks.
@@ -143,5 +151,23 @@ impl FourBit {
 
     pub(crate) fn n_bytes(&self) -> usize {
         self.codes.len() + self.scales.n_bytes()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::round_to_bf16;
+    use half::bf16;
+
+    #[test]
+    fn rounding_to_bf16_is_that_of_half() {
+        let special =
+            [0.0, -0.0, f32::MAX, f32::MIN, f32::MIN_POSITIVE, 1e-42, f32::INFINITY, f32::NEG_INFINITY];
+        let spread = (0..=u32::MAX).step_by(4099).map(f32::from_bits);
+        let ties = (0..1u32 << 16).map(|upper| f32::from_bits(upper << 16 | 0x8000));
+        for x in special.into_iter().chain(spread).chain(ties) {
+            let (ours, theirs) = (round_to_bf16(x), bf16::from_f32(x).to_f32());
+            assert!(ours.to_bits() == theirs.to_bits() || (x.is_nan() && ours.is_nan()), "{x:e}");
+        }
     }
 }
