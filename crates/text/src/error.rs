@@ -158,7 +158,7 @@ pub enum TextError {
     /// A conversation without messages.
     #[error("the conversation has no messages")]
     NoMessages,
-    /// A prompt without text.
+    /// A prompt without text, or whose text has no tokens.
     #[error("the prompt is empty")]
     EmptyPrompt,
     /// Several messages, or one that isn't the user's, that should become one raw text.

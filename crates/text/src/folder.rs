@@ -37,8 +37,7 @@ impl Tokenizer {
     pub fn from_folder(dir: &Path) -> Result<Self> {
         let path = dir.join("tokenizer.json");
         let Some(bytes) = read(&path)? else { return Err(no_tokenizer(dir)) };
-        let mut backend = tokenizers::Tokenizer::from_bytes(&bytes)
-            .map_err(|error| invalid_tokenizer(&path, error.to_string()))?;
+        let mut backend = parse(&bytes).map_err(|reason| invalid_tokenizer(&path, reason))?;
         let config = Settings::read(dir.join("tokenizer_config.json"))?;
         let map = Settings::read(dir.join("special_tokens_map.json"))?;
         add_configured_tokens(&mut backend, &config)?;
@@ -59,6 +58,17 @@ fn read(path: &Path) -> Result<Option<Vec<u8>>> {
         Ok(bytes) => Ok(Some(bytes)),
         Err(source) if source.kind() == std::io::ErrorKind::NotFound => Ok(None),
         Err(source) => Err(TextError::Unreadable { path: path.to_owned(), source }),
+    }
+}
+
+/// The tokenizer that `tokenizer.json` describes.
+fn parse(bytes: &[u8]) -> Result<tokenizers::Tokenizer, String> {
+    // The library panics on some contradictions, such as a merge that makes a longer token than there is; it holds
+    // nothing at that point that could be left half done.
+    let parsed = std::panic::catch_unwind(|| tokenizers::Tokenizer::from_bytes(bytes));
+    match parsed {
+        Ok(result) => result.map_err(|error| error.to_string()),
+        Err(_) => Err("its vocabulary and merges contradict one another".to_owned()),
     }
 }
 

@@ -68,8 +68,8 @@ const QWEN2_RULE: PreTokenizer = PreTokenizer { composes: true, ..plain(Cut::Pat
 ///
 /// `smollm`: the published tokenizer also puts every digit alone before GPT-2's pattern. transformers reads the
 /// GGUF file without that step, and the reference values for this model were made with its reading, so it is the
-/// default here; [`PreTokenizer::SMOLLM_PUBLISHED`] is the other one. The two differ only where at least two
-/// characters of white space, the last of them a space, stand before a digit.
+/// default here; [`PreTokenizer::SMOLLM_PUBLISHED`] is the other one. The two differ only where two or more
+/// characters of white space stand before a digit, and at numbers outside ASCII (`½`).
 const RULES: &[(&str, PreTokenizer)] = &[
     ("default", plain(Cut::Gpt2)),
     ("gpt-2", plain(Cut::Gpt2)),

@@ -33,6 +33,15 @@ pub struct Encoding {
     pub offsets: Vec<Range<usize>>,
 }
 
+impl From<&tokenizers::Encoding> for Encoding {
+    fn from(encoding: &tokenizers::Encoding) -> Self {
+        Self {
+            ids: encoding.get_ids().to_vec(),
+            offsets: encoding.get_offsets().iter().map(|(start, end)| *start..*end).collect(),
+        }
+    }
+}
+
 /// A model's tokenizer and chat template.
 #[derive(Debug, Clone)]
 pub struct Tokenizer {
@@ -76,24 +85,22 @@ impl Tokenizer {
     /// What the tokenizer cannot represent and has no token for "unknown" for.
     pub fn encode(&self, text: &str, special: Special) -> Result<Encoding> {
         let encoding = self.backend.encode(text, special == Special::AddBos).map_err(encode_error)?;
-        Ok(Encoding {
-            ids: encoding.get_ids().to_vec(),
-            offsets: encoding.get_offsets().iter().map(|(start, end)| *start..*end).collect(),
-        })
+        Ok(Encoding::from(&encoding))
     }
 
     /// As a raw prompt: what post-processing puts before the text, the text, and nothing behind it, because an
     /// answer follows.
+    ///
+    /// # Errors
+    /// As [`Tokenizer::encode`]; also a text that has no tokens.
     pub(crate) fn encode_raw_prompt(&self, text: &str) -> Result<Encoding> {
-        let mut encoding = self.encode(text, Special::AddBos)?;
-        let with_ends = self.backend.encode(text, true).map_err(encode_error)?;
-        let behind = with_ends.get_special_tokens_mask().iter().rev().take_while(|mask| **mask == 1).count();
-        let kept = encoding.ids.len() - behind;
-        // A text without tokens has only what is put before it.
-        if kept > 0 {
-            encoding.ids.truncate(kept);
-            encoding.offsets.truncate(kept);
-        }
+        let encoding = self.backend.encode(text, true).map_err(encode_error)?;
+        // The mask tells what was added from what the text has, special tokens written in it included.
+        let last = encoding.get_special_tokens_mask().iter().rposition(|added| *added == 0);
+        let kept = last.ok_or(TextError::EmptyPrompt)? + 1;
+        let mut encoding = Encoding::from(&encoding);
+        encoding.ids.truncate(kept);
+        encoding.offsets.truncate(kept);
         Ok(encoding)
     }
 

@@ -4,6 +4,8 @@
 //! `scripts/chat_fixtures.py` makes `cases.json`, also for a folder of other templates, which `LORASCOPE_CHAT_CASES`
 //! can name instead.
 
+#![allow(clippy::unwrap_used, reason = "a test stops at the first surprise")]
+
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 

@@ -1,5 +1,7 @@
 //! What goes wrong, and the message it must give.
 
+#![allow(clippy::unwrap_used, reason = "a test stops at the first surprise")]
+
 use std::fs;
 use std::path::Path;
 
@@ -31,6 +33,12 @@ fn build_error(meta: &GgufTokenizer) -> String {
 
 fn prompt_error<'a>(meta: &GgufTokenizer, input: impl Into<PromptInput<'a>>, wrapping: Wrapping) -> String {
     Tokenizer::from_gguf(meta).unwrap().tokens_prompt(input, wrapping).unwrap_err().to_string()
+}
+
+#[test]
+fn a_tokenizer_serves_all_threads() {
+    fn is_shared<T: Send + Sync + Clone>(_: &T) {}
+    is_shared(&Tokenizer::from_gguf(&small()).unwrap());
 }
 
 #[test]
@@ -211,6 +219,13 @@ fn folders() {
             "`tokenizer.json` does not describe a tokenizer: EOF",
         ),
         (folder_error(&[("tokenizer.json", "{}")]), "`tokenizer.json` does not describe a tokenizer: "),
+        (
+            folder_error(&[(
+                "tokenizer.json",
+                &TOKENIZER.replace("\"merges\":[]", "\"merges\":[\"<s> <s>\"]"),
+            )]),
+            "`tokenizer.json` does not describe a tokenizer: its vocabulary and merges contradict one another",
+        ),
         (folder_error(&config("[]")), "`tokenizer_config.json` is not a valid JSON object: "),
         (folder_error(&config("{\"a\":")), "`tokenizer_config.json` is not a valid JSON object: EOF"),
         (

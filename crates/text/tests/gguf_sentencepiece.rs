@@ -3,6 +3,8 @@
 //!
 //! `scripts/sentencepiece_fixtures.py` made the fixtures: two small models, one in Llama's manner, one in Gemma's.
 
+#![allow(clippy::unwrap_used, reason = "a test stops at the first surprise")]
+
 mod support;
 
 use std::path::PathBuf;

@@ -2,6 +2,8 @@
 //!
 //! Needs the reference values beside the repository (`../shared/golden`).
 
+#![allow(clippy::unwrap_used, reason = "a test stops at the first surprise")]
+
 use std::path::PathBuf;
 
 use lorascope_text::{Message, Special, Tokenizer, Wrapping};
