@@ -127,3 +127,108 @@ impl PreTokenizer {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use tokenizers::{OffsetReferential, OffsetType, PreTokenizedString, PreTokenizer as _};
+
+    use super::*;
+
+    const TEXT: &str = "It'S  12345 don't\r\n\n  CamelCaseWord x½² e\u{301}té !?/\n\t3";
+
+    fn pieces(rule: PreTokenizer) -> Vec<&'static str> {
+        let mut text = PreTokenizedString::from(TEXT);
+        rule.build().unwrap().pre_tokenize(&mut text).unwrap();
+        let splits = text.get_splits(OffsetReferential::Original, OffsetType::Byte);
+        splits.into_iter().map(|(_, (start, end), _)| &TEXT[start..end]).collect()
+    }
+
+    /// The pieces are what the Python package `tokenizers` gives for transformers' patterns.
+    #[test]
+    fn rules_split_as_the_published_tokenizers_do() {
+        let rule = |name| PreTokenizer::of_gguf(Some(name)).unwrap();
+        let word = " CamelCaseWord";
+        let llama3 = [
+            "It",
+            "'S",
+            " ",
+            " ",
+            "123",
+            "45",
+            " don",
+            "'t",
+            "\r\n\n",
+            " ",
+            word,
+            " x",
+            "½²",
+            " e",
+            "\u{301}té",
+            " !?/\n",
+            "\t",
+            "3",
+        ];
+        assert_eq!(pieces(rule("llama-bpe")), llama3);
+        let qwen2 = [
+            "It",
+            "'S",
+            " ",
+            " ",
+            "1",
+            "2",
+            "3",
+            "4",
+            "5",
+            " don",
+            "'t",
+            "\r\n\n",
+            " ",
+            word,
+            " x",
+            "½",
+            "²",
+            " e",
+            "\u{301}té",
+            " !?/\n",
+            "\t",
+            "3",
+        ];
+        assert_eq!(pieces(rule("qwen2")), qwen2);
+        let tekken = [
+            "It",
+            "'S",
+            " ",
+            " ",
+            "1",
+            "2",
+            "3",
+            "4",
+            "5",
+            " don",
+            "'t",
+            "\r\n\n",
+            " ",
+            " Camel",
+            "Case",
+            "Word",
+            " x",
+            "½",
+            "²",
+            " e\u{301}té",
+            " !?/\n",
+            "\t",
+            "3",
+        ];
+        assert_eq!(pieces(rule("tekken")), tekken);
+        let gpt2 = [
+            "It", "'", "S", " ", " 12345", " don", "'t", "\r\n\n ", word, " x", "½²", " e", "\u{301}", "té",
+            " !?/", "\n", "\t", "3",
+        ];
+        assert_eq!(pieces(PreTokenizer::of_gguf(None).unwrap()), gpt2);
+        let smollm = [
+            "It", "'", "S", "  ", "1", "2", "3", "4", "5", " don", "'t", "\r\n\n ", word, " x", "½", "²",
+            " e", "\u{301}", "té", " !?/", "\n\t", "3",
+        ];
+        assert_eq!(pieces(PreTokenizer::SMOLLM_PUBLISHED), smollm);
+    }
+}
