@@ -8,9 +8,7 @@ mod support;
 
 use lorascope_engine::{Batch, Capture, HookPoint, Hooks, Model, Site};
 use lorascope_kernels::Real;
-use support::{Reference, load, max_difference, shared};
-
-const FAMILIES: [&str; 7] = ["gemma2", "gemma3", "gpt2", "llama", "mistral", "qwen2", "qwen3"];
+use support::{FAMILIES, Reference, load, max_difference, shared};
 
 /// Largest differences of one model from its reference: absolute in logits, hidden states and patterns, relative inside
 /// the layers.

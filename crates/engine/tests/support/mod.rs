@@ -1,9 +1,9 @@
-//! Reference tensors of the tiny models, as Hugging Face computed them.
+//! The tiny models, what Hugging Face computed with them, and short ways to run, capture and compare.
 
 #![allow(dead_code)]
 
 use lorascope_checkpoint::Checkpoint;
-use lorascope_engine::{DEFAULT_MEMORY, Model};
+use lorascope_engine::{Batch, Capture, DEFAULT_MEMORY, Edit, HookPoint, Hooks, Mat, Model, Site};
 use lorascope_kernels::Real;
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -73,4 +73,123 @@ pub fn max_difference<R: Real>(what: &str, got: impl IntoIterator<Item = R>, wan
     }
     assert_eq!(n, want.len(), "{what}: number of values");
     worst.0
+}
+
+/// Every family that has a tiny model.
+pub const FAMILIES: [&str; 7] = ["gemma2", "gemma3", "gpt2", "llama", "mistral", "qwen2", "qwen3"];
+
+/// The tiny model of a family with its adapter, called `lora`.
+pub fn tiny<R: Real>(family: &str) -> Option<Model<R>> {
+    let dir = shared()?.join("tiny").join(family);
+    Some(load(&dir.join("model"), &[("lora", dir.join("adapter"))]))
+}
+
+/// Calls `f` with the tiny model of every family: base (0) and adapter (1).
+pub fn each_family<R: Real>(f: impl Fn(&str, &Model<R>)) {
+    for family in FAMILIES {
+        let Some(model) = tiny(family) else { return };
+        f(family, &model);
+    }
+}
+
+/// The tiny Llama with adapters of every kind that changes the arithmetic: plain, DoRA, with a bias of B, of several ranks.
+pub fn llama_with_many<R: Real>() -> Option<Model<R>> {
+    let dir = shared()?.join("tiny/llama");
+    let edge = |name: &'static str| (name, dir.join("edge").join(name));
+    let adapters = [("lora", dir.join("adapter")), edge("dora"), edge("lora_bias"), edge("rank_alpha_pattern")];
+    Some(load(&dir.join("model"), &adapters))
+}
+
+/// `n` tokens that differ between seeds, none of them special.
+pub fn tokens(seed: u64, n: usize) -> Vec<u32> {
+    let mut state = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1;
+    let mut next = || {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (state >> 33) as u32 % 509 + 3
+    };
+    (0..n).map(|_| next()).collect()
+}
+
+/// Numbers between −1 and 1 that differ between seeds.
+pub fn noise<R: Real>(seed: u64, n: usize) -> Vec<R> {
+    let one = |(i, t): (usize, u32)| R::from_f64((f64::from(t) + i as f64 * 37.0).sin());
+    tokens(seed, n).into_iter().enumerate().map(one).collect()
+}
+
+/// All rows of a batch.
+pub fn all_rows(batch: &Batch) -> Vec<usize> {
+    (0..batch.n_rows()).collect()
+}
+
+/// Hook points that rows of a model have: those of low-rank updates only where its adapter has one.
+pub fn points_of<R: Real>(model: &Model<R>, which: usize) -> Vec<HookPoint> {
+    let adapted = |point: &HookPoint| match point {
+        HookPoint::Layer(l, Site::LoraA(m) | Site::LoraOut(m)) => {
+            which > 0 && model.adapters()[which - 1].rank(*l, *m).is_some()
+        }
+        _ => true,
+    };
+    HookPoint::all(model.spec()).into_iter().filter(adapted).collect()
+}
+
+/// Values of points at rows, `[point][row][value]`, as one run gives them.
+pub fn capture<R: Real>(model: &Model<R>, batch: &Batch, points: &[HookPoint], rows: &[usize]) -> Vec<Vec<Vec<R>>> {
+    let captures = points.iter().map(|&point| Capture { point, rows: rows.to_vec() }).collect();
+    model.run(batch, &Hooks { captures, edits: Vec::new() }, &[]).unwrap().captures
+}
+
+/// Final normalised states of all rows under some edits.
+pub fn states<R: Real>(model: &Model<R>, batch: &Batch, edits: Vec<Edit<R>>) -> Mat<R> {
+    model.run(batch, &Hooks { captures: Vec::new(), edits }, &all_rows(batch)).unwrap().readout
+}
+
+/// `max |a − b|`; panics where lengths differ or a number is missing.
+pub fn distance<R: Real>(a: &[R], b: &[R]) -> f64 {
+    assert_eq!(a.len(), b.len());
+    let difference = |(x, y): (&R, &R)| {
+        let d = if x == y { 0.0 } else { (x.to_f64() - y.to_f64()).abs() };
+        assert!(!d.is_nan());
+        d
+    };
+    a.iter().zip(b).map(difference).fold(0.0, f64::max)
+}
+
+/// `a · b`.
+pub fn dot(a: &[f64], b: &[f64]) -> f64 {
+    assert_eq!(a.len(), b.len());
+    a.iter().zip(b).map(|(x, y)| x * y).sum()
+}
+
+/// The tensors of a safetensors file in f64, as they are stored: nothing of the code under test reads them.
+pub struct Stored(HashMap<String, (Vec<usize>, Vec<f64>)>);
+
+impl Stored {
+    pub fn read(path: &Path) -> Self {
+        let bytes = std::fs::read(path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
+        let file = safetensors::SafeTensors::deserialize(&bytes).unwrap();
+        let values = |data: &[u8]| {
+            data.chunks_exact(4).map(|b| f64::from(f32::from_le_bytes(b.try_into().unwrap()))).collect()
+        };
+        let tensor = |(name, view): (String, safetensors::tensor::TensorView)| {
+            (name, (view.shape().to_vec(), values(view.data())))
+        };
+        Self(file.tensors().into_iter().map(tensor).collect())
+    }
+
+    pub fn find(&self, name: &str) -> Option<&[f64]> {
+        self.0.get(name).map(|(_, values)| values.as_slice())
+    }
+
+    pub fn get(&self, name: &str) -> &[f64] {
+        self.find(name).unwrap_or_else(|| panic!("no tensor {name}"))
+    }
+
+    /// `M x` for a matrix stored `[out, in]`, or `[in, out]` if `transposed`.
+    pub fn times(&self, name: &str, transposed: bool, x: &[f64]) -> Vec<f64> {
+        let (shape, values) = &self.0[name];
+        let (n_out, n_in) = if transposed { (shape[1], shape[0]) } else { (shape[0], shape[1]) };
+        assert_eq!(n_in, x.len(), "{name}");
+        let at = |o: usize, i: usize| if transposed { values[i * n_out + o] } else { values[o * n_in + i] };
+        (0..n_out).map(|o| (0..n_in).map(|i| at(o, i) * x[i]).sum()).collect()
+    }
 }
