@@ -1,1 +1,78 @@
-//! lorascope-analyses
+//! Analyses: one file each, from a [`Subject`] (models and prompts) to [`Findings`] (tables and a report section).
+//!
+//! A new analysis is a file with a type that implements [`Analysis`], and a line in [`ANALYSES`]; its command, its part of
+//! `lorascope study`, its documentation and its section of the report follow from that. Analyses know nothing of
+//! games: what answers A and B stand for arrives with the prompts.
+
+mod answers;
+mod bootstrap;
+mod context;
+mod decide;
+mod error;
+mod lens;
+mod scenarios;
+mod score;
+mod subject;
+
+pub use answers::{Answers, Pair};
+pub use bootstrap::{Interval, mean_interval};
+pub use context::{Context, Findings, Progress, Silent};
+pub use error::{Error, Result};
+pub use score::{Decision, score};
+pub use subject::{Meanings, Prompt, Subject};
+
+use lorascope_record::TableSpec;
+use serde_json::Value;
+
+/// One question asked of all models at once.
+pub trait Analysis: Sync {
+    /// Command and section name, `snake_case`.
+    fn name(&self) -> &'static str;
+    /// Headline in the report.
+    fn title(&self) -> &'static str;
+    /// What it asks; ends in a question mark.
+    fn question(&self) -> &'static str;
+    /// The tables that it writes.
+    fn tables(&self) -> &'static [&'static TableSpec];
+    /// Its settings with every default filled in.
+    ///
+    /// # Errors
+    /// An unknown key or an impossible value.
+    fn settings(&self, given: &Value) -> Result<Value>;
+    /// Carries it out. `settings` are resolved ones.
+    ///
+    /// # Errors
+    /// Whatever keeps it from being carried out; finished parts stay in the run folder.
+    fn run(&self, context: &Context, settings: &Value) -> Result<Findings>;
+}
+
+/// All analyses, in the order of a report.
+pub const ANALYSES: &[&dyn Analysis] = &[&decide::Decide, &lens::Lens];
+
+/// The analysis of that name.
+pub fn analysis(name: &str) -> Option<&'static dyn Analysis> {
+    ANALYSES.iter().copied().find(|a| a.name() == name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_registry_is_sound() {
+        let mut tables = std::collections::HashSet::new();
+        for a in ANALYSES {
+            assert!(a.name().chars().all(|c| c.is_ascii_lowercase() || c == '_'), "{}", a.name());
+            assert!(a.question().ends_with('?'), "{}", a.name());
+            assert!(!a.tables().is_empty(), "{}", a.name());
+            for table in a.tables() {
+                assert_eq!(table.problems(), Vec::<String>::new());
+                assert!(tables.insert(table.name), "table {} belongs to two analyses", table.name);
+            }
+            let resolved = a.settings(&Value::Null).expect("defaults are valid");
+            assert_eq!(a.settings(&resolved).expect("resolved settings resolve to themselves"), resolved);
+            let unknown = serde_json::json!({"no_such_setting": 1});
+            assert!(a.settings(&unknown).is_err(), "{} takes any key", a.name());
+        }
+    }
+}

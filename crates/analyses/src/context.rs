@@ -1,0 +1,81 @@
+//! What an analysis is given to work with, and what it gives back.
+
+use crate::error::{Error, Result};
+use crate::subject::Subject;
+use lorascope_record::{RunFolder, Table, TableSpec};
+use lorascope_report::Section;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+
+/// Told what is going on; the command line draws bars from it.
+pub trait Progress: Sync {
+    /// A step begins; it has `total` units of work.
+    fn begin(&self, what: &str, total: u64);
+    /// So many units are done.
+    fn at(&self, done: u64);
+    /// The step is over.
+    fn end(&self);
+    /// Whether the user wants to stop; asked between units of work.
+    fn should_stop(&self) -> bool {
+        false
+    }
+}
+
+/// Says nothing.
+pub struct Silent;
+
+impl Progress for Silent {
+    fn begin(&self, _what: &str, _total: u64) {}
+    fn at(&self, _done: u64) {}
+    fn end(&self) {}
+}
+
+/// Everything that an analysis works with.
+pub struct Context<'a> {
+    /// Models and prompts.
+    pub subject: &'a Subject,
+    /// Where results and finished parts go.
+    pub run: &'a RunFolder,
+    /// Seed of everything random.
+    pub seed: u64,
+    /// Told how far it is.
+    pub progress: &'a dyn Progress,
+}
+
+/// What an analysis found.
+#[derive(Debug)]
+pub struct Findings {
+    /// Full tables, for `tables/`.
+    pub tables: Vec<Table>,
+    /// Its part of the report, figures included.
+    pub section: Section,
+}
+
+impl Context<'_> {
+    /// A unit of work whose table is kept in the run folder as soon as it is finished, and taken from there when the run
+    /// is resumed.
+    pub fn part(
+        &self,
+        name: &str,
+        spec: &'static TableSpec,
+        work: impl FnOnce() -> Result<Table>,
+    ) -> Result<Table> {
+        if let Some(bytes) = self.run.part(name)? {
+            return Ok(Table::from_parquet(spec, &bytes)?);
+        }
+        if self.progress.should_stop() {
+            return Err(Error::Stopped);
+        }
+        let table = work()?;
+        self.run.save_part(name, &table.to_parquet()?)?;
+        Ok(table)
+    }
+}
+
+/// Reads the settings of an analysis; null stands for all defaults.
+pub(crate) fn read_settings<T: DeserializeOwned + Default>(analysis: &'static str, given: &Value) -> Result<T> {
+    if given.is_null() {
+        return Ok(T::default());
+    }
+    serde_json::from_value(given.clone()).map_err(|e| Error::Settings { analysis, why: e.to_string() })
+}

@@ -1,0 +1,336 @@
+//! What does each model decide? Log-probabilities of both answers, the decision metric, and how much of it is meaning.
+//!
+//! `delta = logp(B) − logp(A)` per model and prompt ([`crate::score()`]). Where a prompt set gives the same text under both
+//! labellings of the answers (`label_twins`), delta splits into a *meaning* part, the mean over the two, and a *token*
+//! part, half their difference: a model that only prefers the string `action2` has no meaning part.
+
+use crate::bootstrap::{Interval, RESAMPLES};
+use crate::context::{Context, Findings, read_settings};
+use crate::error::Result;
+use crate::scenarios::{Scenario, mean_over, n_clusters, scenarios};
+use crate::score::score;
+use crate::subject::{PROMPT_BLOCK, Prompt, Subject};
+use crate::Analysis;
+use lorascope_record::ColumnKind::{Float, Int, Text, TextOrNull};
+use lorascope_record::{Cell, ColumnSpec, Table, TableSpec};
+use lorascope_report::{Figure, FigureKind, HeatmapPanel, HeatmapScale, Section, SummaryColumn, SummaryTable};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use std::collections::BTreeMap;
+
+pub(crate) struct Decide;
+
+/// No settings yet; unknown keys are refused all the same.
+#[derive(Debug, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Settings {}
+
+pub(crate) const fn column(
+    name: &'static str,
+    kind: lorascope_record::ColumnKind,
+    unit: &'static str,
+    doc: &'static str,
+) -> ColumnSpec {
+    ColumnSpec { name, kind, unit, doc }
+}
+
+pub(crate) const MODEL: ColumnSpec = column("model", Text, "", "`base`, or the adapter's name.");
+pub(crate) const PROMPT_ID: ColumnSpec = column("prompt_id", Text, "", "The prompt's id.");
+pub(crate) const SCENARIO: ColumnSpec = column("scenario", TextOrNull, "", "The prompt's scenario, if it has one.");
+
+static DECISIONS: TableSpec = TableSpec {
+    name: "decisions",
+    doc: "One model's decision on one prompt.",
+    columns: &[
+        MODEL,
+        PROMPT_ID,
+        SCENARIO,
+        column("variant", TextOrNull, "", "The prompt's variant, if it has one."),
+        column("cluster", Text, "", "Prompts made from one template share it; intervals resample whole clusters."),
+        column("answer_a", Text, "", "Answer A as written."),
+        column("answer_b", Text, "", "Answer B as written."),
+        column("n_tokens", Int, "token", "Length of the prompt as the model reads it."),
+        column("primary_pair", Text, "", "Spelling with the most probability on the base: `as written` or `with space`."),
+        column("decision_position", Int, "token", "Position (from 0) of the row whose next token decides the primary pair."),
+        column("logp_a", Float, "nat", "Log-probability of answer A, its spellings added up."),
+        column("logp_b", Float, "nat", "Log-probability of answer B, its spellings added up."),
+        column("delta", Float, "nat", "logp_b − logp_a; positive where the model prefers B."),
+        column("p_b", Float, "", "Probability of B among the two answers: σ(delta)."),
+        column("legal_mass", Float, "", "Probability of giving either answer at all."),
+        column("pair_share", Float, "", "Share of the legal mass that the primary pair holds."),
+    ],
+};
+
+static DECISION_PARTS: TableSpec = TableSpec {
+    name: "decision_parts",
+    doc: "Meaning and token part of one model's decision, from two prompts that differ only in which label means what. \
+          Empty where the prompt set has no such twins.",
+    columns: &[
+        MODEL,
+        column("label_twins", Text, "", "The key that both prompts share."),
+        SCENARIO,
+        column("prompt_id", Text, "", "The twin that comes first in the prompt file."),
+        column("twin_id", Text, "", "The other one, whose answers are swapped."),
+        column("token_b", Text, "", "The label that the token part is for when positive: answer B of `prompt_id`."),
+        column("meaning", Float, "nat", "Mean of the two deltas: preference for what B means."),
+        column("token", Float, "nat", "Half the difference of the two deltas: preference for the label."),
+    ],
+};
+
+static TABLES: &[&TableSpec] = &[&DECISIONS, &DECISION_PARTS];
+
+impl Analysis for Decide {
+    fn name(&self) -> &'static str {
+        "decide"
+    }
+    fn title(&self) -> &'static str {
+        "Decisions"
+    }
+    fn question(&self) -> &'static str {
+        "What does each model decide, and how sure is it?"
+    }
+    fn tables(&self) -> &'static [&'static TableSpec] {
+        TABLES
+    }
+    fn settings(&self, given: &Value) -> Result<Value> {
+        let settings: Settings = read_settings(self.name(), given)?;
+        Ok(serde_json::to_value(settings).unwrap_or_default())
+    }
+
+    fn run(&self, context: &Context, _settings: &Value) -> Result<Findings> {
+        let subject = context.subject;
+        context.progress.begin("finding the primary spelling", 1);
+        let primary = subject.primary_pairs()?;
+        context.progress.end();
+        let mut decisions = Table::new(&DECISIONS);
+        let blocks: Vec<&[Prompt]> = subject.prompts.chunks(PROMPT_BLOCK).collect();
+        let layers = subject.model.spec().n_layers as u64;
+        context.progress.begin("deciding", layers * blocks.len() as u64);
+        for (b, block) in blocks.iter().enumerate() {
+            let first = b * PROMPT_BLOCK;
+            let part = context.part(&format!("decide-{b:05}"), &DECISIONS, || {
+                let at = |done: usize, _| context.progress.at(b as u64 * layers + done as u64);
+                decide_block(subject, block, &primary[first..first + block.len()], &at)
+            })?;
+            decisions.append(part)?;
+        }
+        context.progress.end();
+        decisions.sort_by_keys();
+        let parts = split_by_labels(subject, &decisions)?;
+        let section = section(self, context, &decisions, &parts)?;
+        Ok(Findings { tables: vec![decisions, parts], section })
+    }
+}
+
+fn decide_block(
+    subject: &Subject,
+    prompts: &[Prompt],
+    primary: &[usize],
+    progress: lorascope_engine::Progress,
+) -> Result<Table> {
+    let models: Vec<usize> = (0..subject.model.n_models()).collect();
+    let asked: Vec<&Prompt> = prompts.iter().collect();
+    let decisions = score(&subject.model, &models, &asked, progress)?;
+    let mut table = Table::new(&DECISIONS);
+    for (&model, decisions) in models.iter().zip(decisions.chunks(prompts.len())) {
+        for ((prompt, decision), &pair) in prompts.iter().zip(decisions).zip(primary) {
+            let answers = &prompt.answers;
+            let pair_tokens = &answers.pairs[pair];
+            let position = prompt.tokens.ids.len() - 1 + pair_tokens.shared.len();
+            table.push(&[
+                subject.model.name(model).into(),
+                prompt.id().into(),
+                prompt.item.scenario.clone().into(),
+                prompt.item.variant.clone().into(),
+                prompt.item.cluster().into(),
+                answers.text_a.as_str().into(),
+                answers.text_b.as_str().into(),
+                prompt.tokens.ids.len().into(),
+                (if pair_tokens.spaced { "with space" } else { "as written" }).into(),
+                position.into(),
+                decision.logp_a().into(),
+                decision.logp_b().into(),
+                decision.delta().into(),
+                decision.p_b().into(),
+                decision.legal_mass().into(),
+                (decision.pair_mass(answers, pair) / decision.legal_mass()).into(),
+            ])?;
+        }
+    }
+    Ok(table)
+}
+
+/// Value of a float column by model and prompt.
+pub(crate) fn by_prompt<'t>(table: &'t Table, column: &str) -> Result<BTreeMap<(&'t str, &'t str), f64>> {
+    let keys = table.texts("model")?.into_iter().zip(table.texts("prompt_id")?);
+    Ok(keys.zip(table.floats(column)?).collect())
+}
+
+fn split_by_labels(subject: &Subject, decisions: &Table) -> Result<Table> {
+    let deltas = by_prompt(decisions, "delta")?;
+    let mut twins: BTreeMap<String, Vec<&Prompt>> = BTreeMap::new();
+    for prompt in &subject.prompts {
+        if let Some(key) = prompt.item.rest.get("label_twins").and_then(Value::as_str) {
+            twins.entry(key.to_owned()).or_default().push(prompt);
+        }
+    }
+    let mut parts = Table::new(&DECISION_PARTS);
+    for model in subject.model.names() {
+        for (key, pair) in &twins {
+            let [one, other] = pair[..] else { continue };
+            let swapped = one.answers.text_a == other.answers.text_b && one.answers.text_b == other.answers.text_a;
+            let (Some(d1), Some(d2)) = (deltas.get(&(model, one.id())), deltas.get(&(model, other.id()))) else {
+                continue;
+            };
+            if !swapped {
+                continue;
+            }
+            let cells: [Cell; 8] = [
+                model.into(),
+                key.as_str().into(),
+                one.item.scenario.clone().into(),
+                one.id().into(),
+                other.id().into(),
+                one.answers.text_b.as_str().into(),
+                ((d1 + d2) / 2.0).into(),
+                ((d1 - d2) / 2.0).into(),
+            ];
+            parts.push(&cells)?;
+        }
+    }
+    parts.sort_by_keys();
+    Ok(parts)
+}
+
+/// Means per model and scenario: `[model][scenario]`.
+fn grid(
+    context: &Context,
+    groups: &[Scenario],
+    values: &BTreeMap<(&str, &str), f64>,
+) -> Vec<Vec<Interval>> {
+    let (prompts, model) = (&context.subject.prompts, &context.subject.model);
+    let cell = |name: &str, group: &Scenario| {
+        mean_over(prompts, &group.prompts, context.seed, |i| values[&(name, prompts[i].id())])
+    };
+    model.names().into_iter().map(|name| groups.iter().map(|g| cell(name, g)).collect()).collect()
+}
+
+fn heatmap(subject: &Subject, groups: &[Scenario], grid: &[Vec<Interval>]) -> HeatmapPanel {
+    HeatmapPanel {
+        title: String::new(),
+        rows: subject.model.names().into_iter().map(str::to_owned).collect(),
+        cols: groups.iter().map(|g| g.name.clone()).collect(),
+        values: grid.iter().map(|row| row.iter().map(|c| Some(c.mean)).collect()).collect(),
+        intervals: grid.iter().map(|row| row.iter().map(|c| Some((c.lo, c.hi))).collect()).collect(),
+    }
+}
+
+fn section(decide: &Decide, context: &Context, decisions: &Table, parts: &Table) -> Result<Section> {
+    let subject = context.subject;
+    let groups = scenarios(&subject.prompts);
+    let p_b = grid(context, &groups, &by_prompt(decisions, "p_b")?);
+    let legal = grid(context, &groups, &by_prompt(decisions, "legal_mass")?);
+    let sizes: Vec<String> = groups
+        .iter()
+        .map(|g| format!("{}: {} in {} clusters", g.name, g.prompts.len(), n_clusters(&subject.prompts, &g.prompts)))
+        .collect();
+    let basis = format!(
+        "Mean over prompts ({}) with 95% bootstrap interval over prompt templates ({RESAMPLES} resamples).",
+        sizes.join("; ")
+    );
+    let map = |name: &str, title: String, caption: String, grid: &[Vec<Interval>], scale| Figure {
+        name: name.to_owned(),
+        title,
+        caption: format!("{caption} {basis}"),
+        kind: FigureKind::Heatmap {
+            row_label: "model".to_owned(),
+            col_label: "scenario".to_owned(),
+            panels: vec![heatmap(subject, &groups, grid)],
+            scale,
+            unit: "probability".to_owned(),
+            annotate: true,
+        },
+    };
+    let b = &subject.meanings.b;
+    let figures = vec![
+        map(
+            "decisions",
+            format!("Probability of {b}"),
+            format!("Probability of {b} among the two answers, by model and scenario; 0.5 is indifference."),
+            &p_b,
+            HeatmapScale::Diverging { center: 0.5, reach: Some(0.5) },
+        ),
+        map(
+            "legal_mass",
+            "Probability of either answer".to_owned(),
+            "How much of each model's probability goes to the two answers at all; where it is small, the figure above \
+             compares two unlikely answers."
+                .to_owned(),
+            &legal,
+            HeatmapScale::Sequential { min: 0.0, max: 1.0 },
+        ),
+    ];
+    let tables = if parts.n_rows() == 0 { Vec::new() } else { vec![parts_summary(context, parts)?] };
+    let prompts: Vec<usize> = (0..subject.prompts.len()).collect();
+    let all = by_prompt(decisions, "p_b")?;
+    let names = subject.model.names();
+    let paragraphs = names.iter().map(|name| {
+        let mean = mean_over(&subject.prompts, &prompts, context.seed, |i| all[&(*name, subject.prompts[i].id())]);
+        let n = prompts.iter().filter(|&&i| all[&(*name, subject.prompts[i].id())] > 0.5).count();
+        format!(
+            "{name} gives {b} probability {:.3} on average (95% interval {:.3} to {:.3}) and prefers it on {n} of {} prompts.",
+            mean.mean, mean.lo, mean.hi, prompts.len()
+        )
+    });
+    let mut notes = Vec::new();
+    if parts.n_rows() == 0 {
+        notes.push(
+            "The prompt set has one labelling only: a preference for a meaning can't be told from one for a string."
+                .to_owned(),
+        );
+    }
+    let few = groups.iter().filter(|g| n_clusters(&subject.prompts, &g.prompts) < 6);
+    let few: Vec<&str> = few.map(|g| g.name.as_str()).collect();
+    if !few.is_empty() {
+        notes.push(format!("Fewer than 6 clusters of prompts in {}: intervals there mean little.", few.join(", ")));
+    }
+    Ok(Section {
+        id: decide.name().to_owned(),
+        title: decide.title().to_owned(),
+        question: decide.question().to_owned(),
+        paragraphs: paragraphs.collect(),
+        figures,
+        tables,
+        notes,
+    })
+}
+
+/// Meaning and token part per model, over all twins.
+fn parts_summary(context: &Context, parts: &Table) -> Result<SummaryTable> {
+    let subject = context.subject;
+    let by_id: BTreeMap<&str, usize> = subject.prompts.iter().enumerate().map(|(i, p)| (p.id(), i)).collect();
+    let (meaning, token) = (by_prompt(parts, "meaning")?, by_prompt(parts, "token")?);
+    let rows = subject.model.names().into_iter().map(|name| {
+        let of_model = |values: &BTreeMap<(&str, &str), f64>| {
+            let found = values.iter().filter(|((m, _), _)| *m == name).map(|((_, id), v)| (by_id[id], *v));
+            let values: BTreeMap<usize, f64> = found.collect();
+            let which: Vec<usize> = values.keys().copied().collect();
+            let mean = mean_over(&subject.prompts, &which, context.seed, |i| values[&i]);
+            format!("{:+.3} [{:+.3}, {:+.3}]", mean.mean, mean.lo, mean.hi)
+        };
+        vec![name.to_owned(), of_model(&meaning), of_model(&token)]
+    });
+    let column = |name: &str, doc: String, numeric| SummaryColumn { name: name.to_owned(), doc, numeric };
+    let b = &subject.meanings.b;
+    Ok(SummaryTable {
+        title: "Meaning and label".to_owned(),
+        rows: rows.collect(),
+        columns: vec![
+            column("model", "The model.".to_owned(), false),
+            column("meaning", format!("Preference for {b} whatever it is called, in nats, with 95% interval."), true),
+            column("label", "Preference for a label whatever it means, in nats; positive for the label that is B in the first \
+                             twin of each pair."
+                .to_owned(), true),
+        ],
+    })
+}

@@ -1,0 +1,158 @@
+//! What is analysed: a base model with its adapters, and prompts as the model reads them.
+
+use crate::answers::Answers;
+use crate::error::{Error, Result};
+use crate::score::{Decision, score};
+use lorascope_engine::{BASE, Model};
+use lorascope_prompts::{Content, Item, PromptSet};
+use lorascope_text::{Message, PromptInput, PromptTokens, Tokenizer, Wrapping};
+use std::collections::BTreeMap;
+use std::ops::Range;
+use std::sync::OnceLock;
+
+/// What the two answers stand for, for titles and captions: `cooperate` and `defect`, or simply `A` and `B`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Meanings {
+    /// Of answer A.
+    pub a: String,
+    /// Of answer B.
+    pub b: String,
+}
+
+impl Default for Meanings {
+    fn default() -> Self {
+        Self { a: "answer A".to_owned(), b: "answer B".to_owned() }
+    }
+}
+
+/// A prompt ready for the model.
+#[derive(Clone, Debug)]
+pub struct Prompt {
+    /// As it was given.
+    pub item: Item,
+    /// The rendered text and its tokens.
+    pub tokens: PromptTokens,
+    /// Its two answers.
+    pub answers: Answers,
+    /// Named spans as ranges of token positions.
+    pub spans: BTreeMap<String, Vec<Range<usize>>>,
+}
+
+/// Models and prompts.
+#[derive(Debug)]
+pub struct Subject {
+    /// Base and adapters.
+    pub model: Model<f32>,
+    /// Tokenizer and chat template.
+    pub tokenizer: Tokenizer,
+    /// All prompts, in the order of their file.
+    pub prompts: Vec<Prompt>,
+    /// What the answers stand for.
+    pub meanings: Meanings,
+    primary: OnceLock<Vec<usize>>,
+}
+
+impl Subject {
+    /// Tokenises prompts and answers and checks that the model can take them.
+    ///
+    /// `answers` serves prompts that name none of their own.
+    pub fn new(
+        model: Model<f32>,
+        tokenizer: Tokenizer,
+        set: &PromptSet,
+        answers: Option<(&str, &str)>,
+        wrapping: Wrapping,
+        meanings: Meanings,
+    ) -> Result<Self> {
+        let context = model.spec().n_ctx;
+        let prompt = |item: &Item| {
+            let prompt = Prompt::new(&tokenizer, item, answers, wrapping)?;
+            let tokens = prompt.tokens.ids.len() + prompt.answers.longest();
+            if tokens > context {
+                return Err(Error::TooLong { id: item.id.clone(), tokens, context });
+            }
+            Ok(prompt)
+        };
+        let prompts = set.items.iter().map(prompt).collect::<Result<Vec<_>>>()?;
+        Ok(Self { model, tokenizer, prompts, meanings, primary: OnceLock::new() })
+    }
+
+    /// For each prompt, the index of its *primary pair*: the pair with the most probability on the base model, at whose
+    /// decision point per-component analyses work.
+    pub fn primary_pairs(&self) -> Result<&[usize]> {
+        if let Some(known) = self.primary.get() {
+            return Ok(known);
+        }
+        let several = |p: &&Prompt| p.answers.pairs.len() > 1;
+        let asked: Vec<&Prompt> = self.prompts.iter().filter(several).collect();
+        let mut decisions = Vec::with_capacity(asked.len());
+        for block in asked.chunks(PROMPT_BLOCK) {
+            decisions.extend(score(&self.model, &[0], block, &|_, _| {})?);
+        }
+        let mut decisions = decisions.iter();
+        let primary = |p: &Prompt| match p.answers.pairs.len() {
+            1 => 0,
+            _ => decisions.next().map_or(0, |d: &Decision| d.primary_pair(&p.answers)),
+        };
+        let found = self.prompts.iter().map(primary).collect();
+        Ok(self.primary.get_or_init(|| found))
+    }
+
+    /// A colour per model for figures: grey for the base.
+    pub fn color(&self, model: usize) -> lorascope_report::ColorKey {
+        if self.model.name(model) == BASE {
+            lorascope_report::ColorKey::Base
+        } else {
+            lorascope_report::ColorKey::Model(model - 1)
+        }
+    }
+}
+
+/// Prompts that go through the models together. A constant, so that work units are the same in every run of the same
+/// inputs; results do not depend on it.
+pub(crate) const PROMPT_BLOCK: usize = 32;
+
+impl Prompt {
+    fn new(
+        tokenizer: &Tokenizer,
+        item: &Item,
+        answers: Option<(&str, &str)>,
+        wrapping: Wrapping,
+    ) -> Result<Self> {
+        let id = &item.id;
+        let in_prompt = |source| Error::Prompt { id: id.clone(), source };
+        let messages: Vec<Message>;
+        let input = match &item.content {
+            Content::Text(text) => PromptInput::Text(text),
+            Content::Messages(given) => {
+                let message = |m: &lorascope_prompts::Message| Message {
+                    role: m.role.to_string(),
+                    content: m.content.clone(),
+                };
+                messages = given.iter().map(message).collect();
+                PromptInput::Messages(&messages)
+            }
+        };
+        let tokens = tokenizer.tokens_prompt(input, wrapping).map_err(in_prompt)?;
+        let (a, b) = item.answers_for(answers)?;
+        let answers = Answers::new(tokenizer, id, a, b)?;
+        let mut spans: BTreeMap<String, Vec<Range<usize>>> = BTreeMap::new();
+        for span in &item.spans {
+            let bytes = tokens.map_span(span.message.unwrap_or(0), &(span.start..span.end));
+            let lost = || Error::LostSpan { id: id.clone(), span: span.name.clone() };
+            let range = tokens.tokens_of(&bytes.ok_or_else(lost)?);
+            spans.entry(span.name.clone()).or_default().push(range);
+        }
+        Ok(Self { item: item.clone(), tokens, answers, spans })
+    }
+
+    /// The prompt's id, as in every table.
+    pub fn id(&self) -> &str {
+        &self.item.id
+    }
+
+    /// The prompt's scenario; prompts without one share an empty name.
+    pub fn scenario(&self) -> &str {
+        self.item.scenario.as_deref().unwrap_or("")
+    }
+}
