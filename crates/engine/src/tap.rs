@@ -40,7 +40,8 @@ pub struct Edit<R> {
 pub enum EditOp<R> {
     /// Replaces them.
     Set(Vec<R>),
-    /// Replaces them by the same values of an earlier row of the batch (of another model, another prompt).
+    /// Replaces them by the same values of an earlier row of the batch (of another model, another prompt), which must
+    /// have as many: at points with one value per key, rows of the same position only.
     CopyFrom(usize),
     /// Adds to them.
     Add(Vec<R>),
@@ -130,8 +131,10 @@ impl<'h, R: Real> Tap<'h, R> {
                     return Err(bad(format!("source row {source} does not come before it")));
                 }
                 EditOp::CopyFrom(source) => {
-                    if width_at(point, *source)? < edit.units.end {
-                        return Err(bad(format!("source row {source} has too few values there")));
+                    // Between rows with different numbers of keys (or ranks) the same unit would be another head's.
+                    let found = width_at(point, *source)?;
+                    if found != width {
+                        return Err(bad(format!("source row {source} has {found} values there instead of {width}")));
                     }
                     plan.entry(point).or_default().entry(*source).or_default().is_source = true;
                 }

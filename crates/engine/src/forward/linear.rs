@@ -30,9 +30,10 @@ impl<R: Real> Pass<'_, '_, R> {
             let Some(update) = w.low_rank(*model) else { continue };
             let mut features = low_rank_features(update, x, rows.clone());
             self.tap.at(HookPoint::Layer(layer, Site::LoraA(module)), first_row + rows.start, &mut features);
+            features.data.iter_mut().for_each(|v| *v *= update.scale);
             let point = HookPoint::Layer(layer, Site::LoraOut(module));
             let wanted = self.tap.wants(point) && !self.tap.rows_wanted(point, offset(rows, first_row)).is_empty();
-            if wanted || update.gain.is_some() {
+            if wanted || !adds_at_once(update) {
                 let mut added = low_rank_output(update, &features, &y, rows.clone());
                 self.tap.at(point, first_row + rows.start, &mut added);
                 add_rows(&mut y, rows.clone(), &added);
@@ -97,15 +98,20 @@ fn low_rank_features<R: Real>(update: &LowRankWeights<R>, x: &Mat<R>, rows: Rang
     features
 }
 
-/// Adds the low-rank term where nobody looks at it by itself.
-fn add_low_rank<R: Real>(update: &LowRankWeights<R>, features: &Mat<R>, y: &mut Mat<R>, rows: Range<usize>) {
-    matmul_into(features, &update.b, Write::AddScaled(update.scale), y, rows.clone());
-    if let Some(bias) = &update.bias {
-        add_row(rows_of(y, rows), bias);
-    }
+/// Whether the low-rank term can be added to the output by the product itself with the same bits as when it is
+/// computed apart and added then: whether somebody looks at it must not change a number.
+fn adds_at_once<R: Real>(update: &LowRankWeights<R>) -> bool {
+    /// Up to here the product adds one sum; beyond, it adds the parts of the inner dimension one after the other.
+    const ONE_SUM: usize = 256;
+    update.gain.is_none() && update.bias.is_none() && update.a.n_out() <= ONE_SUM
 }
 
-/// Exactly what the adapter adds to the module's output: `hook_lora_out`.
+/// Adds the low-rank term where nobody looks at it by itself; `features` are scaled.
+fn add_low_rank<R: Real>(update: &LowRankWeights<R>, features: &Mat<R>, y: &mut Mat<R>, rows: Range<usize>) {
+    matmul_into(features, &update.b, Write::AddScaled(R::ONE), y, rows);
+}
+
+/// Exactly what the adapter adds to the module's output: `hook_lora_out`; `features` are scaled.
 fn low_rank_output<R: Real>(
     update: &LowRankWeights<R>,
     features: &Mat<R>,
@@ -113,7 +119,7 @@ fn low_rank_output<R: Real>(
     rows: Range<usize>,
 ) -> Mat<R> {
     let mut added = Mat::zeros(rows.len(), y.cols);
-    matmul_into(features, &update.b, Write::AddScaled(update.scale), &mut added, 0..rows.len());
+    matmul_into(features, &update.b, Write::Set, &mut added, 0..rows.len());
     if let Some(gain) = &update.gain {
         // g ⊙ (Wx + sBAx) − Wx
         added.for_rows(|i, row| {

@@ -193,3 +193,58 @@ impl Stored {
         (0..n_out).map(|o| (0..n_in).map(|i| at(o, i) * x[i]).sum()).collect()
     }
 }
+
+/// A folder's files, copied to where a test may change them.
+pub fn copy_folder(from: &Path) -> tempfile::TempDir {
+    let to = tempfile::tempdir().unwrap();
+    for entry in std::fs::read_dir(from).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_file() {
+            std::fs::copy(&path, to.path().join(path.file_name().unwrap())).unwrap();
+        }
+    }
+    to
+}
+
+/// Changes a JSON file.
+pub fn edit_json(path: &Path, change: impl Fn(&mut serde_json::Value)) {
+    let mut value = serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap();
+    change(&mut value);
+    std::fs::write(path, serde_json::to_vec(&value).unwrap()).unwrap();
+}
+
+/// The tiny Llama with its adapter at another `lora_alpha` (the rank is 4), with and without a bias of B.
+pub fn llama_scaled<R: Real>(alpha: u32) -> Option<Model<R>> {
+    let dir = shared()?.join("tiny/llama");
+    let scaled = |from: PathBuf| {
+        let copy = copy_folder(&from);
+        edit_json(&copy.path().join("adapter_config.json"), |c| c["lora_alpha"] = alpha.into());
+        copy
+    };
+    let (plain, biased) = (scaled(dir.join("adapter")), scaled(dir.join("edge/lora_bias")));
+    let adapters = [("scaled", plain.path().to_owned()), ("biased", biased.path().to_owned())];
+    Some(load(&dir.join("model"), &adapters))
+}
+
+/// f32 tensors by name, with their shapes.
+pub type Tensors = std::collections::BTreeMap<String, (Vec<usize>, Vec<f32>)>;
+
+/// Changes a safetensors file of f32 tensors.
+pub fn edit_tensors(path: &Path, change: impl Fn(&mut Tensors)) {
+    let bytes = std::fs::read(path).unwrap();
+    let file = safetensors::SafeTensors::deserialize(&bytes).unwrap();
+    let values = |data: &[u8]| data.chunks_exact(4).map(|b| f32::from_le_bytes(b.try_into().unwrap())).collect();
+    let mut tensors: Tensors =
+        file.tensors().into_iter().map(|(n, v)| (n, (v.shape().to_vec(), values(v.data())))).collect();
+    change(&mut tensors);
+    let stored: Vec<(String, Vec<usize>, Vec<u8>)> = tensors
+        .into_iter()
+        .map(|(name, (shape, values))| (name, shape, values.iter().flat_map(|v| v.to_le_bytes()).collect()))
+        .collect();
+    let views = stored.iter().map(|(name, shape, data)| {
+        let view = safetensors::tensor::TensorView::new(safetensors::Dtype::F32, shape.clone(), data).unwrap();
+        (name.clone(), view)
+    });
+    let bytes = safetensors::serialize(views, None).unwrap();
+    std::fs::write(path, bytes).unwrap();
+}
