@@ -8,7 +8,7 @@ use crate::families::Names;
 use crate::module::Module;
 use crate::spec::ModelSpec;
 use lorascope_checkpoint::{Checkpoint, StoredTensor};
-use lorascope_peft::{BaseIdentity, BaseModule, EmbeddingLowRank, ModuleKind, PeftAdapter};
+use lorascope_peft::{BaseIdentity, BaseModule, EmbeddingLowRank, LowRank, ModuleKind, PeftAdapter};
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 use std::path::Path;
@@ -29,7 +29,22 @@ pub(crate) struct LowRankSource {
     pub path: String,
     /// The outputs of a fused matrix that belong to the module; rows of B.
     pub outputs: Range<usize>,
+    /// The base stores the matrix `[in, out]`.
+    pub transposed: bool,
     pub rank: usize,
+}
+
+/// The low-rank update of one module of a layer, with where it is in the files; for analyses of weights.
+#[derive(Clone, Debug)]
+pub struct Update<'a> {
+    /// Path of the module in the checkpoint; several modules of a layer share the path of a fused matrix.
+    pub path: &'a str,
+    /// The rows of B (outputs of the stored matrix) that belong to the module.
+    pub outputs: Range<usize>,
+    /// The base stores the matrix `[in, out]` instead of `[out, in]`.
+    pub transposed: bool,
+    /// Factors, scale and, for DoRA, magnitude.
+    pub factors: &'a LowRank,
 }
 
 impl Adapter {
@@ -52,7 +67,9 @@ impl Adapter {
                 if let Some(update) = peft.low_rank.get(&path) {
                     let outputs = source.part.outputs(spec.module_shape(module).0);
                     placed.insert(path.clone());
-                    low_rank.insert((layer, module), LowRankSource { path, outputs, rank: update.rank });
+                    let transposed = source.transposed;
+                    low_rank
+                        .insert((layer, module), LowRankSource { path, outputs, transposed, rank: update.rank });
                 }
             }
         }
@@ -84,8 +101,15 @@ impl Adapter {
         self.low_rank.keys().copied()
     }
 
+    /// The update of a module; `None` where it has none.
+    pub fn update(&self, layer: usize, module: Module) -> Option<Update<'_>> {
+        let (source, factors) = self.low_rank(layer, module)?;
+        let (outputs, transposed) = (source.outputs.clone(), source.transposed);
+        Some(Update { path: &source.path, outputs, transposed, factors })
+    }
+
     /// The update's place and factors.
-    pub(crate) fn low_rank(&self, layer: usize, module: Module) -> Option<(&LowRankSource, &lorascope_peft::LowRank)> {
+    pub(crate) fn low_rank(&self, layer: usize, module: Module) -> Option<(&LowRankSource, &LowRank)> {
         let source = self.low_rank.get(&(layer, module))?;
         Some((source, self.peft.low_rank.get(&source.path)?))
     }

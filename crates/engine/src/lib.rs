@@ -24,7 +24,7 @@ mod tap;
 mod unembed;
 mod weights;
 
-pub use adapter::Adapter;
+pub use adapter::{Adapter, Update};
 pub use batch::{Batch, ModelId, Row, Segment};
 pub use check::{Check, check};
 pub use error::{Error, Result};

@@ -98,6 +98,15 @@ impl<R: Real> Model<R> {
         Ok(self.checkpoint().tensor(&format!("{path}.weight"))?)
     }
 
+    /// The weight that the base uses at a module path: as [`Model::stored_weight`], and for the head of a tied model the
+    /// embedding.
+    pub fn base_weight(&self, path: &str) -> Result<&StoredTensor> {
+        match self.checkpoint().find(&format!("{path}.weight")) {
+            None if path == self.family.names.unembed => Ok(self.output_table(0)),
+            _ => self.stored_weight(path),
+        }
+    }
+
     /// Runs a batch. `readout` names rows whose final normalised states are wanted.
     ///
     /// # Errors
