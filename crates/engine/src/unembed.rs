@@ -70,9 +70,15 @@ impl<R: Real> Model<R> {
     pub fn next_tokens(&self, states: &States<R>) -> Result<Vec<NextToken>> {
         let mut folds = self.start_folds(states)?;
         let d_vocab = self.spec().d_vocab;
-        for block in 0..d_vocab.div_ceil(BLOCK) {
-            let logits = self.block_logits(states, block)?;
+        let mut logits = Mat::zeros(states.normalized.rows, BLOCK.min(d_vocab));
+        for block in 0..n_blocks(d_vocab) {
+            let packed = self.output_block(states.model, block)?;
             let first = block * BLOCK;
+            if packed.n_out() != logits.cols {
+                logits = Mat::zeros(logits.rows, packed.n_out());
+            }
+            matmul(logits.view_mut(), states.normalized.view(), &packed, Write::Set);
+            self.cap(&mut logits);
             let reference = |i: usize| states.reference.get(i).map(|&r| logits.row(r));
             folds.par_iter_mut().enumerate().for_each(|(i, fold)| {
                 fold.take(first, logits.row(i), reference(i), states.top);
@@ -97,8 +103,16 @@ impl<R: Real> Model<R> {
 
     /// All logits after the soft cap, `[rows, V]`; for checks and small vocabularies.
     pub fn all_logits(&self, model: ModelId, normalized: &Mat<R>) -> Result<Mat<R>> {
-        let tokens: Vec<u32> = (0..self.spec().d_vocab as u32).collect();
-        self.logits_of(model, normalized, &tokens)
+        let (rows, d_vocab) = (normalized.rows, self.spec().d_vocab);
+        let mut logits = Mat::zeros(rows, d_vocab);
+        for block in 0..n_blocks(d_vocab) {
+            let packed = self.output_block(model, block)?;
+            let start = (block * BLOCK).min(logits.data.len());
+            let out = MatMut::strided(&mut logits.data[start..], rows, packed.n_out(), d_vocab);
+            matmul(out, normalized.view(), &packed, Write::Set);
+        }
+        self.cap(&mut logits);
+        Ok(logits)
     }
 
     fn cap(&self, logits: &mut Mat<R>) {
@@ -107,24 +121,9 @@ impl<R: Real> Model<R> {
         }
     }
 
-    /// Logits of one block of the vocabulary: `[rows, tokens of the block]`.
-    fn block_logits(&self, states: &States<R>, block: usize) -> Result<Mat<R>> {
-        let first = block * BLOCK;
-        let n = BLOCK.min(self.spec().d_vocab - first);
-        let packed = self.output_block(states.model, block, first..first + n)?;
-        let mut logits = Mat::zeros(states.normalized.rows, n);
-        let out = MatMut::new(&mut logits.data, states.normalized.rows, n);
-        matmul(out, states.normalized.view(), &packed, Write::Set);
-        self.cap(&mut logits);
-        Ok(logits)
-    }
-
-    fn output_block(
-        &self,
-        model: ModelId,
-        block: usize,
-        tokens: std::ops::Range<usize>,
-    ) -> Result<Arc<Packed<R>>> {
+    /// The rows of a model's output matrix for one block of the vocabulary.
+    fn output_block(&self, model: ModelId, block: usize) -> Result<Arc<Packed<R>>> {
+        let tokens = block * BLOCK..self.spec().d_vocab.min((block + 1) * BLOCK);
         let make = || pack(self.output_table(model), false, tokens, self.spec().d_model).map(Arc::new);
         // Only the base's matrix is kept; adapters with an output matrix of their own are rare.
         let kept = self.output_blocks().blocks.get(block).filter(|_| !self.has_own_output(model));

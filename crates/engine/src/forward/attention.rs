@@ -62,12 +62,15 @@ impl<R: Real> Pass<'_, '_, R> {
 
         let o = w.linear(Module::O);
         let mut out = self.linear(layer, Module::O, o, first_row, &z);
+        self.scratch.give(q);
         let mut scales = None;
         if let Some((post_norm, _)) = &w.post_norms {
             let (normalized, scale) = self.norm(post_norm, first_row, &out);
-            (out, scales) = (normalized, Some(scale));
+            self.scratch.give(std::mem::replace(&mut out, normalized));
+            scales = Some(scale);
         }
         self.head_results(layer, w, first_row, &z, scales.as_deref(), &mut out);
+        self.scratch.give(z);
         self.tap.at(HookPoint::Layer(layer, Site::AttnOut), first_row, &mut out);
         out
     }
@@ -86,6 +89,7 @@ impl<R: Real> Pass<'_, '_, R> {
         let mut q = self.linear(layer, Module::Q, w.linear(Module::Q), first_row, &x);
         let mut k = self.linear(layer, Module::K, w.linear(Module::K), first_row, &x);
         let mut v = self.linear(layer, Module::V, w.linear(Module::V), first_row, &x);
+        self.scratch.give(x);
         if let Some((q_norm, k_norm)) = &w.qk_norms {
             self.norm_heads(q_norm, first_row, &mut q);
             self.norm_heads(k_norm, first_row, &mut k);
@@ -104,6 +108,8 @@ impl<R: Real> Pass<'_, '_, R> {
         let span = first_row * k.cols..(first_row + k.rows) * k.cols;
         cache.k.data[span.clone()].copy_from_slice(&k.data);
         cache.v.data[span].copy_from_slice(&v.data);
+        self.scratch.give(k);
+        self.scratch.give(v);
         q
     }
 
@@ -125,8 +131,8 @@ impl<R: Real> Pass<'_, '_, R> {
     fn mix_values(&mut self, layer: usize, first_row: usize, q: &Mat<R>, cache: &Keys<R>) -> Mat<R> {
         let chunks = self.chunks(first_row..first_row + q.rows);
         let watched = [Site::AttnScores, Site::Pattern].map(|s| self.tap.wants(HookPoint::Layer(layer, s)));
+        let mut z = self.scratch.mat(q.rows, q.cols);
         let mixer = Mixer { spec: self.model.spec(), layer, first_row, q, cache };
-        let mut z = Mat::zeros(q.rows, q.cols);
         let mut place = |chunk: &Chunk, heads: Vec<Vec<R>>| mixer.place(chunk, &heads, &mut z);
         if watched.contains(&true) {
             for chunk in &chunks {

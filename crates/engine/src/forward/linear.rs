@@ -25,10 +25,12 @@ impl<R: Real> Pass<'_, '_, R> {
         x: &Mat<R>,
     ) -> Mat<R> {
         let runs = self.batch.runs_within(first_row..first_row + x.rows);
-        let mut y = base_product(w, x, &runs);
+        let mut y = self.scratch.mat(x.rows, w.weight.of(0).n_out());
+        base_product(w, x, &runs, &mut y);
         for (model, rows) in &runs {
             let Some(update) = w.low_rank(*model) else { continue };
-            let mut features = low_rank_features(update, x, rows.clone());
+            let mut features = self.scratch.mat(rows.len(), update.a.n_out());
+            low_rank_features(update, x, rows.clone(), &mut features);
             self.tap.at(HookPoint::Layer(layer, Site::LoraA(module)), first_row + rows.start, &mut features);
             features.data.iter_mut().for_each(|v| *v *= update.scale);
             let point = HookPoint::Layer(layer, Site::LoraOut(module));
@@ -40,6 +42,7 @@ impl<R: Real> Pass<'_, '_, R> {
             } else {
                 add_low_rank(update, &features, &mut y, rows.clone());
             }
+            self.scratch.give(features);
         }
         add_biases(w, &mut y, &runs);
         y
@@ -48,10 +51,12 @@ impl<R: Real> Pass<'_, '_, R> {
     /// The same map without bias and without hook points, for rows of any models; what a part of the input
     /// contributes to the output.
     pub(super) fn linear_share(&self, w: &LinearWeights<R>, x: &Mat<R>, runs: &Runs) -> Mat<R> {
-        let mut y = base_product(w, x, runs);
+        let mut y = Mat::zeros(x.rows, w.weight.of(0).n_out());
+        base_product(w, x, runs, &mut y);
         for (model, rows) in runs {
             let Some(update) = w.low_rank(*model) else { continue };
-            let features = low_rank_features(update, x, rows.clone());
+            let mut features = Mat::zeros(rows.len(), update.a.n_out());
+            low_rank_features(update, x, rows.clone(), &mut features);
             matmul_into(&features, &update.b, Write::AddScaled(update.scale), &mut y, rows.clone());
             if let Some(gain) = &update.gain {
                 hadamard_rows(rows_of(&mut y, rows.clone()), gain);
@@ -80,22 +85,18 @@ fn matmul_into<R: Real>(
 }
 
 /// `W x`, with one product for all neighbouring runs that share W.
-fn base_product<R: Real>(w: &LinearWeights<R>, x: &Mat<R>, runs: &Runs) -> Mat<R> {
-    let mut y = Mat::zeros(x.rows, w.weight.of(0).n_out());
+fn base_product<R: Real>(w: &LinearWeights<R>, x: &Mat<R>, runs: &Runs, y: &mut Mat<R>) {
     let shares_base = |model: ModelId| !w.weight.is_replaced(model);
     for group in runs.chunk_by(|a, b| shares_base(a.0) && shares_base(b.0)) {
         let (Some(first), Some(last)) = (group.first(), group.last()) else { continue };
         let rows = first.1.start..last.1.end;
         matmul(y.rows_view_mut(rows.clone()), x.rows_view(rows), w.weight.of(first.0), Write::Set);
     }
-    y
 }
 
 /// `A x`: the adapter's own features.
-fn low_rank_features<R: Real>(update: &LowRankWeights<R>, x: &Mat<R>, rows: Range<usize>) -> Mat<R> {
-    let mut features = Mat::zeros(rows.len(), update.a.n_out());
+fn low_rank_features<R: Real>(update: &LowRankWeights<R>, x: &Mat<R>, rows: Range<usize>, features: &mut Mat<R>) {
     matmul(features.view_mut(), x.rows_view(rows), &update.a, Write::Set);
-    features
 }
 
 /// Whether the low-rank term can be added to the output by the product itself with the same bits as when it is

@@ -13,24 +13,30 @@ impl<R: Real> Pass<'_, '_, R> {
     pub(super) fn mlp(&mut self, layer: usize, w: &LayerWeights<R>, first_row: usize, resid_mid: &Mat<R>) -> Mat<R> {
         let at = |site| HookPoint::Layer(layer, site);
         let (x, _) = self.norm(&w.norm_2, first_row, resid_mid);
-        let mut post = Mat::zeros(x.rows, self.model.spec().d_mlp);
+        let mut post = self.scratch.mat(x.rows, self.model.spec().d_mlp);
         match self.model.spec().mlp {
             Mlp::Gated(activation) => {
                 let mut gate = self.linear(layer, Module::Gate, w.linear(Module::Gate), first_row, &x);
                 self.tap.at(at(Site::MlpPre), first_row, &mut gate);
                 let up = self.linear(layer, Module::Up, w.linear(Module::Up), first_row, &x);
                 post.for_rows(|i, row| activate_gated(activation, gate.row(i), up.row(i), row));
+                self.scratch.give(gate);
+                self.scratch.give(up);
             }
             Mlp::Plain(activation) => {
                 let mut pre = self.linear(layer, Module::Up, w.linear(Module::Up), first_row, &x);
                 self.tap.at(at(Site::MlpPre), first_row, &mut pre);
                 post.for_rows(|i, row| activate(activation, pre.row(i), row));
+                self.scratch.give(pre);
             }
         }
+        self.scratch.give(x);
         self.tap.at(at(Site::MlpPost), first_row, &mut post);
         let mut out = self.linear(layer, Module::Down, w.linear(Module::Down), first_row, &post);
+        self.scratch.give(post);
         if let Some((_, post_norm)) = &w.post_norms {
-            out = self.norm(post_norm, first_row, &out).0;
+            let (normalized, _) = self.norm(post_norm, first_row, &out);
+            self.scratch.give(std::mem::replace(&mut out, normalized));
         }
         self.tap.at(at(Site::MlpOut), first_row, &mut out);
         out

@@ -10,6 +10,7 @@
 mod attention;
 mod linear;
 mod mlp;
+mod scratch;
 
 use crate::batch::Batch;
 use crate::error::{Error, Result};
@@ -22,6 +23,7 @@ use crate::tap::{Hooks, Tap};
 use crate::weights::{LayerWeights, NormWeights, PerModel};
 use lorascope_kernels::{Real, all_finite, layer_norm, rms_norm};
 use rayon::prelude::*;
+use scratch::Scratch;
 use std::ops::Range;
 
 /// Rows worked on together within a layer: large enough that a matrix is read few times, small enough that the
@@ -47,6 +49,7 @@ pub(crate) struct Pass<'a, 'h, R> {
     pub tap: Tap<'h, R>,
     /// One table per rotary embedding of the model.
     pub rotary: Vec<RotaryTable<R>>,
+    scratch: Scratch<R>,
 }
 
 /// Runs a batch; `readout` names the rows whose final normalised state is wanted.
@@ -64,7 +67,7 @@ pub(crate) fn run<R: Real>(
         Positions::Rotary(all) => all.iter().map(|r| RotaryTable::new(r, spec.d_head, positions)).collect(),
         Positions::Learned => Vec::new(),
     };
-    let mut pass = Pass { model, batch, tap, rotary };
+    let mut pass = Pass { model, batch, tap, rotary, scratch: Scratch::default() };
     let mut resid = pass.embed()?;
     let kv = spec.n_kv_heads * spec.d_head;
     let mut cache = attention::Keys {
@@ -111,23 +114,27 @@ impl<R: Real> Pass<'_, '_, R> {
         let at = |site| HookPoint::Layer(layer, site);
         let d = resid.cols;
         let span = rows.start * d..rows.end * d;
-        let mut x = Mat { data: resid.data[span.clone()].to_vec(), rows: rows.len(), cols: d };
+        let mut x = self.scratch.mat(rows.len(), d);
+        x.data.copy_from_slice(&resid.data[span.clone()]);
 
         self.tap.at(at(Site::ResidPre), rows.start, &mut x);
         let attn_out = self.attention(layer, w, rows.start, &x, cache);
         x.add(&attn_out);
+        self.scratch.give(attn_out);
         self.tap.at(at(Site::ResidMid), rows.start, &mut x);
         let mlp_out = self.mlp(layer, w, rows.start, &x);
         x.add(&mlp_out);
+        self.scratch.give(mlp_out);
         self.tap.at(at(Site::ResidPost), rows.start, &mut x);
         resid.data[span].copy_from_slice(&x.data);
+        self.scratch.give(x);
         Ok(())
     }
 
     /// Applies a norm to consecutive rows of the batch, each with its own model's parameters; returns the scales.
-    pub(crate) fn norm(&self, w: &PerModel<NormWeights<R>>, first_row: usize, x: &Mat<R>) -> (Mat<R>, Vec<R>) {
+    pub(crate) fn norm(&mut self, w: &PerModel<NormWeights<R>>, first_row: usize, x: &Mat<R>) -> (Mat<R>, Vec<R>) {
         let (kind, mut scales) = (self.model.spec().norm, vec![R::ZERO; x.rows]);
-        let mut out = Mat::zeros(x.rows, x.cols);
+        let mut out = self.scratch.mat(x.rows, x.cols);
         let rows = out.data.par_chunks_exact_mut(x.cols).zip(&mut scales).with_min_len(8).enumerate();
         rows.for_each(|(i, (values, scale))| {
             let own = w.of(self.batch.row(first_row + i).model);
