@@ -8,20 +8,12 @@
 
 mod support;
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use lorascope_checkpoint::Checkpoint;
 use lorascope_checkpoint::gguf::Metadata;
 use lorascope_text::{GgufTokenizer, PreTokenizer, Special, Tokenizer, Wrapping};
-use serde_json::Value;
-
-fn golden(name: &str) -> PathBuf {
-    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../../shared/golden").join(name)
-}
-
-fn json(name: &str) -> Value {
-    serde_json::from_slice(&std::fs::read(golden(name)).unwrap()).unwrap()
-}
+use support::{golden_json, shared};
 
 /// The file's metadata, or nothing after a notice.
 fn metadata() -> Option<GgufTokenizer> {
@@ -59,10 +51,10 @@ fn tokenizer_metadata(metadata: &Metadata) -> GgufTokenizer {
 
 #[test]
 fn prompts_have_the_reference_ids() {
-    let Some(meta) = metadata() else { return };
+    let (Some(meta), Some(shared)) = (metadata(), shared()) else { return };
     let tokenizer = Tokenizer::from_gguf(&meta).unwrap();
-    let prompts = json("prompts.json");
-    let results = json("smollm2.json");
+    let prompts = golden_json(&shared, "prompts.json");
+    let results = golden_json(&shared, "smollm2.json");
     for result in results["decide"].as_array().unwrap() {
         let expected: Vec<u32> = serde_json::from_value(result["ids"].clone()).unwrap();
         let prompt =
@@ -74,10 +66,10 @@ fn prompts_have_the_reference_ids() {
 
 #[test]
 fn prompts_and_ten_thousand_mixed_lines_have_the_ids_of_the_reference_tokenizer() {
-    let Some(meta) = metadata() else { return };
+    let (Some(meta), Some(shared)) = (metadata(), shared()) else { return };
     let tokenizer = Tokenizer::from_gguf(&meta).unwrap();
-    let reference = tokenizers::Tokenizer::from_file(golden("tokenizer.json")).unwrap();
-    let prompts = json("prompts.json");
+    let reference = tokenizers::Tokenizer::from_file(shared.join("golden/tokenizer.json")).unwrap();
+    let prompts = golden_json(&shared, "prompts.json");
     let mut lines = support::mixed_lines(20_240_726, 10_000);
     lines.extend(
         prompts.as_array().unwrap().iter().map(|prompt| prompt["prompt"].as_str().unwrap().to_owned()),

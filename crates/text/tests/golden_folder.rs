@@ -1,24 +1,17 @@
 //! The tokenizer and chat template of SmolLM2 as a folder, against ids that transformers made.
 //!
-//! Needs the reference values beside the repository (`../shared/golden`).
+//! Needs the reference values beside the repository (`../shared/golden`); says so and checks nothing without them.
 
 #![allow(clippy::unwrap_used, reason = "a test stops at the first surprise")]
 
-use std::path::PathBuf;
+mod support;
 
 use lorascope_text::{Message, Special, Tokenizer, Wrapping};
 use serde_json::Value;
+use support::{golden_json, shared};
 
-fn golden(name: &str) -> PathBuf {
-    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../../shared/golden").join(name)
-}
-
-fn json(name: &str) -> Value {
-    serde_json::from_slice(&std::fs::read(golden(name)).unwrap()).unwrap()
-}
-
-fn tokenizer() -> Tokenizer {
-    Tokenizer::from_folder(&golden("")).unwrap()
+fn tokenizer() -> Option<Tokenizer> {
+    Some(Tokenizer::from_folder(&shared()?.join("golden")).unwrap())
 }
 
 /// The prompts by id.
@@ -29,9 +22,10 @@ fn prompt<'a>(prompts: &'a Value, id: &str) -> &'a str {
 
 #[test]
 fn prompts_have_the_reference_ids() {
-    let tokenizer = tokenizer();
-    let prompts = json("prompts.json");
-    let results = json("smollm2.json");
+    let Some(shared) = shared() else { return };
+    let tokenizer = Tokenizer::from_folder(&shared.join("golden")).unwrap();
+    let prompts = golden_json(&shared, "prompts.json");
+    let results = golden_json(&shared, "smollm2.json");
     let results = results["decide"].as_array().unwrap();
     assert_eq!(results.len(), 25);
     for result in results {
@@ -47,7 +41,7 @@ fn prompts_have_the_reference_ids() {
 
 #[test]
 fn offsets_tile_the_text_and_ids_decode_to_it() {
-    let tokenizer = tokenizer();
+    let Some(tokenizer) = tokenizer() else { return };
     let text = "  Two  players,\n\teach: naïve 日本 👩‍👩‍👧 12 345 !";
     let encoding = tokenizer.encode(text, Special::AsIs).unwrap();
     assert_eq!(tokenizer.decode(&encoding.ids).unwrap(), text);
@@ -62,7 +56,7 @@ fn offsets_tile_the_text_and_ids_decode_to_it() {
 
 #[test]
 fn tokens_read_as_text() {
-    let tokenizer = tokenizer();
+    let Some(tokenizer) = tokenizer() else { return };
     let encoding = tokenizer.encode("<|im_start|>user\n you 👩", Special::AsIs).unwrap();
     let pieces: Vec<String> = encoding.ids.iter().map(|id| tokenizer.token_text(*id)).collect();
     assert_eq!(&pieces[..4], ["<|im_start|>", "user", "\n", " you"]);
@@ -75,7 +69,7 @@ fn tokens_read_as_text() {
 
 #[test]
 fn a_bos_at_every_turn_is_no_fault_and_two_at_the_start_are() {
-    let tokenizer = tokenizer();
+    let Some(tokenizer) = tokenizer() else { return };
     let chat = [
         Message { role: "system".to_owned(), content: "Be brief.".to_owned() },
         Message::user("Hello"),

@@ -1,6 +1,27 @@
-//! What several tests need: lines of mixed Unicode, the same every time.
+//! What several tests need: the reference data, and lines of mixed Unicode, the same every time.
 
 #![allow(dead_code, reason = "each test file uses a part")]
+#![allow(clippy::unwrap_used, reason = "a test stops at the first surprise")]
+
+use serde_json::Value;
+use std::path::{Path, PathBuf};
+
+/// The folder of reference data beside the repository; `None`, said aloud, where it is absent and not demanded.
+pub fn shared() -> Option<PathBuf> {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared");
+    if path.is_dir() {
+        return Some(path);
+    }
+    let demanded = std::env::var("LORASCOPE_REQUIRE_SHARED").is_ok_and(|value| value == "1");
+    assert!(!demanded, "`{}` is absent, and LORASCOPE_REQUIRE_SHARED=1 demands it", path.display());
+    println!("skipped: `{}` is absent", path.display());
+    None
+}
+
+/// A JSON file among the reference values of SmolLM2, in the folder that [`shared`] found.
+pub fn golden_json(shared: &Path, name: &str) -> Value {
+    serde_json::from_slice(&std::fs::read(shared.join("golden").join(name)).unwrap()).unwrap()
+}
 
 /// SplitMix64 (Steele, Lea and Flood 2014): a seeded stream of 64-bit numbers.
 pub struct Random(u64);
