@@ -4,6 +4,7 @@
 //! `lorascope study`, its documentation and its section of the report follow from that. Analyses know nothing of
 //! games: what answers A and B stand for arrives with the prompts.
 
+mod activity;
 mod answers;
 mod bootstrap;
 mod context;
@@ -13,7 +14,12 @@ mod lens;
 mod scenarios;
 mod score;
 mod subject;
+mod tuned_lens;
 
+pub use activity::{
+    Activity, Bf16Merge, ChangeKind, ChangedWeight, LOGIT_PRECISION, LogitMovement, MergeSummary, Spread,
+    Verdict, adapter_activity,
+};
 pub use answers::{Answers, Pair};
 pub use bootstrap::{Interval, mean_interval};
 pub use context::{Context, Findings, Progress, Silent};
@@ -34,6 +40,10 @@ pub trait Analysis: Sync {
     fn question(&self) -> &'static str;
     /// The tables that it writes.
     fn tables(&self) -> &'static [&'static TableSpec];
+    /// Whether a study runs it without being asked; costly ones wait to be named.
+    fn by_default(&self) -> bool {
+        true
+    }
     /// Its settings with every default filled in.
     ///
     /// # Errors
@@ -47,7 +57,7 @@ pub trait Analysis: Sync {
 }
 
 /// All analyses, in the order of a report.
-pub const ANALYSES: &[&dyn Analysis] = &[&decide::Decide, &lens::Lens];
+pub const ANALYSES: &[&dyn Analysis] = &[&decide::Decide, &lens::Lens, &tuned_lens::TunedLens];
 
 /// The analysis of that name.
 pub fn analysis(name: &str) -> Option<&'static dyn Analysis> {

@@ -1,1 +1,35 @@
-fn main() {}
+//! The command `lorascope`: parses words, opens what they name, calls the library, draws progress.
+//!
+//! A verb is a file in `verbs/`. The verbs of analyses are not written here: they come from the registry.
+
+mod args;
+mod open;
+mod pipeline;
+mod progress;
+mod study_file;
+mod verbs;
+
+use clap::{CommandFactory, FromArgMatches};
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    let matches = verbs::with_analyses(args::Cli::command()).get_matches();
+    let result = match matches.subcommand() {
+        Some((name, sub)) if lorascope_analyses::analysis(name).is_some() => {
+            args::AnalyseArgs::from_arg_matches(sub).map_err(Into::into).and_then(|a| verbs::analyse::run(name, &a))
+        }
+        _ => args::Cli::from_arg_matches(&matches).map_err(Into::into).and_then(|cli| match cli.verb {
+            args::Verb::Info(a) => verbs::info::run(&a),
+            args::Verb::Check(a) => verbs::check::run(&a),
+            args::Verb::Prompts(a) => verbs::prompts::run(&a),
+            args::Verb::Study(a) => verbs::study::run(&a),
+        }),
+    };
+    match result {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::from(1)
+        }
+    }
+}

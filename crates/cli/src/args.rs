@@ -1,0 +1,251 @@
+//! The words of the command line, as plain data; nothing is opened while parsing.
+
+use clap::{Args, Parser, Subcommand};
+use std::path::PathBuf;
+
+/// A microscope for LoRA fine-tunes of language models: what did this fine-tuning change, and where?
+#[derive(Parser, Debug)]
+#[command(name = "lorascope", version, arg_required_else_help = true)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub verb: Verb,
+}
+
+/// Verbs that are not analyses.
+#[derive(Subcommand, Debug)]
+pub enum Verb {
+    /// Describe a base model and its adapters, and prove that each adapter is active
+    #[command(after_help = "\
+Examples:
+  lorascope info --base SmolLM2-135M-Instruct.Q4_1.gguf
+  lorascope info --base google/gemma-2-2b-it --adapter moral=./PT3_deontological")]
+    Info(InfoArgs),
+    /// Check the identities of the residual stream on a loaded model
+    #[command(after_help = "\
+Example:
+  lorascope check --base ./gemma-2-2b-it --adapter moral=./PT3_deontological")]
+    Check(CheckArgs),
+    /// Build a controlled, counterbalanced set of game prompts
+    #[command(after_help = "\
+Examples:
+  lorascope prompts --out prompts.json
+  lorascope prompts --out quick.json --design fifteen
+  lorascope prompts --out wide.json --design crossed --set games=ipd,chicken --set symbols=action1/action2,A/B
+  lorascope prompts --out mine.json --from design.toml")]
+    Prompts(PromptsArgs),
+    /// Run every analysis that a study file asks for, from weights to report
+    #[command(after_help = "\
+Examples:
+  lorascope study study.toml --out runs/moral
+  lorascope study study.toml --out runs/moral       (again: goes on where it stopped)
+See docs/study.md for the keys of a study file.")]
+    Study(StudyArgs),
+}
+
+/// Which models.
+#[derive(Args, Debug, Clone)]
+pub struct ModelArgs {
+    /// Base model: a folder, a .gguf file, or a hub id (ORG/NAME or ORG/NAME@REVISION)
+    #[arg(long, value_name = "BASE")]
+    pub base: String,
+    /// An adapter of it: a name of your choice and a PEFT folder or hub id; may be repeated
+    #[arg(long = "adapter", value_name = "NAME=PATH", value_parser = parse_adapter)]
+    pub adapters: Vec<(String, String)>,
+    /// Round the base's weights through bitsandbytes NF4 first, for adapters that were trained on a 4-bit base
+    #[arg(long, value_enum, value_name = "FROM")]
+    pub nf4: Option<Nf4>,
+    /// Memory for packed weights, e.g. 3GiB; with less, weights are packed anew in every sweep
+    #[arg(long, value_name = "SIZE", value_parser = parse_size, default_value = "3GiB")]
+    pub memory: usize,
+    /// Threads (default: all cores)
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    pub threads: Option<u16>,
+}
+
+/// In which type the weights were when they were rounded to NF4.
+#[derive(clap::ValueEnum, Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Nf4 {
+    /// As the file stores them
+    Stored,
+    /// float16
+    F16,
+    /// bfloat16
+    Bf16,
+}
+
+/// Which prompts.
+#[derive(Args, Debug, Clone)]
+pub struct PromptArgs {
+    /// Prompts: a JSON file as docs/prompts.md describes
+    #[arg(long, value_name = "FILE")]
+    pub prompts: PathBuf,
+    /// Answers A and B of prompts that name none
+    #[arg(long, value_name = "A,B", value_parser = parse_answers)]
+    pub answers: Option<(String, String)>,
+    /// Put prompts to the model as raw text, without its chat template
+    #[arg(long)]
+    pub raw: bool,
+}
+
+/// Where results go.
+#[derive(Args, Debug, Clone)]
+pub struct OutArgs {
+    /// Folder for tables, figures, report and manifest; an unfinished run there is resumed
+    #[arg(long, value_name = "DIR")]
+    pub out: PathBuf,
+    /// Seed of resampling
+    #[arg(long, default_value_t = 0)]
+    pub seed: u64,
+}
+
+/// One analysis.
+#[derive(Args, Debug)]
+pub struct AnalyseArgs {
+    /// Models.
+    #[command(flatten)]
+    pub models: ModelArgs,
+    /// Prompts.
+    #[command(flatten)]
+    pub prompts: PromptArgs,
+    /// Results.
+    #[command(flatten)]
+    pub out: OutArgs,
+    /// A setting of the analysis, e.g. tolerance=0.3 (docs/study.md lists them); may be repeated
+    #[arg(long = "set", value_name = "KEY=VALUE", value_parser = parse_pair)]
+    pub settings: Vec<(String, String)>,
+}
+
+/// `lorascope info`.
+#[derive(Args, Debug)]
+pub struct InfoArgs {
+    /// Models.
+    #[command(flatten)]
+    pub models: ModelArgs,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+    /// The text on which adapters are tried
+    #[arg(long, default_value = "Two players choose at the same time. Which action do you choose?")]
+    pub text: String,
+}
+
+/// `lorascope check`.
+#[derive(Args, Debug)]
+pub struct CheckArgs {
+    /// Models.
+    #[command(flatten)]
+    pub models: ModelArgs,
+    /// The text to run
+    #[arg(long, default_value = "The quick brown fox jumps over the lazy dog. The quick brown fox")]
+    pub text: String,
+}
+
+/// `lorascope prompts`.
+#[derive(Args, Debug)]
+pub struct PromptsArgs {
+    /// The JSON file to write
+    #[arg(long, value_name = "FILE")]
+    pub out: PathBuf,
+    /// Where to start from
+    #[arg(long, value_enum, default_value = "default", conflicts_with = "from")]
+    pub design: StartDesign,
+    /// A TOML file with a design (docs/prompts.md)
+    #[arg(long, value_name = "FILE")]
+    pub from: Option<PathBuf>,
+    /// A factor and its levels, e.g. scenarios=CC_continue,DD_trapped; may be repeated
+    #[arg(long = "set", value_name = "FACTOR=LEVELS", value_parser = parse_pair)]
+    pub factors: Vec<(String, String)>,
+}
+
+/// Ready designs.
+#[derive(clap::ValueEnum, Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StartDesign {
+    /// 80 prompts, balanced
+    Default,
+    /// 160 prompts, every combination
+    Crossed,
+    /// 15 prompts, for quick runs
+    Fifteen,
+}
+
+/// `lorascope study`.
+#[derive(Args, Debug)]
+pub struct StudyArgs {
+    /// The study file (TOML)
+    pub study: PathBuf,
+    /// Folder for tables, figures, report and manifest; an unfinished study there is resumed
+    #[arg(long, value_name = "DIR")]
+    pub out: PathBuf,
+    /// Use this base instead of the file's
+    #[arg(long, value_name = "BASE")]
+    pub base: Option<String>,
+    /// Use these adapters instead of the file's; may be repeated
+    #[arg(long = "adapter", value_name = "NAME=PATH", value_parser = parse_adapter)]
+    pub adapters: Vec<(String, String)>,
+    /// Use this seed instead of the file's
+    #[arg(long)]
+    pub seed: Option<u64>,
+    /// Memory for packed weights, e.g. 3GiB
+    #[arg(long, value_name = "SIZE", value_parser = parse_size, default_value = "3GiB")]
+    pub memory: usize,
+    /// Threads (default: all cores)
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    pub threads: Option<u16>,
+}
+
+/// `KEY=VALUE`.
+pub fn parse_pair(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((key, value)) if !key.trim().is_empty() => Ok((key.trim().to_owned(), value.to_owned())),
+        _ => Err(format!("`{text}` is not of the form KEY=VALUE")),
+    }
+}
+
+/// `NAME=PATH`, where the name can stand in tables and file names.
+pub fn parse_adapter(text: &str) -> Result<(String, String), String> {
+    let (name, path) = parse_pair(text).map_err(|_| format!("`{text}` is not of the form NAME=PATH"))?;
+    check_model_name(&name)?;
+    if path.is_empty() {
+        return Err(format!("`{text}` names no path"));
+    }
+    Ok((name, path))
+}
+
+/// Names of models appear in tables, figures and file names.
+pub fn check_model_name(name: &str) -> Result<(), String> {
+    if name == lorascope_engine::BASE {
+        return Err("`base` is the base model's own name; call the adapter something else".to_owned());
+    }
+    let good = |c: char| c.is_alphanumeric() || "_-.+".contains(c);
+    if name.is_empty() || name.len() > 64 || !name.chars().all(good) {
+        return Err(format!("`{name}` can't be a model's name; use up to 64 letters, digits, `_`, `-`, `.`, `+`"));
+    }
+    Ok(())
+}
+
+fn parse_answers(text: &str) -> Result<(String, String), String> {
+    match text.split(',').collect::<Vec<_>>()[..] {
+        [a, b] if !a.is_empty() && !b.is_empty() => Ok((a.to_owned(), b.to_owned())),
+        _ => Err(format!("`{text}` is not two answers A,B")),
+    }
+}
+
+/// A size in bytes: `512MiB`, `3GiB`, `2GB`, `1000000`.
+pub fn parse_size(text: &str) -> Result<usize, String> {
+    let wrong = || format!("`{text}` is not a size such as 512MiB, 3GiB or 2GB");
+    let digits = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
+    let number: f64 = text[..digits].parse().map_err(|_| wrong())?;
+    let unit = match text[digits..].trim().to_ascii_lowercase().as_str() {
+        "" | "b" => 1.0,
+        "kb" => 1e3,
+        "kib" => 1024.0,
+        "mb" => 1e6,
+        "mib" => 1_048_576.0,
+        "gb" => 1e9,
+        "gib" => 1_073_741_824.0,
+        _ => return Err(wrong()),
+    };
+    let bytes = number * unit;
+    if bytes.is_finite() && bytes < 1e18 { Ok(bytes as usize) } else { Err(wrong()) }
+}

@@ -1,0 +1,180 @@
+//! From names of models and prompts to a loaded subject, with the hashes of everything that was read.
+
+use crate::args::{ModelArgs, Nf4};
+use crate::progress::Bars;
+use anyhow::{Context, Result, bail};
+use lorascope_analyses::{Meanings, Progress, Subject};
+use lorascope_checkpoint::gguf::Metadata;
+use lorascope_checkpoint::{Checkpoint, Nf4Rounding, RoundFrom};
+use lorascope_engine::Model;
+use lorascope_hub::{Event, Options, RepoKind, resolve};
+use lorascope_prompts::PromptSet;
+use lorascope_record::InputFile;
+use lorascope_text::{Clock, GgufTokenizer, Tokenizer, Wrapping};
+use std::path::{Path, PathBuf};
+
+/// A loaded base with its adapters and tokenizer.
+pub struct Opened {
+    pub model: Model<f32>,
+    pub tokenizer: Tokenizer,
+    pub inputs: Vec<InputFile>,
+}
+
+/// Sets the number of threads of all arithmetic.
+pub fn set_threads(threads: Option<u16>) -> Result<usize> {
+    if let Some(n) = threads {
+        rayon::ThreadPoolBuilder::new().num_threads(n.into()).build_global().context("starting threads")?;
+    }
+    Ok(rayon::current_num_threads())
+}
+
+/// Opens the base, its adapters and its tokenizer.
+pub fn open(args: &ModelArgs, bars: &Bars) -> Result<Opened> {
+    let base = locate(&args.base, RepoKind::Model, bars).with_context(|| format!("base model `{}`", args.base))?;
+    let mut checkpoint = Checkpoint::open(&base).with_context(|| format!("base model {}", base.display()))?;
+    let tokenizer = tokenizer(&checkpoint).with_context(|| format!("tokenizer of {}", base.display()))?;
+    let mut inputs = hash_base(&checkpoint, bars)?;
+    if let Some(from) = args.nf4 {
+        let from = match from {
+            Nf4::Stored => RoundFrom::AsStored,
+            Nf4::F16 => RoundFrom::F16,
+            Nf4::Bf16 => RoundFrom::BF16,
+        };
+        checkpoint.round_through_nf4(Nf4Rounding { double_quantisation: false, from }).context("rounding to NF4")?;
+    }
+    let mut adapters = Vec::new();
+    for (name, spec) in &args.adapters {
+        let dir = locate(spec, RepoKind::Adapter, bars).with_context(|| format!("adapter `{name}`"))?;
+        for file in ["adapter_config.json", "adapter_model.safetensors"] {
+            let path = dir.join(file);
+            if path.is_file() {
+                inputs.push(InputFile::read(format!("adapter/{name}/{file}"), &path)?);
+            }
+        }
+        adapters.push((name.clone(), dir));
+    }
+    let model = Model::load(checkpoint, &adapters, args.memory)?;
+    Ok(Opened { model, tokenizer, inputs })
+}
+
+/// A local path as it is; a hub id through the cache, downloading what is missing.
+fn locate(spec: &str, kind: RepoKind, bars: &Bars) -> Result<PathBuf> {
+    let started = std::cell::Cell::new(false);
+    let on_event = |event: Event| match event {
+        Event::Progress { file, done, total } => {
+            if !started.replace(true) {
+                bars.begin(file, total);
+            }
+            bars.at(done);
+            if done == total {
+                bars.end();
+                started.set(false);
+            }
+        }
+        Event::UsingCache { repo, commit, reason } => {
+            eprintln!("note: the hub can't be reached ({reason}); using {repo} at {commit} from the cache");
+        }
+        _ => {}
+    };
+    let found = resolve(spec, kind, &Options { on_event: &on_event, ..Options::from_env() });
+    bars.end();
+    Ok(found?)
+}
+
+fn hash_base(checkpoint: &Checkpoint, bars: &Bars) -> Result<Vec<InputFile>> {
+    let files = checkpoint.files();
+    bars.begin("hashing the base model", files.len() as u64);
+    let mut inputs = Vec::new();
+    for (i, path) in files.iter().enumerate() {
+        let name = path.file_name().map_or_else(String::new, |n| n.to_string_lossy().into_owned());
+        inputs.push(InputFile::read(format!("base/{name}"), path)?);
+        bars.at(i as u64 + 1);
+    }
+    bars.end();
+    let folder = checkpoint.path();
+    if folder.is_dir() {
+        for name in ["tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "chat_template.jinja"] {
+            let path = folder.join(name);
+            if path.is_file() {
+                inputs.push(InputFile::read(format!("base/{name}"), &path)?);
+            }
+        }
+    }
+    // A folder's list of files may or may not hold its config already.
+    inputs.sort_by(|a, b| a.name.cmp(&b.name));
+    inputs.dedup_by(|a, b| a.name == b.name);
+    Ok(inputs)
+}
+
+fn tokenizer(checkpoint: &Checkpoint) -> Result<Tokenizer> {
+    match checkpoint.gguf() {
+        Some(metadata) => Ok(Tokenizer::from_gguf(&gguf_tokenizer(metadata)?)?),
+        None => Ok(Tokenizer::from_folder(checkpoint.path())?),
+    }
+}
+
+/// The keys `tokenizer.ggml.*` of a GGUF file.
+fn gguf_tokenizer(metadata: &Metadata) -> Result<GgufTokenizer> {
+    let key = |name: &str| format!("tokenizer.ggml.{name}");
+    let text = |name: &str| metadata.get_str(&key(name)).map(str::to_owned);
+    let texts = |name: &str| metadata.get_str_array(&key(name)).unwrap_or_default().to_vec();
+    let id = |name: &str| metadata.get_u64(&key(name)).and_then(|id| u32::try_from(id).ok());
+    Ok(GgufTokenizer {
+        model: text("model").context("the file has no tokenizer (no key `tokenizer.ggml.model`)")?,
+        pre: text("pre"),
+        tokens: texts("tokens"),
+        token_types: metadata.get_i32_array(&key("token_type")).unwrap_or_default(),
+        scores: metadata.get_f32_array(&key("scores")).unwrap_or_default().to_vec(),
+        merges: texts("merges"),
+        bos_id: id("bos_token_id"),
+        eos_id: id("eos_token_id"),
+        unk_id: id("unknown_token_id"),
+        pad_id: id("padding_token_id"),
+        add_bos: metadata.get_bool(&key("add_bos_token")),
+        add_eos: metadata.get_bool(&key("add_eos_token")),
+        add_space_prefix: metadata.get_bool(&key("add_space_prefix")),
+        chat_template: metadata.get_str("tokenizer.chat_template").map(str::to_owned),
+    })
+}
+
+/// What prompts are put to the models, and how.
+#[derive(Debug)]
+pub struct Asked {
+    pub set: PromptSet,
+    pub answers: Option<(String, String)>,
+    pub wrapping: Wrapping,
+    /// Seconds since 1970 that a chat template takes for now.
+    pub now: Option<i64>,
+}
+
+/// Prompts of a file.
+pub fn read_prompts(path: &Path) -> Result<PromptSet> {
+    Ok(PromptSet::read(path)?)
+}
+
+impl Opened {
+    /// The subject of analyses. A chat template that asks for the date gets `asked.now`, so that a run that is resumed
+    /// another day sees the same prompts.
+    pub fn into_subject(self, asked: &Asked) -> Result<(Subject, Vec<InputFile>)> {
+        let mut tokenizer = self.tokenizer;
+        if asked.wrapping != Wrapping::Raw && tokenizer.chat_depends_on_date() {
+            let Some(now) = asked.now else {
+                bail!("the model's chat template writes today's date into prompts; say which with `date` in the study file")
+            };
+            tokenizer.set_clock(Clock::Fixed(now));
+        }
+        let answers = asked.answers.as_ref().map(|(a, b)| (a.as_str(), b.as_str()));
+        let meanings = if is_game(&asked.set) {
+            Meanings { a: "cooperate".to_owned(), b: "defect".to_owned() }
+        } else {
+            Meanings::default()
+        };
+        let subject = Subject::new(self.model, tokenizer, &asked.set, answers, asked.wrapping, meanings)?;
+        Ok((subject, self.inputs))
+    }
+}
+
+/// Whether every prompt was made by the builder of games, whose answer A always means to cooperate.
+fn is_game(set: &PromptSet) -> bool {
+    set.items.iter().all(|item| item.rest.contains_key("game") && item.rest.contains_key("labels"))
+}

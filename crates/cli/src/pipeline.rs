@@ -1,0 +1,135 @@
+//! From a subject and a list of analyses to a finished run folder: tables, figures, report, manifest.
+
+use crate::open::{Asked, Opened};
+use crate::progress::Bars;
+use anyhow::{Context as _, Result};
+use lorascope_analyses::{Analysis, Context, Subject};
+use lorascope_record::{Opened as State, RunFolder, RunKey, sha256_hex};
+use lorascope_report::{Page, ProvenanceItem, Section, Theme, render_html, render_png, render_svg};
+use serde_json::{Value, json};
+use std::path::Path;
+
+/// What is to be run.
+pub struct Plan {
+    /// The verb, part of the run's identity.
+    pub command: String,
+    /// Headline of the report.
+    pub title: String,
+    /// Analyses with their resolved settings.
+    pub analyses: Vec<(&'static dyn Analysis, Value)>,
+    /// Seed of everything random.
+    pub seed: u64,
+    /// Whether the base was rounded through NF4, and from what.
+    pub nf4: Option<String>,
+    /// Threads in use.
+    pub threads: usize,
+}
+
+/// Runs the plan into `out`, resuming what is there.
+pub fn run(plan: &Plan, opened: Opened, asked: &Asked, out: &Path, bars: &Bars) -> Result<()> {
+    let prompts = asked.set.to_json();
+    let (subject, inputs) = opened.into_subject(asked)?;
+    let settings: Vec<Value> =
+        plan.analyses.iter().map(|(a, settings)| json!({"analysis": a.name(), "settings": settings})).collect();
+    let key = RunKey {
+        command: plan.command.clone(),
+        settings: json!({
+            "models": subject.model.names(),
+            "analyses": settings,
+            "prompts_sha256": sha256_hex(prompts.as_bytes()),
+            "answers": asked.answers,
+            "wrapping": asked.wrapping,
+            "date": asked.now.filter(|_| subject.tokenizer.chat_depends_on_date()),
+            "nf4": plan.nf4,
+        }),
+        seed: plan.seed,
+        inputs,
+        command_line: std::env::args().collect(),
+        threads: plan.threads,
+    };
+    let folder = RunFolder::open(out, &key)?;
+    match folder.opened() {
+        State::Finished => {
+            println!("{} is finished already; nothing to do", out.display());
+            return Ok(());
+        }
+        State::Resumed { parts } => println!("going on with {} ({parts} finished parts)", out.display()),
+        State::Damaged { files } => {
+            println!("{}: changed or missing, made again: {}", out.display(), files.join(", "));
+        }
+        State::Created => {}
+    }
+    folder.write_text("prompts.json", &prompts)?;
+    let mut sections = Vec::new();
+    for (analysis, settings) in &plan.analyses {
+        let context = Context { subject: &subject, run: &folder, seed: plan.seed, progress: bars };
+        let found = analysis.run(&context, settings).with_context(|| format!("analysis `{}`", analysis.name()))?;
+        for table in &found.tables {
+            folder.write_table(table)?;
+        }
+        for figure in &found.section.figures {
+            let svg = render_svg(figure, &Theme::default())?;
+            let png = render_png(&svg)?;
+            folder.write_figure(&figure.name, &svg, &png)?;
+        }
+        folder.mark_done(analysis.name())?;
+        sections.push(found.section);
+    }
+    let page = page(plan, &subject, asked, &key, sections);
+    folder.write_text("report.html", &render_html(&page)?)?;
+    folder.finish()?;
+    println!("{}", out.join("report.html").display());
+    Ok(())
+}
+
+fn page(plan: &Plan, subject: &Subject, asked: &Asked, key: &RunKey, sections: Vec<Section>) -> Page {
+    let spec = subject.model.spec();
+    let item = |name: &str, value: String| ProvenanceItem { name: name.to_owned(), value };
+    let mut provenance = vec![
+        item("lorascope", env!("CARGO_PKG_VERSION").to_owned()),
+        item("command line", key.command_line.join(" ")),
+        item(
+            "base model",
+            format!(
+                "{} family, {} layers, {} heads, width {}, {:.0} million parameters",
+                spec.family,
+                spec.n_layers,
+                spec.n_heads,
+                spec.d_model,
+                spec.n_parameters() as f64 / 1e6
+            ),
+        ),
+        item("arithmetic", "f32; adapters kept apart from the base, never merged".to_owned()),
+        item("prompts", format!("{}; {}", subject.prompts.len(), wrapping(subject))),
+        item("seed", plan.seed.to_string()),
+    ];
+    if let Some(from) = &plan.nf4 {
+        provenance.push(item("base weights", format!("rounded through NF4 from {from}")));
+    }
+    if let Some(now) = asked.now.filter(|_| subject.tokenizer.chat_depends_on_date()) {
+        provenance.push(item("date in prompts", format!("{now} seconds after 1970-01-01 UTC")));
+    }
+    provenance.extend(key.inputs.iter().map(|i| item(&i.name, format!("{} bytes, sha256 {}", i.bytes, i.sha256))));
+    let names = subject.model.names();
+    Page {
+        title: plan.title.clone(),
+        lead: format!(
+            "{} models ({}) on {} prompts. A positive difference always means a preference for {} over {}.",
+            names.len(),
+            names.join(", "),
+            subject.prompts.len(),
+            subject.meanings.b,
+            subject.meanings.a
+        ),
+        sections,
+        provenance,
+    }
+}
+
+fn wrapping(subject: &Subject) -> &'static str {
+    if subject.prompts.iter().all(|p| p.tokens.used_chat_template) {
+        "put to the model in its chat template"
+    } else {
+        "put to the model as raw text"
+    }
+}

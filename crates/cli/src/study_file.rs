@@ -1,0 +1,209 @@
+//! The study file: base, adapters, prompts and analyses in one TOML file.
+
+use crate::args::check_model_name;
+use anyhow::{Context, Result, anyhow, bail};
+use lorascope_analyses::{ANALYSES, Analysis, analysis};
+use lorascope_games::Design;
+use lorascope_prompts::PromptSet;
+use serde_json::Value;
+use std::path::{Path, PathBuf};
+use toml::Table;
+
+const KEYS: [&str; 11] = [
+    "title", "base", "adapter", "prompts", "answers", "analyses", "settings", "seed", "nf4", "raw", "date",
+];
+
+/// A study as its file describes it; nothing is opened yet.
+pub struct StudyFile {
+    pub title: String,
+    pub base: Option<String>,
+    pub adapters: Vec<(String, String)>,
+    pub prompts: Prompts,
+    pub answers: Option<(String, String)>,
+    pub analyses: Vec<(&'static dyn Analysis, Value)>,
+    pub seed: u64,
+    pub nf4: Option<String>,
+    pub raw: bool,
+    /// Seconds since 1970 of `date`.
+    pub now: Option<i64>,
+}
+
+/// Where a study's prompts come from.
+pub enum Prompts {
+    File(PathBuf),
+    Design(Box<Design>),
+}
+
+impl Prompts {
+    /// Reads or builds them.
+    pub fn load(&self) -> Result<PromptSet> {
+        Ok(match self {
+            Prompts::File(path) => PromptSet::read(path)?,
+            Prompts::Design(design) => design.build()?,
+        })
+    }
+}
+
+impl StudyFile {
+    /// Reads a study file; relative paths in it start from its folder.
+    pub fn read(path: &Path) -> Result<Self> {
+        let text = std::fs::read_to_string(path).with_context(|| format!("study file {}", path.display()))?;
+        let folder = path.parent().unwrap_or(Path::new(""));
+        Self::parse(&text, folder).with_context(|| format!("study file {}", path.display()))
+    }
+
+    fn parse(text: &str, folder: &Path) -> Result<Self> {
+        let table: Table = text.parse().map_err(|e: toml::de::Error| anyhow!("not valid TOML: {e}"))?;
+        check_keys(&table, &KEYS, "")?;
+        let text_of = |key: &str| {
+            let value = table.get(key);
+            value.map(|v| v.as_str().map(str::to_owned).with_context(|| format!("`{key}` must be a text"))).transpose()
+        };
+        let answers = table.get("answers").map(answers).transpose()?;
+        let raw = table.get("raw").map(|v| v.as_bool().context("`raw` must be true or false")).transpose()?;
+        let seed = match table.get("seed") {
+            None => 0,
+            Some(v) => v.as_integer().and_then(|s| u64::try_from(s).ok()).context("`seed` must be a whole number from 0")?,
+        };
+        let nf4 = text_of("nf4")?;
+        if let Some(from) = &nf4
+            && !["stored", "f16", "bf16"].contains(&from.as_str())
+        {
+            bail!("`nf4` is `{from}`; it must be stored, f16 or bf16");
+        }
+        Ok(Self {
+            title: text_of("title")?.unwrap_or_else(|| "What did the fine-tuning change?".to_owned()),
+            base: text_of("base")?.map(|b| relative_to(folder, &b)),
+            adapters: adapters(&table, folder)?,
+            prompts: prompts(&table, folder)?,
+            answers,
+            analyses: analyses(&table)?,
+            seed,
+            nf4,
+            raw: raw.unwrap_or(false),
+            now: text_of("date")?.map(|d| seconds_of_date(&d)).transpose()?,
+        })
+    }
+}
+
+/// A path that exists relative to the study file's folder is that; anything else (a hub id, an absolute path) stays.
+fn relative_to(folder: &Path, given: &str) -> String {
+    let path = folder.join(given);
+    let looks_local = given.starts_with('.') || path.exists();
+    if looks_local { path.to_string_lossy().into_owned() } else { given.to_owned() }
+}
+
+fn check_keys(table: &Table, known: &[&str], place: &str) -> Result<()> {
+    for key in table.keys() {
+        if known.contains(&key.as_str()) {
+            continue;
+        }
+        let nearest = known.iter().map(|k| (strsim::jaro_winkler(k, key), k)).max_by(|a, b| a.0.total_cmp(&b.0));
+        match nearest {
+            Some((similarity, k)) if similarity > 0.7 => bail!("unknown key `{place}{key}`; did you mean `{place}{k}`?"),
+            _ => bail!("unknown key `{place}{key}`; known are {}", known.join(", ")),
+        }
+    }
+    Ok(())
+}
+
+fn adapters(table: &Table, folder: &Path) -> Result<Vec<(String, String)>> {
+    let Some(value) = table.get("adapter") else { return Ok(Vec::new()) };
+    let list = value.as_array().context("`adapter` must be written as [[adapter]], one for each")?;
+    let adapter = |(i, value): (usize, &toml::Value)| {
+        let one = value.as_table().with_context(|| format!("adapter {} must be a table", i + 1))?;
+        check_keys(one, &["name", "path"], "adapter.")?;
+        let text = |key: &str| {
+            one.get(key).and_then(toml::Value::as_str).with_context(|| format!("adapter {} needs a text `{key}`", i + 1))
+        };
+        let name = text("name")?;
+        check_model_name(name).map_err(|e| anyhow!("adapter {}: {e}", i + 1))?;
+        Ok((name.to_owned(), relative_to(folder, text("path")?)))
+    };
+    list.iter().enumerate().map(adapter).collect()
+}
+
+fn prompts(table: &Table, folder: &Path) -> Result<Prompts> {
+    let Some(value) = table.get("prompts") else { return Ok(Prompts::Design(Box::default())) };
+    if let Some(file) = value.as_str() {
+        return Ok(Prompts::File(folder.join(file)));
+    }
+    let design = value.as_table().context("`prompts` must be a file name, or a table with a design")?;
+    Ok(Prompts::Design(Box::new(Design::from_table(design).context("[prompts]")?)))
+}
+
+fn answers(value: &toml::Value) -> Result<(String, String)> {
+    let list: Option<Vec<&str>> = value.as_array().and_then(|a| a.iter().map(toml::Value::as_str).collect());
+    match list.as_deref() {
+        Some([a, b]) => Ok(((*a).to_owned(), (*b).to_owned())),
+        _ => bail!("`answers` must be a list of two texts, answer A and answer B"),
+    }
+}
+
+/// The analyses in the order of the registry, with resolved settings.
+fn analyses(table: &Table) -> Result<Vec<(&'static dyn Analysis, Value)>> {
+    let names: Vec<&str> = ANALYSES.iter().map(|a| a.name()).collect();
+    let wanted: Vec<&str> = match table.get("analyses") {
+        None => ANALYSES.iter().filter(|a| a.by_default()).map(|a| a.name()).collect(),
+        Some(value) => {
+            let list: Option<Vec<&str>> = value.as_array().and_then(|a| a.iter().map(toml::Value::as_str).collect());
+            list.context("`analyses` must be a list of names")?
+        }
+    };
+    for name in &wanted {
+        if analysis(name).is_none() {
+            let keys = Table::from_iter([((*name).to_owned(), toml::Value::Boolean(true))]);
+            check_keys(&keys, &names, "analyses: ")?;
+        }
+    }
+    if wanted.is_empty() {
+        bail!("`analyses` is empty; known are {}", names.join(", "));
+    }
+    let empty = Table::new();
+    let settings = match table.get("settings") {
+        None => &empty,
+        Some(value) => value.as_table().context("`settings` must be a table with one table per analysis")?,
+    };
+    check_keys(settings, &names, "settings.")?;
+    let resolve = |a: &&'static dyn Analysis| {
+        let given = settings.get(a.name()).map(serde_json::to_value).transpose()?.unwrap_or(Value::Null);
+        Ok((*a, a.settings(&given)?))
+    };
+    ANALYSES.iter().filter(|a| wanted.contains(&a.name())).map(resolve).collect()
+}
+
+/// Midnight UTC of a date `YYYY-MM-DD`, in seconds since 1970 (days from civil, Hinnant 2013).
+fn seconds_of_date(date: &str) -> Result<i64> {
+    let wrong = || anyhow!("`date` is `{date}`; it must be YYYY-MM-DD");
+    let parts: Vec<i64> = date.split('-').map(str::parse).collect::<Result<_, _>>().map_err(|_| wrong())?;
+    let [year, month, day] = parts[..] else { return Err(wrong()) };
+    if !(1970..=9999).contains(&year) || !(1..=12).contains(&month) || !(1..=31).contains(&day) {
+        return Err(wrong());
+    }
+    let shifted = if month <= 2 { year - 1 } else { year };
+    let (era, of_era) = (shifted.div_euclid(400), shifted.rem_euclid(400));
+    let day_of_year = (153 * (month + if month > 2 { -3 } else { 9 }) + 2) / 5 + day - 1;
+    let days = era * 146_097 + of_era * 365 + of_era / 4 - of_era / 100 + day_of_year - 719_468;
+    Ok(days * 86_400)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn dates_by_hand() {
+        assert_eq!(seconds_of_date("1970-01-01").unwrap(), 0);
+        assert_eq!(seconds_of_date("2024-02-29").unwrap(), 1_709_164_800);
+        assert_eq!(seconds_of_date("2024-07-26").unwrap(), 1_721_952_000);
+        assert!(seconds_of_date("26.7.2024").is_err() && seconds_of_date("2024-13-01").is_err());
+    }
+
+    #[test]
+    fn a_minimal_study_has_defaults() {
+        let study = StudyFile::parse("base = 'org/model'", Path::new("")).unwrap();
+        assert_eq!(study.base.as_deref(), Some("org/model"));
+        assert!(study.adapters.is_empty() && !study.analyses.is_empty());
+        assert_eq!(study.prompts.load().unwrap().items.len(), 80);
+    }
+}

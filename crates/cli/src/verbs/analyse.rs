@@ -1,0 +1,57 @@
+//! `lorascope decide`, `lorascope lens`, …: one analysis by itself.
+
+use crate::args::{AnalyseArgs, Nf4};
+use crate::open::{Asked, open, read_prompts, set_threads};
+use crate::pipeline::{Plan, run as run_plan};
+use crate::progress::Bars;
+use anyhow::{Context, Result};
+use lorascope_analyses::analysis;
+use lorascope_text::Wrapping;
+use serde_json::{Map, Value};
+use std::process::ExitCode;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+/// Runs the analysis `name`.
+pub fn run(name: &str, args: &AnalyseArgs) -> Result<ExitCode> {
+    let analysis = analysis(name).with_context(|| format!("no analysis is called `{name}`"))?;
+    let settings = analysis.settings(&settings(&args.settings))?;
+    let set = read_prompts(&args.prompts.prompts)?;
+    let threads = set_threads(args.models.threads)?;
+    let bars = Bars::default();
+    let opened = open(&args.models, &bars)?;
+    let plan = Plan {
+        command: name.to_owned(),
+        title: analysis.title().to_owned(),
+        analyses: vec![(analysis, settings)],
+        seed: args.out.seed,
+        nf4: args.models.nf4.map(nf4_name),
+        threads,
+    };
+    let wrapping = if args.prompts.raw { Wrapping::Raw } else { Wrapping::Auto };
+    let asked = Asked { set, answers: args.prompts.answers.clone(), wrapping, now: Some(today()) };
+    run_plan(&plan, opened, &asked, &args.out.out, &bars)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// `KEY=VALUE` pairs as a JSON object: numbers, booleans and lists as JSON writes them, anything else as text.
+fn settings(pairs: &[(String, String)]) -> Value {
+    let value = |text: &str| serde_json::from_str(text).unwrap_or_else(|_| Value::String(text.to_owned()));
+    let object: Map<String, Value> = pairs.iter().map(|(k, v)| (k.clone(), value(v))).collect();
+    Value::Object(object)
+}
+
+/// Midnight UTC of today, in seconds since 1970.
+fn today() -> i64 {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs());
+    i64::try_from(now / 86_400 * 86_400).unwrap_or(0)
+}
+
+/// The type that weights are rounded from, as study files write it.
+pub fn nf4_name(from: Nf4) -> String {
+    match from {
+        Nf4::Stored => "stored",
+        Nf4::F16 => "f16",
+        Nf4::Bf16 => "bf16",
+    }
+    .to_owned()
+}

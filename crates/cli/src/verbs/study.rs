@@ -1,0 +1,39 @@
+//! `lorascope study`: everything that a study file asks for.
+
+use crate::args::{ModelArgs, Nf4, StudyArgs};
+use crate::open::{Asked, open, set_threads};
+use crate::pipeline::{Plan, run as run_plan};
+use crate::progress::Bars;
+use crate::study_file::StudyFile;
+use anyhow::{Context, Result};
+use lorascope_text::Wrapping;
+use std::process::ExitCode;
+
+/// Runs the study.
+pub fn run(args: &StudyArgs) -> Result<ExitCode> {
+    let study = StudyFile::read(&args.study)?;
+    let set = study.prompts.load()?;
+    let threads = set_threads(args.threads)?;
+    let base = args.base.clone().or(study.base).context("the study file names no `base`; add one or give --base")?;
+    let adapters = if args.adapters.is_empty() { study.adapters } else { args.adapters.clone() };
+    let nf4 = study.nf4.as_deref().map(|from| match from {
+        "f16" => Nf4::F16,
+        "bf16" => Nf4::Bf16,
+        _ => Nf4::Stored,
+    });
+    let bars = Bars::default();
+    let models = ModelArgs { base, adapters, nf4, memory: args.memory, threads: args.threads };
+    let opened = open(&models, &bars)?;
+    let plan = Plan {
+        command: "study".to_owned(),
+        title: study.title,
+        analyses: study.analyses,
+        seed: args.seed.unwrap_or(study.seed),
+        nf4: study.nf4,
+        threads,
+    };
+    let wrapping = if study.raw { Wrapping::Raw } else { Wrapping::Auto };
+    let asked = Asked { set, answers: study.answers, wrapping, now: study.now };
+    run_plan(&plan, opened, &asked, &args.out, &bars)?;
+    Ok(ExitCode::SUCCESS)
+}
