@@ -98,6 +98,26 @@ impl Subject {
         Ok(self.primary.get_or_init(|| found))
     }
 
+    /// The prompts as the models read them, one JSON object per line: rendered text, token ids, token positions of the named
+    /// spans, and the token ids of every variant of both answers.
+    pub fn rendered(&self) -> String {
+        let line = |p: &Prompt| {
+            let positions = |ranges: &Vec<Range<usize>>| ranges.iter().map(|r| [r.start, r.end]).collect::<Vec<_>>();
+            let spans: BTreeMap<&String, _> = p.spans.iter().map(|(name, ranges)| (name, positions(ranges))).collect();
+            let object = serde_json::json!({
+                "prompt_id": p.id(),
+                "chat_template": p.tokens.used_chat_template,
+                "text": p.tokens.text,
+                "ids": p.tokens.ids,
+                "spans": spans,
+                "answer_a": p.answers.a,
+                "answer_b": p.answers.b,
+            });
+            format!("{object}\n")
+        };
+        self.prompts.iter().map(line).collect()
+    }
+
     /// A colour per model for figures: grey for the base.
     pub fn color(&self, model: usize) -> lorascope_report::ColorKey {
         if self.model.name(model) == BASE {

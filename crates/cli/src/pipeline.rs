@@ -60,6 +60,7 @@ pub fn run(plan: &Plan, opened: Opened, asked: &Asked, out: &Path, bars: &Bars) 
         State::Created => {}
     }
     folder.write_text("prompts.json", &prompts)?;
+    folder.write_text("rendered.jsonl", &subject.rendered())?;
     let mut sections = Vec::new();
     for (analysis, settings) in &plan.analyses {
         let context = Context { subject: &subject, run: &folder, seed: plan.seed, progress: bars };
