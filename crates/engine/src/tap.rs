@@ -105,7 +105,8 @@ impl<'h, R: Real> Tap<'h, R> {
         for (c, capture) in hooks.captures.iter().enumerate() {
             let point = capture.point;
             for (i, &row) in capture.rows.iter().enumerate() {
-                let bad = |why: String| Error::BadHook { kind: "capture", point: point.to_string(), row, why };
+                let bad =
+                    |why: String| Error::BadHook { kind: "capture", point: point.to_string(), row, why };
                 if row >= batch.n_rows() {
                     return Err(bad(format!("the batch has {} rows", batch.n_rows())));
                 }
@@ -134,7 +135,9 @@ impl<'h, R: Real> Tap<'h, R> {
                     // Between rows with different numbers of keys (or ranks) the same unit would be another head's.
                     let found = width_at(point, *source)?;
                     if found != width {
-                        return Err(bad(format!("source row {source} has {found} values there instead of {width}")));
+                        return Err(bad(format!(
+                            "source row {source} has {found} values there instead of {width}"
+                        )));
                     }
                     plan.entry(point).or_default().entry(*source).or_default().is_source = true;
                 }

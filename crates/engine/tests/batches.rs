@@ -41,7 +41,8 @@ fn check(sequences: &[(usize, Vec<u32>)]) {
     assert_eq!(distinct.len(), prefixes.len(), "two prefixes, two rows");
     for ((model, prefix), &row) in &row_of_prefix {
         let keys: Vec<usize> = batch.keys_of(row).into_iter().flatten().collect();
-        let expected: Vec<usize> = (1..=prefix.len()).map(|n| row_of_prefix[&(*model, &prefix[..n])]).collect();
+        let expected: Vec<usize> =
+            (1..=prefix.len()).map(|n| row_of_prefix[&(*model, &prefix[..n])]).collect();
         assert_eq!(keys, expected, "a row sees its prefixes in order");
         assert!(keys.is_sorted() && keys.last() == Some(&row), "what a row sees lies before it");
     }
@@ -81,7 +82,9 @@ fn check_runs(batch: &Batch) {
         assert!(i == 0 || batch.runs()[i - 1].0 < *model, "models in order, each once");
     }
     assert_eq!(next, batch.n_rows());
-    for (start, end) in (0..=batch.n_rows()).flat_map(|s| (s..=batch.n_rows()).map(move |e| (s, e))).step_by(7) {
+    for (start, end) in
+        (0..=batch.n_rows()).flat_map(|s| (s..=batch.n_rows()).map(move |e| (s, e))).step_by(7)
+    {
         let parts = batch.runs_within(start..end);
         let models: Vec<usize> = parts.iter().flat_map(|(m, r)| r.clone().map(move |_| *m)).collect();
         let expected: Vec<usize> = (start..end).map(|r| batch.row(r).model).collect();
@@ -113,7 +116,11 @@ fn sequences_share_exactly_their_common_beginning() {
     assert_eq!(rows(&[]), (0, 0));
     assert_eq!(rows(&[(0, vec![1, 2, 3])]), (3, 1));
     assert_eq!(rows(&[(0, vec![1, 2, 3]), (0, vec![1, 2, 3])]), (3, 1), "identical sequences");
-    assert_eq!(rows(&[(0, vec![1, 2, 3]), (0, vec![1, 2])]), (3, 1), "a prefix of another ends inside its segment");
+    assert_eq!(
+        rows(&[(0, vec![1, 2, 3]), (0, vec![1, 2])]),
+        (3, 1),
+        "a prefix of another ends inside its segment"
+    );
     assert_eq!(rows(&[(0, vec![1, 2, 3]), (0, vec![1, 2, 4])]), (4, 3), "a fork");
     assert_eq!(rows(&[(0, vec![1, 2]), (0, vec![2, 2])]), (4, 2), "equal tokens after different ones");
     assert_eq!(rows(&[(0, vec![1, 2]), (1, vec![1, 2])]), (4, 2), "models do not share");

@@ -16,8 +16,13 @@ fn expected_width(model: &Model<f64>, which: usize, name: &str, position: usize)
     let (q, kv) = (s.n_heads * s.d_head, s.n_kv_heads * s.d_head);
     let keys = s.n_heads * (position + 1);
     let module_out: HashMap<&str, usize> = [
-        ("attn.q_proj", q), ("attn.k_proj", kv), ("attn.v_proj", kv), ("attn.o_proj", s.d_model),
-        ("mlp.gate_proj", s.d_mlp), ("mlp.up_proj", s.d_mlp), ("mlp.down_proj", s.d_model),
+        ("attn.q_proj", q),
+        ("attn.k_proj", kv),
+        ("attn.v_proj", kv),
+        ("attn.o_proj", s.d_model),
+        ("mlp.gate_proj", s.d_mlp),
+        ("mlp.up_proj", s.d_mlp),
+        ("mlp.down_proj", s.d_model),
     ]
     .into();
     let (module, last) = name.rsplit_once(".hook_").unwrap_or(("", name));
@@ -34,8 +39,8 @@ fn expected_width(model: &Model<f64>, which: usize, name: &str, position: usize)
             4 // the rank of every tiny adapter
         }
         "lora_out" => module_out[module],
-        "hook_embed" | "hook_pos_embed" | "resid_pre" | "resid_mid" | "resid_post" | "attn_out" | "mlp_out"
-        | "normalized" => s.d_model,
+        "hook_embed" | "hook_pos_embed" | "resid_pre" | "resid_mid" | "resid_post" | "attn_out"
+        | "mlp_out" | "normalized" => s.d_model,
         other => panic!("no width known for {other}"),
     }
 }
@@ -54,7 +59,8 @@ fn every_point_is_captured_at_every_row_in_its_width() {
             let top = if s.positions == Positions::Learned { 4 } else { 3 };
             assert_eq!(points.len(), top + s.n_layers * (sites + 2 * modules * which), "{family} {which}");
             // In a batch with the other model, rows of which are not asked for, and rows named twice and out of order.
-            let of_model: Vec<usize> = (0..N).rev().chain(0..N).map(|p| plain.row_of(which, p).unwrap()).collect();
+            let of_model: Vec<usize> =
+                (0..N).rev().chain(0..N).map(|p| plain.row_of(which, p).unwrap()).collect();
             let captures = points.iter().map(|&point| Capture { point, rows: of_model.clone() }).collect();
             let run = model.run(&plain, &Hooks { captures, edits: Vec::new() }, &all_rows(&plain)).unwrap();
             assert_eq!(run.readout, untouched, "{family}: captures change nothing");
@@ -62,7 +68,11 @@ fn every_point_is_captured_at_every_row_in_its_width() {
                 assert_eq!(values.len(), 2 * N, "{point}");
                 for (i, row) in values.iter().enumerate() {
                     let position = if i < N { N - 1 - i } else { i - N };
-                    assert_eq!(row.len(), expected_width(model, which, &point.to_string(), position), "{family} {point}");
+                    assert_eq!(
+                        row.len(),
+                        expected_width(model, which, &point.to_string(), position),
+                        "{family} {point}"
+                    );
                     assert_eq!(*row, values[2 * N - 1 - i], "the same row named twice");
                     assert!(row.iter().any(|v| *v != 0.0), "{family} {point}: all zero at {position}");
                 }
@@ -167,7 +177,9 @@ impl<'m> Seen<'m> {
             (_, true) => ("model.layers.{l}.input_layernorm", "model.layers.{l}.pre_feedforward_layernorm"),
             _ => ("model.layers.{l}.input_layernorm", "model.layers.{l}.post_attention_layernorm"),
         };
-        let norm = |pattern: &str, site| self.norm(&pattern.replace("{l}", &layer.to_string()), self.at(layer, site, row)).1;
+        let norm = |pattern: &str, site| {
+            self.norm(&pattern.replace("{l}", &layer.to_string()), self.at(layer, site, row)).1
+        };
         match module {
             Module::Q | Module::K | Module::V => norm(norm_1, Site::ResidPre),
             Module::O => self.at(layer, Site::Z, row).to_vec(),
@@ -195,13 +207,26 @@ fn rotary_turns_queries_and_keys_of_every_position_but_the_first() {
             return;
         }
         for layer in 0..s.n_layers {
-            for (before, after, heads) in [(Site::Q, Site::RotQ, s.n_heads), (Site::K, Site::RotK, s.n_kv_heads)] {
-                assert_eq!(seen.at(layer, before, 0), seen.at(layer, after, 0), "{name}: position 0 is not turned");
+            for (before, after, heads) in
+                [(Site::Q, Site::RotQ, s.n_heads), (Site::K, Site::RotK, s.n_kv_heads)]
+            {
+                assert_eq!(
+                    seen.at(layer, before, 0),
+                    seen.at(layer, after, 0),
+                    "{name}: position 0 is not turned"
+                );
                 for row in 1..N {
-                    assert!(distance(seen.at(layer, before, row), seen.at(layer, after, row)) > 1e-3, "{name} {row}");
+                    assert!(
+                        distance(seen.at(layer, before, row), seen.at(layer, after, row)) > 1e-3,
+                        "{name} {row}"
+                    );
                     for h in 0..heads {
-                        let norm = |site| dot(seen.head(layer, site, row, h), seen.head(layer, site, row, h)).sqrt();
-                        assert!((norm(before) - norm(after)).abs() < 1e-12 * norm(before), "{name}: lengths are kept");
+                        let norm =
+                            |site| dot(seen.head(layer, site, row, h), seen.head(layer, site, row, h)).sqrt();
+                        assert!(
+                            (norm(before) - norm(after)).abs() < 1e-12 * norm(before),
+                            "{name}: lengths are kept"
+                        );
                     }
                 }
             }
@@ -215,7 +240,9 @@ fn scores_patterns_and_z_are_what_attention_is() {
         let s = seen.model.spec();
         let learned = s.positions == Positions::Learned;
         let (q, k) = if learned { (Site::Q, Site::K) } else { (Site::RotQ, Site::RotK) };
-        for (layer, row, head) in (0..s.n_layers).flat_map(|l| (0..N).flat_map(move |r| (0..4).map(move |h| (l, r, h)))) {
+        for (layer, row, head) in
+            (0..s.n_layers).flat_map(|l| (0..N).flat_map(move |r| (0..4).map(move |h| (l, r, h))))
+        {
             assert_eq!(s.n_heads, 4);
             let group = head / s.group();
             let first = s.layers[layer].window.map_or(0, |w| (row + 1).saturating_sub(w));
@@ -235,7 +262,10 @@ fn scores_patterns_and_z_are_what_attention_is() {
             for (key, p) in pattern.iter().enumerate() {
                 z.iter_mut().zip(seen.head(layer, Site::V, key, group)).for_each(|(z, v)| *z += p * v);
             }
-            assert!(distance(seen.head(layer, Site::Z, row, head), &z) < 1e-12, "{name} {layer} {row} {head}: z");
+            assert!(
+                distance(seen.head(layer, Site::Z, row, head), &z) < 1e-12,
+                "{name} {layer} {row} {head}: z"
+            );
         }
     });
 }
@@ -248,7 +278,12 @@ fn results_are_the_heads_shares_of_the_attention_output() {
             // Every head by itself through the dense output projection and the adapter's factors.
             let share = |head: usize| {
                 let mut alone = vec![0.0; s.n_heads * s.d_head];
-                alone[head * s.d_head..(head + 1) * s.d_head].copy_from_slice(seen.head(layer, Site::Z, row, head));
+                alone[head * s.d_head..(head + 1) * s.d_head].copy_from_slice(seen.head(
+                    layer,
+                    Site::Z,
+                    row,
+                    head,
+                ));
                 let (path, ..) = seen.path(layer, Module::O);
                 let mut out = seen.base.times(&format!("{path}.weight"), seen.gpt2(), &alone);
                 if seen.adapter.is_some() {
@@ -263,7 +298,9 @@ fn results_are_the_heads_shares_of_the_attention_output() {
                 let path = format!("model.layers.{layer}.post_attention_layernorm");
                 let (scale, _) = seen.norm(&path, &raw);
                 let weight = seen.base.get(&format!("{path}.weight"));
-                shares.iter_mut().for_each(|h| h.iter_mut().zip(weight).for_each(|(v, w)| *v *= (1.0 + w) / scale));
+                shares
+                    .iter_mut()
+                    .for_each(|h| h.iter_mut().zip(weight).for_each(|(v, w)| *v *= (1.0 + w) / scale));
             }
             let (path, ..) = seen.path(layer, Module::O);
             let bias = seen.base.find(&format!("{path}.bias")).map_or(vec![0.0; s.d_model], <[f64]>::to_vec);
@@ -293,7 +330,11 @@ fn the_residual_stream_adds_up_bit_for_bit() {
                 assert_eq!(at(Site::ResidMid), sum(at(Site::ResidPre), at(Site::AttnOut)), "{name} {layer}");
                 assert_eq!(at(Site::ResidPost), sum(at(Site::ResidMid), at(Site::MlpOut)), "{name} {layer}");
                 if layer + 1 < s.n_layers {
-                    assert_eq!(at(Site::ResidPost), seen.at(layer + 1, Site::ResidPre, row), "{name} {layer}");
+                    assert_eq!(
+                        at(Site::ResidPost),
+                        seen.at(layer + 1, Site::ResidPre, row),
+                        "{name} {layer}"
+                    );
                 }
             }
         }
@@ -311,7 +352,8 @@ fn low_rank_points_show_the_adapters_features_and_what_it_adds() {
         for (layer, row) in (0..s.n_layers).flat_map(|l| (0..N).map(move |r| (l, r))) {
             for &module in &modules {
                 let (features, added) = seen.low_rank(layer, module, &seen.input(layer, module, row));
-                let (got_a, got_out) = (seen.at(layer, Site::LoraA(module), row), seen.at(layer, Site::LoraOut(module), row));
+                let (got_a, got_out) =
+                    (seen.at(layer, Site::LoraA(module), row), seen.at(layer, Site::LoraOut(module), row));
                 let size = added.iter().chain(&features).fold(1.0, |m: f64, v| m.max(v.abs()));
                 assert!(distance(got_a, &features) < 1e-12 * size, "{name} {layer} {module} {row}: A x");
                 assert!(distance(got_out, &added) < 1e-12 * size, "{name} {layer} {module} {row}: s B A x");
@@ -332,11 +374,18 @@ fn the_final_norm_shows_its_scale_and_what_is_read_out() {
             let resid = seen.at(s.n_layers - 1, Site::ResidPost, row);
             let (scale, normalized) = seen.norm(path, resid);
             let got = &seen.values[&HookPoint::FinalNormalized][row];
-            assert!((seen.values[&HookPoint::FinalScale][row][0] - scale).abs() < 1e-12 * scale, "{name} {row}");
+            assert!(
+                (seen.values[&HookPoint::FinalScale][row][0] - scale).abs() < 1e-12 * scale,
+                "{name} {row}"
+            );
             assert!(distance(got, &normalized) < 1e-12 * 30.0, "{name} {row}");
             assert_eq!(got, readout.row(row), "{name}: the readout is what the point shows");
             let again = lorascope_engine::Mat { data: resid.to_vec(), rows: 1, cols: s.d_model };
-            assert_eq!(seen.model.final_norm(which, &again).data, *got, "{name}: the norm by itself does the same");
+            assert_eq!(
+                seen.model.final_norm(which, &again).data,
+                *got,
+                "{name}: the norm by itself does the same"
+            );
         }
     });
 }

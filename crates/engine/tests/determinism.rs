@@ -20,8 +20,13 @@ fn everything<R: Real>(model: &Model<R>) -> (Vec<R>, Vec<Vec<Vec<R>>>, Vec<NextT
     ];
     let run = model.run(&batch, &Hooks { captures, edits: Vec::new() }, &rows).unwrap();
     let normalized = run.readout.gather(&(0..40).collect::<Vec<_>>());
-    let states =
-        States { model: 0, tokens: vec![vec![1, 5]; 40], reference: (0..40).rev().collect(), top: 5, normalized };
+    let states = States {
+        model: 0,
+        tokens: vec![vec![1, 5]; 40],
+        reference: (0..40).rev().collect(),
+        top: 5,
+        normalized,
+    };
     (run.readout.data, run.captures, model.next_tokens(&states).unwrap())
 }
 

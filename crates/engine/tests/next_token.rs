@@ -26,7 +26,10 @@ fn naive<R: Real>(model: &Model<R>, s: &States<R>) -> Vec<NextToken> {
         order.sort_by(|&a, &b| row[b].total_cmp(&row[a]).then(a.cmp(&b)));
         NextToken {
             logits: s.tokens[i].iter().map(|&t| row[t as usize]).collect(),
-            ranks: s.tokens[i].iter().map(|&t| row.iter().filter(|v| **v > row[t as usize]).count()).collect(),
+            ranks: s.tokens[i]
+                .iter()
+                .map(|&t| row.iter().filter(|v| **v > row[t as usize]).count())
+                .collect(),
             log_sum_exp: lse,
             kl,
             top: order.into_iter().take(s.top).map(|t| (t as u32, row[t])).collect(),
@@ -41,7 +44,10 @@ fn agrees<R: Real>(name: &str, model: &Model<R>, s: &States<R>) -> Vec<NextToken
     for (i, (g, w)) in got.iter().zip(&want).enumerate() {
         // A logit has one value, whichever tokens are computed beside it: ranks and ties depend on that.
         assert_eq!((&g.logits, &g.ranks, &g.top), (&w.logits, &w.ranks, &w.top), "{name}, row {i}");
-        assert!((g.log_sum_exp - w.log_sum_exp).abs() < 1e-12 * w.log_sum_exp.abs().max(1.0), "{name}, row {i}");
+        assert!(
+            (g.log_sum_exp - w.log_sum_exp).abs() < 1e-12 * w.log_sum_exp.abs().max(1.0),
+            "{name}, row {i}"
+        );
         assert!((g.kl - w.kl).abs() < 1e-11, "{name}, row {i}: {} {}", g.kl, w.kl);
         assert!(g.kl >= 0.0);
         for t in 0..g.logits.len() {
@@ -101,7 +107,8 @@ fn enlarged<R: Real>(family: &str, d_vocab: usize) -> Option<Model<R>> {
                 let copy = if first.is_multiple_of(3) { first } else { t };
                 values[(copy % v) * d + j] * (1.0 - (copy / v) as f32 * 0.01)
             };
-            let more = (0..d_vocab).flat_map(|t| (0..d).map(move |j| (t, j))).map(|(t, j)| at(t, j)).collect();
+            let more =
+                (0..d_vocab).flat_map(|t| (0..d).map(move |j| (t, j))).map(|(t, j)| at(t, j)).collect();
             (*shape, *values) = (vec![d_vocab, d], more);
         }
     });
@@ -149,7 +156,10 @@ fn the_soft_cap_is_part_of_every_logit() {
 fn an_adapter_with_a_head_of_its_own_is_read_by_it() {
     let Some(shared) = shared() else { return };
     let dir = shared.join("tiny/llama");
-    let model = load::<f64>(&dir.join("model"), &[("head", dir.join("edge/save_lm_head")), ("lora", dir.join("adapter"))]);
+    let model = load::<f64>(
+        &dir.join("model"),
+        &[("head", dir.join("edge/save_lm_head")), ("lora", dir.join("adapter"))],
+    );
     let normalized = request(&model, 0, &[]).normalized;
     let logits = |which| model.all_logits(which, &normalized).unwrap();
     assert_ne!(logits(0), logits(1));

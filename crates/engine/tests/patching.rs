@@ -58,7 +58,13 @@ struct Patches {
     alone: Vec<Edit<f64>>,
 }
 
-fn patches(model: &Model<f64>, seqs: &[(usize, Vec<u32>)], target: usize, batch: &Batch, choices: &[Choice]) -> Patches {
+fn patches(
+    model: &Model<f64>,
+    seqs: &[(usize, Vec<u32>)],
+    target: usize,
+    batch: &Batch,
+    choices: &[Choice],
+) -> Patches {
     let mut patches = Patches { together: Vec::new(), alone: Vec::new() };
     let which = seqs[target].0;
     let points = points_of(model, which);
@@ -75,7 +81,8 @@ fn patches(model: &Model<f64>, seqs: &[(usize, Vec<u32>)], target: usize, batch:
         // The source's values, from a run of its sequence alone.
         let own = batch_of(model, &seqs[source..=source]);
         let values = capture(model, &own, &[point], &[source_position]).remove(0).remove(0);
-        let (row, from) = (batch.row_of(target, position).unwrap(), batch.row_of(source, source_position).unwrap());
+        let (row, from) =
+            (batch.row_of(target, position).unwrap(), batch.row_of(source, source_position).unwrap());
         let mine = capture(model, batch, &[point], &[row, from]).remove(0);
         assert_eq!(mine[1], values, "a capture does not depend on company");
         if mine[0].len() != values.len() {

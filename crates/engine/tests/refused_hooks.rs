@@ -145,7 +145,8 @@ fn copies_between_ranks_and_modules_without_an_update_are_refused() {
     let (plain, ranks) = (1, 4);
     assert_eq!(model.name(ranks), "rank_alpha_pattern");
     let batch = Batch::new(model.spec(), &[(plain, &tokens(1, 3)), (ranks, &tokens(1, 3))]).unwrap();
-    let message = |point, units, op| model.run(&batch, &edit(point, 4, units, op), &[]).unwrap_err().to_string();
+    let message =
+        |point, units, op| model.run(&batch, &edit(point, 4, units, op), &[]).unwrap_err().to_string();
     assert_eq!(
         message(at(0, Site::LoraA(Module::Q)), 0..2, EditOp::CopyFrom(1)),
         "edit at `blocks.0.attn.q_proj.hook_lora_a`, row 4: source row 1 has 4 values there instead of 2"

@@ -55,7 +55,8 @@ impl Reference {
 /// A tiny model with adapters.
 pub fn load<R: Real>(model: &Path, adapters: &[(&str, PathBuf)]) -> Model<R> {
     let base = Checkpoint::open(model).unwrap();
-    let adapters: Vec<(String, PathBuf)> = adapters.iter().map(|(n, p)| ((*n).to_owned(), p.clone())).collect();
+    let adapters: Vec<(String, PathBuf)> =
+        adapters.iter().map(|(n, p)| ((*n).to_owned(), p.clone())).collect();
     Model::load(base, &adapters, DEFAULT_MEMORY).unwrap()
 }
 
@@ -96,7 +97,8 @@ pub fn each_family<R: Real>(f: impl Fn(&str, &Model<R>)) {
 pub fn llama_with_many<R: Real>() -> Option<Model<R>> {
     let dir = shared()?.join("tiny/llama");
     let edge = |name: &'static str| (name, dir.join("edge").join(name));
-    let adapters = [("lora", dir.join("adapter")), edge("dora"), edge("lora_bias"), edge("rank_alpha_pattern")];
+    let adapters =
+        [("lora", dir.join("adapter")), edge("dora"), edge("lora_bias"), edge("rank_alpha_pattern")];
     Some(load(&dir.join("model"), &adapters))
 }
 
@@ -133,7 +135,12 @@ pub fn points_of<R: Real>(model: &Model<R>, which: usize) -> Vec<HookPoint> {
 }
 
 /// Values of points at rows, `[point][row][value]`, as one run gives them.
-pub fn capture<R: Real>(model: &Model<R>, batch: &Batch, points: &[HookPoint], rows: &[usize]) -> Vec<Vec<Vec<R>>> {
+pub fn capture<R: Real>(
+    model: &Model<R>,
+    batch: &Batch,
+    points: &[HookPoint],
+    rows: &[usize],
+) -> Vec<Vec<Vec<R>>> {
     let captures = points.iter().map(|&point| Capture { point, rows: rows.to_vec() }).collect();
     model.run(batch, &Hooks { captures, edits: Vec::new() }, &[]).unwrap().captures
 }
@@ -233,7 +240,8 @@ pub type Tensors = std::collections::BTreeMap<String, (Vec<usize>, Vec<f32>)>;
 pub fn edit_tensors(path: &Path, change: impl Fn(&mut Tensors)) {
     let bytes = std::fs::read(path).unwrap();
     let file = safetensors::SafeTensors::deserialize(&bytes).unwrap();
-    let values = |data: &[u8]| data.chunks_exact(4).map(|b| f32::from_le_bytes(b.try_into().unwrap())).collect();
+    let values =
+        |data: &[u8]| data.chunks_exact(4).map(|b| f32::from_le_bytes(b.try_into().unwrap())).collect();
     let mut tensors: Tensors =
         file.tensors().into_iter().map(|(n, v)| (n, (v.shape().to_vec(), values(v.data())))).collect();
     change(&mut tensors);
@@ -242,7 +250,8 @@ pub fn edit_tensors(path: &Path, change: impl Fn(&mut Tensors)) {
         .map(|(name, (shape, values))| (name, shape, values.iter().flat_map(|v| v.to_le_bytes()).collect()))
         .collect();
     let views = stored.iter().map(|(name, shape, data)| {
-        let view = safetensors::tensor::TensorView::new(safetensors::Dtype::F32, shape.clone(), data).unwrap();
+        let view =
+            safetensors::tensor::TensorView::new(safetensors::Dtype::F32, shape.clone(), data).unwrap();
         (name.clone(), view)
     });
     let bytes = safetensors::serialize(views, None).unwrap();
