@@ -11,6 +11,7 @@ mod context;
 mod decide;
 mod error;
 mod lens;
+mod memory;
 mod scenarios;
 mod score;
 mod subject;
@@ -24,6 +25,7 @@ pub use answers::{Answers, Pair};
 pub use bootstrap::{Interval, mean_interval};
 pub use context::{Context, Findings, Progress, Silent};
 pub use error::{Error, Result};
+pub use memory::{MemoryEstimate, memory_estimate};
 pub use score::{Decision, score};
 pub use subject::{Meanings, Prompt, Subject};
 
