@@ -21,6 +21,9 @@ const BLOCK_K: usize = 256;
 const PARTIAL_K: usize = 32;
 /// Rows per task: their block of activations stays in the second-level cache.
 const BLOCK_ROWS: usize = 96;
+/// Bytes of panels per task: they stay in the last-level cache while one row block after another passes, so that a
+/// large matrix is read from memory once instead of once per row block.
+const GROUP_BYTES: usize = 1 << 20;
 
 /// A weight matrix `[n_out, n_in]` in panels.
 #[derive(Clone, Debug)]
@@ -197,26 +200,24 @@ pub fn matmul<R: Real>(out: MatMut<R>, x: MatRef<R>, w: &Packed<R>, write: Write
     let n_panels = w.n_out.div_ceil(PANEL);
     let stride = out.stride;
     let target = OutPtr(out.data.as_mut_ptr());
-    let task = |rows: std::ops::Range<usize>, panels: std::ops::Range<usize>| {
+    let row_blocks = x.rows.div_ceil(BLOCK_ROWS);
+    let threads = rayon::current_num_threads();
+    // Each task is a rectangle of (panel group, row block). Tasks with the same panels follow one another; groups are
+    // small enough for the cache and to balance the threads.
+    let by_bytes = size_of_val(w.panels.as_slice()).div_ceil(GROUP_BYTES);
+    let groups = (4 * threads).div_ceil(row_blocks).max(by_bytes).clamp(1, n_panels);
+    let task = |t: usize| {
+        let (g, b) = (t / row_blocks, t % row_blocks);
+        let rows = b * BLOCK_ROWS..x.rows.min((b + 1) * BLOCK_ROWS);
+        let panels = g * n_panels / groups..(g + 1) * n_panels / groups;
         let target = &target;
         block::<R>(target.0, stride, x, w, rows, panels, write);
     };
-    let row_blocks = x.rows.div_ceil(BLOCK_ROWS);
-    let flops = 2 * x.rows * w.n_in * w.n_out;
-    let threads = rayon::current_num_threads();
-    if threads == 1 || flops < 1 << 19 {
-        for b in 0..row_blocks {
-            task(b * BLOCK_ROWS..x.rows.min((b + 1) * BLOCK_ROWS), 0..n_panels);
-        }
-        return;
+    if threads == 1 || 2 * x.rows * w.n_in * w.n_out < 1 << 19 {
+        (0..row_blocks * groups).for_each(task);
+    } else {
+        (0..row_blocks * groups).into_par_iter().for_each(task);
     }
-    // Each task is a rectangle of (row block, panel group); groups are small enough to balance the threads.
-    let groups = (4 * threads).div_ceil(row_blocks).clamp(1, n_panels);
-    (0..row_blocks * groups).into_par_iter().for_each(|t| {
-        let (b, g) = (t / groups, t % groups);
-        let panels = g * n_panels / groups..(g + 1) * n_panels / groups;
-        task(b * BLOCK_ROWS..x.rows.min((b + 1) * BLOCK_ROWS), panels);
-    });
 }
 
 vectorised! {
