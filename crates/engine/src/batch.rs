@@ -118,12 +118,10 @@ impl Batch {
 
     /// The rows from the beginning of a sequence to `last`, as ranges in the order of positions.
     fn ranges_up_to(&self, last: usize) -> Vec<Range<usize>> {
-        let mut segment = self.segment_of(last);
-        let mut ranges = vec![self.segments[segment].rows.start..last + 1];
-        while let Some(parent) = self.segments[segment].parent {
-            ranges.push(self.segments[parent].rows.clone());
-            segment = parent;
-        }
+        let segment = &self.segments[self.segment_of(last)];
+        let ancestors = std::iter::successors(segment.parent, |&s| self.segments[s].parent);
+        let before = ancestors.map(|s| self.segments[s].rows.clone());
+        let mut ranges: Vec<_> = std::iter::once(segment.rows.start..last + 1).chain(before).collect();
         ranges.reverse();
         ranges
     }

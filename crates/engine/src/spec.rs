@@ -152,8 +152,7 @@ impl ModelSpec {
     pub fn n_parameters(&self) -> usize {
         let linears: usize = self.modules().map(|m| self.module_shape(m)).map(|(o, i)| o * i).sum();
         let embeddings = self.d_vocab * self.d_model * if self.tied_embeddings { 1 } else { 2 };
-        let positions =
-            if self.positions == Positions::Learned { self.n_ctx * self.d_model } else { 0 };
+        let positions = if self.positions == Positions::Learned { self.n_ctx * self.d_model } else { 0 };
         self.n_layers * linears + embeddings + positions
     }
 }
@@ -188,5 +187,56 @@ impl RotaryScaling {
                 }
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::families::read_spec;
+
+    #[test]
+    fn frequencies_are_those_of_the_definition_in_every_range_of_wavelengths() {
+        let rotary = |scaling| Rotary { theta: 10_000.0, scaling }.inverse_frequencies(16);
+        let plain = rotary(RotaryScaling::None);
+        for (i, f) in plain.iter().enumerate() {
+            assert!((f64::from(*f) - 10_000f64.powf(-(i as f64) / 8.0)).abs() < 1e-6 * f64::from(*f));
+        }
+        let halved = rotary(RotaryScaling::Linear { factor: 2.0 });
+        assert!(plain.iter().zip(&halved).all(|(p, h)| p / 2.0 == *h));
+        // Original context 32: wavelengths over 32 are divided by 8, under 8 kept, between them mixed.
+        let scaled =
+            rotary(RotaryScaling::Llama3 { factor: 8.0, low: 1.0, high: 4.0, original_context: 32.0 });
+        let mut seen = [0; 3];
+        for (p, s) in plain.iter().zip(&scaled) {
+            let wavelength = 2.0 * std::f32::consts::PI / p;
+            if wavelength > 32.0 {
+                assert_eq!(*s, p / 8.0);
+                seen[0] += 1;
+            } else if wavelength < 8.0 {
+                assert_eq!(s, p);
+                seen[1] += 1;
+            } else {
+                let smooth = (32.0 / wavelength - 1.0) / 3.0;
+                assert!((s - (smooth * p + (1.0 - smooth) * p / 8.0)).abs() < 1e-6 * p);
+                assert!(*s > p / 8.0 && s < p);
+                seen[2] += 1;
+            }
+        }
+        assert!(seen.iter().all(|n| *n > 0), "all three ranges occur: {seen:?}");
+    }
+
+    #[test]
+    fn shapes_follow_from_heads_and_groups() {
+        let config = serde_json::json!({
+            "model_type": "llama", "hidden_size": 6, "intermediate_size": 10, "num_hidden_layers": 2,
+            "num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 8, "vocab_size": 7,
+            "max_position_embeddings": 5, "hidden_act": "silu"
+        });
+        let spec = read_spec(&config).unwrap().1;
+        let shapes: Vec<(usize, usize)> = spec.modules().map(|m| spec.module_shape(m)).collect();
+        assert_eq!(shapes, [(32, 6), (16, 6), (16, 6), (6, 32), (10, 6), (10, 6), (6, 10)]);
+        assert_eq!(spec.group(), 2);
+        assert_eq!(spec.n_parameters(), 2 * (6 * (32 + 16 + 16 + 32) + 3 * 60) + 2 * 7 * 6);
     }
 }

@@ -219,3 +219,74 @@ impl<'h, R: Real> Tap<'h, R> {
         Ok(self.values)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::families::read_spec;
+
+    const POINT: HookPoint = HookPoint::Layer(0, Site::MlpOut);
+
+    /// A model of width 4, and three rows of it.
+    fn three_rows() -> (ModelSpec, Batch) {
+        let config = serde_json::json!({
+            "model_type": "llama", "hidden_size": 4, "intermediate_size": 6, "num_hidden_layers": 1,
+            "num_attention_heads": 2, "vocab_size": 8, "max_position_embeddings": 10, "hidden_act": "silu"
+        });
+        let spec = read_spec(&config).unwrap().1;
+        let batch = Batch::new(&spec, &[(0, &[1, 2, 3])]).unwrap();
+        (spec, batch)
+    }
+
+    /// What the account says after the point was reached at these rows, one after the other.
+    fn account(hooks: &Hooks<f64>, reached: &[usize]) -> std::result::Result<Vec<Vec<Vec<f64>>>, String> {
+        let (spec, batch) = three_rows();
+        let mut tap = Tap::new(hooks, &batch, &spec, |_, _| None).unwrap();
+        for &row in reached {
+            tap.at_row(POINT, row, &mut [row as f64; 4]);
+        }
+        tap.finish().map_err(|e| e.to_string())
+    }
+
+    fn wrongly(kind: &str, row: usize, times: usize) -> String {
+        format!(
+            "{kind} at `blocks.0.hook_mlp_out`, row {row} fired {times} times instead of once; please report this"
+        )
+    }
+
+    #[test]
+    fn a_capture_that_does_not_happen_once_is_an_error() {
+        let hooks = Hooks { captures: vec![Capture { point: POINT, rows: vec![2, 0] }], edits: Vec::new() };
+        assert_eq!(account(&hooks, &[0, 1, 2]).unwrap(), [[[2.0; 4], [0.0; 4]]]);
+        assert_eq!(account(&hooks, &[0, 1]).unwrap_err(), wrongly("capture", 2, 0));
+        assert_eq!(account(&hooks, &[0, 1, 2, 0]).unwrap_err(), wrongly("capture", 0, 2));
+    }
+
+    #[test]
+    fn an_edit_that_does_not_happen_once_is_an_error() {
+        let edit = |row, op| Hooks {
+            captures: Vec::new(),
+            edits: vec![Edit { point: POINT, row, units: 1..3, op }],
+        };
+        let scale = edit(1, EditOp::Scale(2.0));
+        assert!(account(&scale, &[1]).is_ok());
+        assert_eq!(account(&scale, &[0, 2]).unwrap_err(), wrongly("edit", 1, 0));
+        assert_eq!(account(&scale, &[1, 1]).unwrap_err(), wrongly("edit", 1, 2));
+        let copy = edit(2, EditOp::CopyFrom(1));
+        assert!(account(&copy, &[1, 2]).is_ok());
+        assert_eq!(account(&copy, &[2]).unwrap_err(), wrongly("edit", 2, 0), "its source was never seen");
+        assert_eq!(account(&copy, &[2, 1]).unwrap_err(), wrongly("edit", 2, 0), "or only afterwards");
+    }
+
+    #[test]
+    fn only_what_was_asked_for_is_wanted() {
+        let edits = vec![Edit { point: POINT, row: 2, units: 0..4, op: EditOp::CopyFrom(0) }];
+        let hooks = Hooks::<f64> { captures: vec![Capture { point: POINT, rows: vec![1, 1] }], edits };
+        let (spec, batch) = three_rows();
+        let tap = Tap::new(&hooks, &batch, &spec, |_, _| None).unwrap();
+        assert_eq!(tap.rows_wanted(POINT, 0..3), [0, 1, 2], "the source of a copy is wanted too");
+        assert_eq!(tap.rows_wanted(POINT, 1..2), [1]);
+        let elsewhere = HookPoint::Layer(0, Site::MlpPre);
+        assert!(tap.wants(POINT) && !tap.wants(elsewhere) && tap.rows_wanted(elsewhere, 0..3).is_empty());
+    }
+}

@@ -1,6 +1,8 @@
 //! What captures show: every hook point at every row, in the right width, and equal to what its definition says, computed
 //! here a second time from the stored weights in plain f64 loops.
 
+#![allow(clippy::unwrap_used)] // helpers of tests are tests too
+
 mod support;
 
 use lorascope_engine::{Batch, Capture, HookPoint, Hooks, Mlp, Model, Module, NormKind, Positions, Site};

@@ -1,5 +1,7 @@
 //! One run, one result: whatever the threads, whatever the memory, whatever else is in the batch.
 
+#![allow(clippy::unwrap_used)] // helpers of tests are tests too
+
 mod support;
 
 use lorascope_checkpoint::Checkpoint;

@@ -1,5 +1,7 @@
 //! What edits do: nothing when they change nothing, exactly what they say where they say it, and only downstream of there.
 
+#![allow(clippy::unwrap_used)] // helpers of tests are tests too
+
 mod support;
 
 use lorascope_engine::{Batch, Capture, Edit, EditOp, HookPoint, Hooks, Mat, Model, Module, Positions, Site};

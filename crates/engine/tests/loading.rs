@@ -1,5 +1,7 @@
 //! Checkpoints and adapters that do not fit: each is refused, in exactly these words.
 
+#![allow(clippy::unwrap_used)] // helpers of tests are tests too
+
 mod support;
 
 use lorascope_checkpoint::Checkpoint;

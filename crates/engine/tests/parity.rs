@@ -4,6 +4,8 @@
 //! logits, hidden states and patterns, or, where Hugging Face's own f32 is further than that from its f64 (Gemma-2:
 //! 2.2e-4), to that; values inside a layer, whose size is anything, to a tenth of that times their largest.
 
+#![allow(clippy::unwrap_used)] // helpers of tests are tests too
+
 mod support;
 
 use lorascope_engine::{Batch, Capture, HookPoint, Hooks, Model, Site};

@@ -3,6 +3,8 @@
 //! Random sequences that share prefixes, of all models of a comparison, go through together with random edits on one of
 //! them; the same sequence alone, with the same values put in as numbers, must give the same bits at every position.
 
+#![allow(clippy::unwrap_used)] // helpers of tests are tests too
+
 mod support;
 
 use lorascope_engine::{Batch, Edit, EditOp, HookPoint, Model, Site, Width};

@@ -1,5 +1,7 @@
 //! Requests that can't be carried out: each is refused before anything runs, in exactly these words.
 
+#![allow(clippy::unwrap_used)] // helpers of tests are tests too
+
 mod support;
 
 use lorascope_engine::{Batch, Capture, Edit, EditOp, HookPoint, Hooks, Model, Module, Site};
