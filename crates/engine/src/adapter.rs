@@ -149,7 +149,7 @@ pub(crate) fn base_modules(spec: &ModelSpec, names: &Names, base: &Checkpoint) -
         modules.push(BaseModule { path, kind, shape, has_bias });
     };
     add(names.embed.to_owned(), ModuleKind::Embedding);
-    for position in names.positions {
+    if let Some(position) = names.positions {
         add(position.to_owned(), ModuleKind::Embedding);
     }
     for layer in 0..spec.n_layers {

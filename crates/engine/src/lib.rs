@@ -34,6 +34,6 @@ pub use hook::{HookPoint, Site, Width};
 pub use mat::Mat;
 pub use model::{BASE, DEFAULT_MEMORY, Model};
 pub use module::Module;
-pub use spec::{Activation, LayerSpec, Mlp, ModelSpec, NormKind, Positions, Rotary, RotaryScaling};
+pub use spec::{Activation, Biases, LayerSpec, Mlp, ModelSpec, NormKind, Positions, Rotary, RotaryScaling};
 pub use tap::{Capture, Edit, EditOp, Hooks};
 pub use unembed::{NextToken, States};

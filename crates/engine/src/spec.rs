@@ -44,8 +44,21 @@ pub struct ModelSpec {
     pub layers: Vec<LayerSpec>,
     /// The MLP.
     pub mlp: Mlp,
+    /// Which linear maps add a bias.
+    pub biases: Biases,
     /// Output matrix is the embedding matrix.
     pub tied_embeddings: bool,
+}
+
+/// Which linear maps of a layer add a bias.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Biases {
+    /// Query, key and value projections.
+    pub qkv: bool,
+    /// Output projection of attention.
+    pub out: bool,
+    /// Maps of the MLP.
+    pub mlp: bool,
 }
 
 /// Kind of norm.
@@ -134,6 +147,15 @@ impl ModelSpec {
     pub fn modules(&self) -> impl Iterator<Item = Module> + use<> {
         let gated = matches!(self.mlp, Mlp::Gated(_));
         Module::ALL.into_iter().filter(move |&m| gated || m != Module::Gate)
+    }
+
+    /// Whether a module adds a bias.
+    pub fn has_bias(&self, module: Module) -> bool {
+        match module {
+            Module::Q | Module::K | Module::V => self.biases.qkv,
+            Module::O => self.biases.out,
+            Module::Gate | Module::Up | Module::Down => self.biases.mlp,
+        }
     }
 
     /// `(outputs, inputs)` of a module.

@@ -267,15 +267,19 @@ pub(crate) fn pack<R: Real>(
     outputs: std::ops::Range<usize>,
     n_in: usize,
 ) -> Result<Packed<R>> {
-    if transposed {
+    let packed = if transposed {
         let (all, stride) = (vector::<R>(stored)?, stored.n_cols());
         let columns = MatRef::strided(&all[outputs.start..], n_in, outputs.len(), stride);
-        return Ok(Packed::from_input_rows(columns));
-    }
-    Packed::from_stored(outputs.len(), n_in, |rows, out: &mut [R]| {
-        let first = outputs.start + rows.start;
-        widen(stored, first..first + rows.len(), out)
-    })
+        Packed::from_input_rows(columns)
+    } else {
+        Packed::from_stored(outputs.len(), n_in, |rows, out: &mut [R]| {
+            let first = outputs.start + rows.start;
+            widen(stored, first..first + rows.len(), out)
+        })?
+    };
+    // The panels stand in for the file's pages, which would otherwise count as memory of this process.
+    stored.release_pages();
+    Ok(packed)
 }
 
 /// Rows of a stored matrix as numbers of the engine; an error where one is not finite.
@@ -304,7 +308,7 @@ fn check_tensors(spec: &ModelSpec, names: &Names, base: &Checkpoint) -> Result<(
     let d = spec.d_model;
     let has_bias = matches!(spec.norm, NormKind::Layer { .. });
     expected.push((format!("{}.weight", names.embed), vec![spec.d_vocab, d], true));
-    for positions in names.positions {
+    if let Some(positions) = names.positions {
         expected.push((format!("{positions}.weight"), vec![spec.n_ctx, d], true));
     }
     let mut norm = |path: String, width: usize| {
@@ -317,11 +321,11 @@ fn check_tensors(spec: &ModelSpec, names: &Names, base: &Checkpoint) -> Result<(
     for l in 0..spec.n_layers {
         norm(in_layer(names.norm_1, l), d);
         norm(in_layer(names.norm_2, l), d);
-        for (a, b) in names.post_norms {
+        if let Some((a, b)) = names.post_norms {
             norm(in_layer(a, l), d);
             norm(in_layer(b, l), d);
         }
-        for (q, k) in names.qk_norms {
+        if let Some((q, k)) = names.qk_norms {
             norm(in_layer(q, l), spec.d_head);
             norm(in_layer(k, l), spec.d_head);
         }
@@ -334,7 +338,9 @@ fn check_tensors(spec: &ModelSpec, names: &Names, base: &Checkpoint) -> Result<(
             let shape = if source.transposed { vec![n_in, stored_out] } else { vec![stored_out, n_in] };
             let path = source.path(l);
             expected.push((format!("{path}.weight"), shape, true));
-            expected.push((format!("{path}.bias"), vec![stored_out], false));
+            if spec.has_bias(module) {
+                expected.push((format!("{path}.bias"), vec![stored_out], true));
+            }
         }
     }
     // A tied model's file may repeat the embedding under the head's name.

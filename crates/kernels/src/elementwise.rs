@@ -54,8 +54,8 @@ vectorised! {
 vectorised! {
     /// Whether every element is finite.
     pub fn all_finite<R: Real>(x: &[R]) -> bool {
-        // x − x is 0 for finite numbers and NaN for all others; a sum needs no branch.
-        lane_sum(x, |v| v - v) == R::ZERO
+        // 0 · x is 0 for finite numbers and NaN for all others; a sum needs no branch.
+        lane_sum(x, |v| v * R::ZERO) == R::ZERO
     }
 }
 

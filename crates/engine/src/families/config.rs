@@ -1,7 +1,7 @@
 //! Reading `config.json`, with an account of every key: read, harmless, or refused.
 
 use crate::error::{Error, Result};
-use crate::spec::{Activation, LayerSpec, ModelSpec, Rotary, RotaryScaling};
+use crate::spec::{Activation, Biases, LayerSpec, ModelSpec, Rotary, RotaryScaling};
 use serde_json::Value;
 use std::cell::RefCell;
 use std::collections::BTreeSet;
@@ -226,6 +226,12 @@ impl<'a> Config<'a> {
         }
         let spec = |s: bool| LayerSpec { window: window.filter(|_| s), rotary: if s { sliding_rotary } else { 0 } };
         Ok(is_sliding.into_iter().map(spec).collect())
+    }
+
+    /// Biases of a family whose configuration says which it has (`attention_bias`, `mlp_bias`).
+    pub fn biases(&self) -> Result<Biases> {
+        let attention = self.flag("attention_bias")?;
+        Ok(Biases { qkv: attention, out: attention, mlp: self.flag("mlp_bias")? })
     }
 
     /// Relations between dimensions that every family has to satisfy.

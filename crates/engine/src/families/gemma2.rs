@@ -7,7 +7,7 @@ use crate::spec::{Mlp, ModelSpec, NormKind, Positions};
 use serde_json::json;
 
 pub(super) const FAMILY: Family =
-    Family { model_type: "gemma2", spec, names: GEMMA, harmless_keys: &["attention_bias", "hidden_act"] };
+    Family { model_type: "gemma2", spec, names: GEMMA, harmless_keys: &["hidden_act"] };
 
 fn spec(c: &Config) -> Result<ModelSpec> {
     let mut spec = common(c, FAMILY.model_type)?;
@@ -45,6 +45,7 @@ pub(super) fn common(c: &Config, family: &'static str) -> Result<ModelSpec> {
         positions: Positions::Rotary(Vec::new()),
         layers: Vec::new(),
         mlp: Mlp::Gated(c.activation("hidden_activation")?),
+        biases: c.biases()?,
         tied_embeddings: c.flag_or("tie_word_embeddings", true)?,
     })
 }

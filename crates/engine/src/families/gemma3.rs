@@ -9,7 +9,7 @@ pub(super) const FAMILY: Family = Family {
     model_type: "gemma3_text",
     spec,
     names: Names { qk_norms: Some(QK_NORMS), ..GEMMA },
-    harmless_keys: &["attention_bias", "hidden_act"],
+    harmless_keys: &["hidden_act"],
 };
 
 fn spec(c: &Config) -> Result<ModelSpec> {

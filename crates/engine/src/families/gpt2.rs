@@ -4,7 +4,7 @@ use super::names::{LinearSource, Names, Part};
 use super::{Config, Family};
 use crate::error::Result;
 use crate::module::Module;
-use crate::spec::{LayerSpec, Mlp, ModelSpec, NormKind, Positions};
+use crate::spec::{Biases, LayerSpec, Mlp, ModelSpec, NormKind, Positions};
 use serde_json::json;
 
 pub(super) const FAMILY: Family = Family {
@@ -73,6 +73,7 @@ fn spec(c: &Config) -> Result<ModelSpec> {
         positions: Positions::Learned,
         layers: vec![LayerSpec { window: None, rotary: 0 }; n_layers],
         mlp: Mlp::Plain(c.activation("activation_function")?),
+        biases: Biases { qkv: true, out: true, mlp: true },
         tied_embeddings: c.flag_or("tie_word_embeddings", true)?,
     })
 }

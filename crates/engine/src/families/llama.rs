@@ -10,8 +10,7 @@ pub(super) const FAMILY: Family = Family {
     model_type: "llama",
     spec,
     names: LLAMA,
-    // Biases are read where the checkpoint has them; the forward pass needs no flag.
-    harmless_keys: &["attention_bias", "mlp_bias", "is_llama_config"],
+    harmless_keys: &["is_llama_config"],
 };
 
 fn spec(c: &Config) -> Result<ModelSpec> {
@@ -45,6 +44,7 @@ pub(super) fn common(c: &Config, family: &'static str, theta: f64) -> Result<Mod
         positions: Positions::Rotary(vec![c.rotary(theta)?]),
         layers: c.layers(n_layers, None, 0, |_| false)?,
         mlp: Mlp::Gated(c.activation("hidden_act")?),
+        biases: c.biases()?,
         tied_embeddings: c.flag("tie_word_embeddings")?,
     })
 }

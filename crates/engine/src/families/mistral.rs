@@ -6,7 +6,7 @@ use crate::error::Result;
 use crate::spec::ModelSpec;
 
 pub(super) const FAMILY: Family =
-    Family { model_type: "mistral", spec, names: LLAMA, harmless_keys: &["attention_bias"] };
+    Family { model_type: "mistral", spec, names: LLAMA, harmless_keys: &[] };
 
 fn spec(c: &Config) -> Result<ModelSpec> {
     let mut spec = llama::common(c, FAMILY.model_type, 10_000.0)?;

@@ -3,7 +3,7 @@
 use super::names::LLAMA;
 use super::{Config, Family, llama};
 use crate::error::Result;
-use crate::spec::ModelSpec;
+use crate::spec::{Biases, ModelSpec};
 
 pub(super) const FAMILY: Family = Family {
     model_type: "qwen2",
@@ -15,6 +15,7 @@ pub(super) const FAMILY: Family = Family {
 fn spec(c: &Config) -> Result<ModelSpec> {
     let mut spec = llama::common(c, FAMILY.model_type, 10_000.0)?;
     spec.layers = windows(c, spec.n_layers)?;
+    spec.biases = Biases { qkv: true, out: false, mlp: false };
     Ok(spec)
 }
 

@@ -9,7 +9,7 @@ pub(super) const FAMILY: Family = Family {
     model_type: "qwen3",
     spec,
     names: Names { qk_norms: Some(QK_NORMS), ..LLAMA },
-    harmless_keys: &["attention_bias"],
+    harmless_keys: &[],
 };
 
 fn spec(c: &Config) -> Result<ModelSpec> {
