@@ -24,7 +24,8 @@ struct Call {
 }
 
 fn call() -> Result<Call, Box<dyn Error>> {
-    let mut call = Call { base: String::new(), adapters: Vec::new(), threads: 1, runs: 3, memory: DEFAULT_MEMORY };
+    let mut call =
+        Call { base: String::new(), adapters: Vec::new(), threads: 1, runs: 3, memory: DEFAULT_MEMORY };
     let mut words = std::env::args().skip(1);
     while let Some(name) = words.next() {
         let value = words.next().ok_or_else(|| format!("`{name}` needs a value"))?;
@@ -55,7 +56,8 @@ fn flops(model: &Model<f32>, batch: &Batch, n_read: usize) -> f64 {
     let spec = model.spec();
     let linears: usize = spec.modules().map(|m| spec.module_shape(m)).map(|(o, i)| o * i).sum();
     let of_row = |row: usize| {
-        let adapter = batch.row(row).model.checked_sub(1).map_or(0, |i| model.adapters()[i].peft.report.parameters);
+        let adapter =
+            batch.row(row).model.checked_sub(1).map_or(0, |i| model.adapters()[i].peft.report.parameters);
         let attention = 2 * (batch.row(row).position + 1) * spec.n_heads * spec.d_head * spec.n_layers;
         2 * (spec.n_layers * linears + adapter + attention)
     };
