@@ -4,9 +4,9 @@
 //! the rows whose final distributions are kept. Both the penalty and the number of steps are chosen on validation rows;
 //! the plain lens is among the choices, so a layer that nothing improves keeps it.
 
-use super::Settings;
 use super::affine::{Affine, Normal, theta_gradient};
 use super::readout::{Readout, Targets};
+use super::settings::Settings;
 use crate::error::Result;
 use lorascope_engine::Mat;
 use rand::SeedableRng;

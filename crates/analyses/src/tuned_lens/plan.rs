@@ -3,7 +3,7 @@
 //! Prompts are split by template, and templates that hold label twins of one another stay together. Prompts that begin alike
 //! share states: a state that any training prompt has is a training state.
 
-use super::Settings;
+use super::settings::Settings;
 use crate::error::{Error, Result};
 use crate::subject::Prompt;
 use lorascope_engine::{Batch, ModelSpec};

@@ -1,5 +1,7 @@
 //! What the tuned lens promises, on tiny models and random tokens.
 
+use super::fit::{self, Fitted, LayerRows, Rows};
+use super::readout::Readout;
 use super::testing::{noise, tiny};
 use super::*;
 use lorascope_engine::{Batch, Capture, HookPoint, Hooks, Model, Site};
