@@ -36,6 +36,10 @@ pub(super) fn section(
              both panels of the divergences before trusting a layer.",
             parts.join(", ")
         ),
+        "Prompts of one design repeat each other's words, so that held-out templates are not new text: a map can learn which \
+         words end in which answer. Divergences near zero in the first layers are a sign of that, and tuned readings there then \
+         show the base's usual answer, not a decision that has been made."
+            .to_owned(),
         "A tuned lens says what is linearly present in a layer, not that the model uses it there.".to_owned(),
         format!("The maps are in `{FILE}` (SHA-256 {sha256})."),
     ];
