@@ -161,7 +161,7 @@ fn divergences(fits: &Table) -> Result<Figure> {
             .to_owned(),
         kind: FigureKind::Lines {
             x_label: "layer".to_owned(),
-            y_label: "KL(final ‖ lens), nats".to_owned(),
+            y_label: "divergence from final, nats".to_owned(),
             panels,
             zero_line: false,
         },
