@@ -219,7 +219,9 @@ pub fn check_model_name(name: &str) -> Result<(), String> {
     }
     let good = |c: char| c.is_alphanumeric() || "_-.+".contains(c);
     if name.is_empty() || name.len() > 64 || !name.chars().all(good) {
-        return Err(format!("`{name}` can't be a model's name; use up to 64 letters, digits, `_`, `-`, `.`, `+`"));
+        return Err(format!(
+            "`{name}` can't be a model's name; use up to 64 letters, digits, `_`, `-`, `.`, `+`"
+        ));
     }
     Ok(())
 }

@@ -16,7 +16,9 @@ fn main() -> ExitCode {
     let matches = verbs::with_analyses(args::Cli::command()).get_matches();
     let result = match matches.subcommand() {
         Some((name, sub)) if lorascope_analyses::analysis(name).is_some() => {
-            args::AnalyseArgs::from_arg_matches(sub).map_err(Into::into).and_then(|a| verbs::analyse::run(name, &a))
+            args::AnalyseArgs::from_arg_matches(sub)
+                .map_err(Into::into)
+                .and_then(|a| verbs::analyse::run(name, &a))
         }
         _ => args::Cli::from_arg_matches(&matches).map_err(Into::into).and_then(|cli| match cli.verb {
             args::Verb::Info(a) => verbs::info::run(&a),
@@ -28,8 +30,31 @@ fn main() -> ExitCode {
     match result {
         Ok(code) => code,
         Err(error) => {
-            eprintln!("error: {error:#}");
+            eprintln!("error: {}", told(&error));
             ExitCode::from(1)
         }
+    }
+}
+
+/// An error with its causes, each told once: some messages hold those of their causes already.
+fn told(error: &anyhow::Error) -> String {
+    error.chain().map(ToString::to_string).fold(String::new(), |told, cause| match told.contains(&cause) {
+        _ if told.is_empty() => cause,
+        true => told,
+        false => format!("{told}: {cause}"),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::told;
+    use anyhow::anyhow;
+
+    #[test]
+    fn every_cause_is_told_once() {
+        let plain = anyhow!("no such file").context("prompts.json");
+        assert_eq!(told(&plain), "prompts.json: no such file");
+        let repeated = anyhow!("no such file").context("prompts.json: no such file").context("reading");
+        assert_eq!(told(&repeated), "reading: prompts.json: no such file");
     }
 }

@@ -30,7 +30,8 @@ pub fn set_threads(threads: Option<u16>) -> Result<usize> {
 
 /// Opens the base, its adapters and its tokenizer.
 pub fn open(args: &ModelArgs, bars: &Bars) -> Result<Opened> {
-    let base = locate(&args.base, RepoKind::Model, bars).with_context(|| format!("base model `{}`", args.base))?;
+    let base =
+        locate(&args.base, RepoKind::Model, bars).with_context(|| format!("base model `{}`", args.base))?;
     let mut checkpoint = Checkpoint::open(&base).with_context(|| format!("base model {}", base.display()))?;
     let tokenizer = tokenizer(&checkpoint).with_context(|| format!("tokenizer of {}", base.display()))?;
     let mut inputs = hash_base(&checkpoint, bars)?;
@@ -40,7 +41,9 @@ pub fn open(args: &ModelArgs, bars: &Bars) -> Result<Opened> {
             Nf4::F16 => RoundFrom::F16,
             Nf4::Bf16 => RoundFrom::BF16,
         };
-        checkpoint.round_through_nf4(Nf4Rounding { double_quantisation: false, from }).context("rounding to NF4")?;
+        checkpoint
+            .round_through_nf4(Nf4Rounding { double_quantisation: false, from })
+            .context("rounding to NF4")?;
     }
     let mut adapters = Vec::new();
     for (name, spec) in &args.adapters {
@@ -53,8 +56,16 @@ pub fn open(args: &ModelArgs, bars: &Bars) -> Result<Opened> {
         }
         adapters.push((name.clone(), dir));
     }
-    let model = Model::load(checkpoint, &adapters, args.memory)?;
+    let model = Model::load(checkpoint, &adapters, args.memory).map_err(|e| named(e, &base))?;
     Ok(Opened { model, tokenizer, inputs })
+}
+
+/// Says which base an error is about; errors of adapters name theirs already.
+fn named(error: lorascope_engine::Error, base: &Path) -> anyhow::Error {
+    use lorascope_engine::Error::{Adapter, AdapterUnsupported, DuplicateModel};
+    let of_adapters = matches!(error, Adapter { .. } | AdapterUnsupported { .. } | DuplicateModel(_));
+    let error = anyhow::Error::from(error);
+    if of_adapters { error } else { error.context(format!("base model {}", base.display())) }
 }
 
 /// A local path as it is; a hub id through the cache, downloading what is missing.
@@ -93,7 +104,9 @@ fn hash_base(checkpoint: &Checkpoint, bars: &Bars) -> Result<Vec<InputFile>> {
     bars.end();
     let folder = checkpoint.path();
     if folder.is_dir() {
-        for name in ["tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "chat_template.jinja"] {
+        for name in
+            ["tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "chat_template.jinja"]
+        {
             let path = folder.join(name);
             if path.is_file() {
                 inputs.push(InputFile::read(format!("base/{name}"), &path)?);
@@ -159,7 +172,9 @@ impl Opened {
         let mut tokenizer = self.tokenizer;
         if asked.wrapping != Wrapping::Raw && tokenizer.chat_depends_on_date() {
             let Some(now) = asked.now else {
-                bail!("the model's chat template writes today's date into prompts; say which with `date` in the study file")
+                bail!(
+                    "the model's chat template writes today's date into prompts; say which with `date` in the study file"
+                )
             };
             tokenizer.set_clock(Clock::Fixed(now));
         }
@@ -170,8 +185,25 @@ impl Opened {
             Meanings::default()
         };
         let subject = Subject::new(self.model, tokenizer, &asked.set, answers, asked.wrapping, meanings)?;
+        check_vocabulary(&subject)?;
         Ok((subject, self.inputs))
     }
+}
+
+/// Refuses tokens that the model does not have, before anything is computed.
+fn check_vocabulary(subject: &Subject) -> Result<()> {
+    let n = subject.model.spec().d_vocab;
+    for prompt in &subject.prompts {
+        let answers = prompt.answers.a.iter().chain(&prompt.answers.b).flatten();
+        if let Some(&id) = prompt.tokens.ids.iter().chain(answers).find(|&&id| id as usize >= n) {
+            let token = subject.tokenizer.token_text(id);
+            bail!(
+                "prompt `{}`: token `{token}` has the id {id}, but the model has {n} tokens; is this tokenizer the model's own?",
+                prompt.id()
+            );
+        }
+    }
+    Ok(())
 }
 
 /// Whether every prompt was made by the builder of games, whose answer A always means to cooperate.

@@ -29,8 +29,11 @@ pub struct Plan {
 pub fn run(plan: &Plan, opened: Opened, asked: &Asked, out: &Path, bars: &Bars) -> Result<()> {
     let prompts = asked.set.to_json();
     let (subject, inputs) = opened.into_subject(asked)?;
-    let settings: Vec<Value> =
-        plan.analyses.iter().map(|(a, settings)| json!({"analysis": a.name(), "settings": settings})).collect();
+    let settings: Vec<Value> = plan
+        .analyses
+        .iter()
+        .map(|(a, settings)| json!({"analysis": a.name(), "settings": settings}))
+        .collect();
     let key = RunKey {
         command: plan.command.clone(),
         settings: json!({
@@ -64,7 +67,8 @@ pub fn run(plan: &Plan, opened: Opened, asked: &Asked, out: &Path, bars: &Bars) 
     let mut sections = Vec::new();
     for (analysis, settings) in &plan.analyses {
         let context = Context { subject: &subject, run: &folder, seed: plan.seed, progress: bars };
-        let found = analysis.run(&context, settings).with_context(|| format!("analysis `{}`", analysis.name()))?;
+        let found =
+            analysis.run(&context, settings).with_context(|| format!("analysis `{}`", analysis.name()))?;
         for table in &found.tables {
             folder.write_table(table)?;
         }
@@ -110,7 +114,8 @@ fn page(plan: &Plan, subject: &Subject, asked: &Asked, key: &RunKey, sections: V
     if let Some(now) = asked.now.filter(|_| subject.tokenizer.chat_depends_on_date()) {
         provenance.push(item("date in prompts", format!("{now} seconds after 1970-01-01 UTC")));
     }
-    provenance.extend(key.inputs.iter().map(|i| item(&i.name, format!("{} bytes, sha256 {}", i.bytes, i.sha256))));
+    provenance
+        .extend(key.inputs.iter().map(|i| item(&i.name, format!("{} bytes, sha256 {}", i.bytes, i.sha256))));
     let names = subject.model.names();
     Page {
         title: plan.title.clone(),

@@ -20,7 +20,8 @@ impl Bars {
 
 impl Progress for Bars {
     fn begin(&self, what: &str, total: u64) {
-        let style = ProgressStyle::with_template("{msg:28} {bar:40} {percent:>3}%  {elapsed} elapsed, {eta} left");
+        let style =
+            ProgressStyle::with_template("{msg:28} {bar:40} {percent:>3}%  {elapsed} elapsed, {eta} left");
         let bar = ProgressBar::new(total).with_message(what.to_owned());
         if let Ok(style) = style {
             bar.set_style(style);

@@ -9,9 +9,8 @@ use serde_json::Value;
 use std::path::{Path, PathBuf};
 use toml::Table;
 
-const KEYS: [&str; 11] = [
-    "title", "base", "adapter", "prompts", "answers", "analyses", "settings", "seed", "nf4", "raw", "date",
-];
+const KEYS: [&str; 11] =
+    ["title", "base", "adapter", "prompts", "answers", "analyses", "settings", "seed", "nf4", "raw", "date"];
 
 /// A study as its file describes it; nothing is opened yet.
 pub struct StudyFile {
@@ -57,13 +56,18 @@ impl StudyFile {
         check_keys(&table, &KEYS, "")?;
         let text_of = |key: &str| {
             let value = table.get(key);
-            value.map(|v| v.as_str().map(str::to_owned).with_context(|| format!("`{key}` must be a text"))).transpose()
+            value
+                .map(|v| v.as_str().map(str::to_owned).with_context(|| format!("`{key}` must be a text")))
+                .transpose()
         };
         let answers = table.get("answers").map(answers).transpose()?;
         let raw = table.get("raw").map(|v| v.as_bool().context("`raw` must be true or false")).transpose()?;
         let seed = match table.get("seed") {
             None => 0,
-            Some(v) => v.as_integer().and_then(|s| u64::try_from(s).ok()).context("`seed` must be a whole number from 0")?,
+            Some(v) => v
+                .as_integer()
+                .and_then(|s| u64::try_from(s).ok())
+                .context("`seed` must be a whole number from 0")?,
         };
         let nf4 = text_of("nf4")?;
         if let Some(from) = &nf4
@@ -98,9 +102,12 @@ fn check_keys(table: &Table, known: &[&str], place: &str) -> Result<()> {
         if known.contains(&key.as_str()) {
             continue;
         }
-        let nearest = known.iter().map(|k| (strsim::jaro_winkler(k, key), k)).max_by(|a, b| a.0.total_cmp(&b.0));
+        let nearest =
+            known.iter().map(|k| (strsim::jaro_winkler(k, key), k)).max_by(|a, b| a.0.total_cmp(&b.0));
         match nearest {
-            Some((similarity, k)) if similarity > 0.7 => bail!("unknown key `{place}{key}`; did you mean `{place}{k}`?"),
+            Some((similarity, k)) if similarity > 0.7 => {
+                bail!("unknown key `{place}{key}`; did you mean `{place}{k}`?")
+            }
             _ => bail!("unknown key `{place}{key}`; known are {}", known.join(", ")),
         }
     }
@@ -114,7 +121,9 @@ fn adapters(table: &Table, folder: &Path) -> Result<Vec<(String, String)>> {
         let one = value.as_table().with_context(|| format!("adapter {} must be a table", i + 1))?;
         check_keys(one, &["name", "path"], "adapter.")?;
         let text = |key: &str| {
-            one.get(key).and_then(toml::Value::as_str).with_context(|| format!("adapter {} needs a text `{key}`", i + 1))
+            one.get(key)
+                .and_then(toml::Value::as_str)
+                .with_context(|| format!("adapter {} needs a text `{key}`", i + 1))
         };
         let name = text("name")?;
         check_model_name(name).map_err(|e| anyhow!("adapter {}: {e}", i + 1))?;
@@ -146,7 +155,8 @@ fn analyses(table: &Table) -> Result<Vec<(&'static dyn Analysis, Value)>> {
     let wanted: Vec<&str> = match table.get("analyses") {
         None => ANALYSES.iter().filter(|a| a.by_default()).map(|a| a.name()).collect(),
         Some(value) => {
-            let list: Option<Vec<&str>> = value.as_array().and_then(|a| a.iter().map(toml::Value::as_str).collect());
+            let list: Option<Vec<&str>> =
+                value.as_array().and_then(|a| a.iter().map(toml::Value::as_str).collect());
             list.context("`analyses` must be a list of names")?
         }
     };
@@ -174,10 +184,20 @@ fn analyses(table: &Table) -> Result<Vec<(&'static dyn Analysis, Value)>> {
 
 /// Midnight UTC of a date `YYYY-MM-DD`, in seconds since 1970 (days from civil, Hinnant 2013).
 fn seconds_of_date(date: &str) -> Result<i64> {
-    let wrong = || anyhow!("`date` is `{date}`; it must be YYYY-MM-DD");
+    let wrong = || anyhow!("`date` is `{date}`; it must be a day, written YYYY-MM-DD");
     let parts: Vec<i64> = date.split('-').map(str::parse).collect::<Result<_, _>>().map_err(|_| wrong())?;
     let [year, month, day] = parts[..] else { return Err(wrong()) };
-    if !(1970..=9999).contains(&year) || !(1..=12).contains(&month) || !(1..=31).contains(&day) {
+    if !(1970..=9999).contains(&year) || !(1..=12).contains(&month) || day < 1 {
+        return Err(wrong());
+    }
+    let leap = year % 4 == 0 && (year % 100 != 0 || year % 400 == 0);
+    let days_of_month = match month {
+        2 if leap => 29,
+        2 => 28,
+        4 | 6 | 9 | 11 => 30,
+        _ => 31,
+    };
+    if day > days_of_month {
         return Err(wrong());
     }
     let shifted = if month <= 2 { year - 1 } else { year };
@@ -196,7 +216,48 @@ mod tests {
         assert_eq!(seconds_of_date("1970-01-01").unwrap(), 0);
         assert_eq!(seconds_of_date("2024-02-29").unwrap(), 1_709_164_800);
         assert_eq!(seconds_of_date("2024-07-26").unwrap(), 1_721_952_000);
-        assert!(seconds_of_date("26.7.2024").is_err() && seconds_of_date("2024-13-01").is_err());
+        for wrong in
+            ["26.7.2024", "2024-13-01", "2024-02-30", "2023-02-29", "1900-02-29", "2024-04-31", "2024-04-00"]
+        {
+            assert!(seconds_of_date(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    const PAGE: &str = include_str!("../../../docs/study.md");
+
+    #[test]
+    fn the_example_of_the_documentation_sets_every_key() {
+        let example = PAGE.split("```toml\n").nth(1).and_then(|t| t.split("```").next()).unwrap();
+        let table: Table = example.parse().unwrap();
+        let missing: Vec<&&str> = KEYS.iter().filter(|key| !table.contains_key(**key)).collect();
+        assert!(missing.is_empty(), "the example of docs/study.md lacks {missing:?}");
+        let study = StudyFile::parse(example, Path::new("")).unwrap();
+        assert_eq!(study.adapters.len(), 2);
+        assert_eq!(study.seed, 7);
+        assert_eq!(study.now, Some(1_740_787_200));
+        let lens = study.analyses.iter().find(|(a, _)| a.name() == "lens").unwrap();
+        assert_eq!(lens.1, serde_json::json!({"tolerance": 0.3, "top": 10}));
+        assert!(!study.prompts.load().unwrap().items.is_empty());
+    }
+
+    #[test]
+    fn the_documentation_lists_keys_and_settings() {
+        for key in KEYS {
+            assert!(PAGE.contains(&format!("\n| `{key}` | ")), "docs/study.md does not explain `{key}`");
+        }
+        let mut rows: Vec<String> =
+            PAGE.lines().filter(|l| l.matches(" | `").count() == 2).map(str::to_owned).collect();
+        for analysis in ANALYSES {
+            let defaults = analysis.settings(&Value::Null).unwrap();
+            for (setting, default) in defaults.as_object().unwrap() {
+                let row = format!("| `{}` | `{setting}` | `{default}` | ", analysis.name());
+                let at = rows.iter().position(|r| r.starts_with(&row));
+                rows.remove(
+                    at.unwrap_or_else(|| panic!("docs/study.md lacks a row that begins with `{row}`")),
+                );
+            }
+        }
+        assert!(rows.is_empty(), "docs/study.md explains settings that no analysis has: {rows:#?}");
     }
 
     #[test]

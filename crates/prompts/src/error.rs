@@ -102,8 +102,10 @@ pub enum PromptError {
         id: String,
     },
     /// The default answers of a set are unusable.
-    #[error("default answers: {problem}")]
+    #[error("default answers: `{key}` {problem}")]
     DefaultAnswers {
+        /// `answer_a` or `answer_b`.
+        key: &'static str,
         /// What is wrong with them.
         problem: Problem,
     },

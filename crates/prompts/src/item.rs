@@ -125,7 +125,7 @@ impl Item {
                 Ok((a, b))
             }
             (None, None, Some((a, b))) => {
-                check_answers(a, b).map_err(|(_, problem)| PromptError::DefaultAnswers { problem })?;
+                check_answers(a, b).map_err(|(key, problem)| PromptError::DefaultAnswers { key, problem })?;
                 Ok((a, b))
             }
             (None, None, None) => Err(PromptError::NoAnswers { id: self.id.clone() }),

@@ -152,6 +152,12 @@ pub enum Error {
         /// One of the things found there.
         found: String,
     },
+    /// A file where the folder should be.
+    #[error("{dir} is a file; give a folder for the results")]
+    NotAFolder {
+        /// The path given.
+        dir: PathBuf,
+    },
     /// A manifest that can't be read.
     #[error(
         "{path} can't be read as a run's manifest: {problem}; give another output folder, or remove this one"

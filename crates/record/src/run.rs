@@ -251,6 +251,9 @@ impl RunFolder {
 
 /// Creates `dir`, and makes sure that it is a run folder or empty.
 fn prepare(dir: &Path) -> Result<()> {
+    if dir.is_file() {
+        return Err(Error::NotAFolder { dir: dir.to_owned() });
+    }
     fs::create_dir_all(dir).map_err(|source| Error::io("create", dir, source))?;
     if dir.join(MANIFEST).exists() {
         return Ok(());

@@ -19,7 +19,8 @@ pub fn with_analyses(mut command: Command) -> Command {
         );
         let tables: Vec<&str> = analysis.tables().iter().map(|t| t.name).collect();
         let about = format!("{} ({})", analysis.question(), tables.join(", "));
-        command = command.subcommand(AnalyseArgs::augment_args(Command::new(name)).about(about).after_help(example));
+        command = command
+            .subcommand(AnalyseArgs::augment_args(Command::new(name)).about(about).after_help(example));
     }
     command
 }

@@ -14,7 +14,8 @@ pub fn run(args: &StudyArgs) -> Result<ExitCode> {
     let study = StudyFile::read(&args.study)?;
     let set = study.prompts.load()?;
     let threads = set_threads(args.threads)?;
-    let base = args.base.clone().or(study.base).context("the study file names no `base`; add one or give --base")?;
+    let no_base = || format!("study file {} names no `base`; add one, or give --base", args.study.display());
+    let base = args.base.clone().or(study.base).with_context(no_base)?;
     let adapters = if args.adapters.is_empty() { study.adapters } else { args.adapters.clone() };
     let nf4 = study.nf4.as_deref().map(|from| match from {
         "f16" => Nf4::F16,

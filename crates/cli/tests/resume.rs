@@ -1,0 +1,118 @@
+//! Runs that are killed, at any instant, and go on: the results are those of an undisturbed run, byte for byte.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test stops at the first surprise")]
+
+mod support;
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::PathBuf;
+use std::process::{Child, Stdio};
+use std::time::{Duration, Instant};
+use support::{Bench, command, prompts, snapshot, words};
+
+/// Everything in a run folder but the manifest, whose list of sessions differs.
+fn results(bench: &Bench, folder: &str) -> BTreeMap<PathBuf, Vec<u8>> {
+    let mut files = snapshot(&bench.path(folder));
+    files.retain(|path, _| !path.ends_with("manifest.json") && !path.ends_with("report.html"));
+    files
+}
+
+/// The manifest without what may differ between runs of one identity: who worked when, and the report, which shows the
+/// command line.
+fn manifest(bench: &Bench, folder: &str) -> serde_json::Value {
+    let mut manifest: serde_json::Value =
+        serde_json::from_slice(&bench.read(&format!("{folder}/manifest.json"))).unwrap();
+    manifest.as_object_mut().unwrap().remove("sessions");
+    manifest["files"].as_object_mut().unwrap().remove("report.html");
+    manifest
+}
+
+fn start(bench: &Bench, folder: &str) -> Child {
+    let mut command = command(bench.dir(), &words(&format!("study study.toml --out {folder}")));
+    command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap()
+}
+
+/// SplitMix64 (Steele, Lea and Flood 2014), as a number from 0 to 1.
+fn random(state: &mut u64) -> f64 {
+    *state = state.wrapping_add(0x9E37_79B9_7F4A_7C15);
+    let mixed = (*state ^ (*state >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+    let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+    (mixed ^ (mixed >> 31)) as f64 / u64::MAX as f64
+}
+
+#[test]
+fn killed_runs_end_like_undisturbed_ones() {
+    let Some(bench) = Bench::new() else { return };
+    bench.json("prompts.json", &prompts(160));
+    let began = Instant::now();
+    bench.must(&words("study study.toml --out whole"));
+    let length = began.elapsed().as_secs_f64();
+    let (whole, of_whole) = (results(&bench, "whole"), manifest(&bench, "whole"));
+    let (mut state, mut killed, mut resumed) = (7, 0, 0);
+    for round in 0..4 {
+        let folder = format!("killed{round}");
+        // A run that has got far has little left, so the later kills of a round come sooner.
+        for share in [1.0, 0.7, 0.4] {
+            let mut child = start(&bench, &folder);
+            std::thread::sleep(Duration::from_secs_f64(random(&mut state) * share * length));
+            let alive = child.try_wait().unwrap().is_none();
+            child.kill().unwrap();
+            child.wait().unwrap();
+            killed += usize::from(alive);
+        }
+        let said = bench.must(&words(&format!("study study.toml --out {folder}"))).stdout;
+        resumed += usize::from(said.starts_with(&format!("going on with {folder} (")));
+        assert_eq!(results(&bench, &folder), whole, "round {round}");
+        assert_eq!(manifest(&bench, &folder), of_whole, "round {round}");
+    }
+    println!("a run of {length:.2} s, {killed} kills, {resumed} folders gone on with");
+    assert!(killed >= 8 && resumed >= 2, "{killed} kills hit a run and {resumed} folders were gone on with");
+}
+
+#[test]
+fn a_changed_input_between_two_sessions_is_refused_by_name() {
+    let Some(bench) = Bench::new() else { return };
+    bench.json("prompts.json", &prompts(160));
+    let mut child = start(&bench, "out");
+    while !bench.path("out/manifest.json").exists() {
+        assert!(child.try_wait().unwrap().is_none(), "the run ended before it could be killed");
+        std::thread::sleep(Duration::from_millis(2));
+    }
+    child.kill().unwrap();
+    child.wait().unwrap();
+    let refused = |what: &str| {
+        let before = snapshot(&bench.path("out"));
+        let said = bench.run(&words("study study.toml --out out"));
+        assert!(!said.ok && said.stderr.contains("out holds another run; what differs"), "{said:?}");
+        assert!(said.stderr.contains(what), "{}", said.stderr);
+        assert_eq!(snapshot(&bench.path("out")), before);
+    };
+    let set = bench.read("prompts.json");
+    bench.edit("prompts.json", |p| p[3]["prompt"] = "Something else. You".into());
+    refused("settings.prompts_sha256: ");
+    bench.bytes("prompts.json", &set);
+    let study = bench.read("study.toml");
+    bench.text("study.toml", &format!("seed = 4\n{}", support::STUDY));
+    refused("seed: `0` -> `4`");
+    bench.bytes("study.toml", &study);
+    let config = bench.read("lora/adapter_config.json");
+    bench.edit("lora/adapter_config.json", |c| c["lora_alpha"] = 16.into());
+    refused("input adapter/lora/adapter_config.json: ");
+    bench.bytes("lora/adapter_config.json", &config);
+    bench.must(&words("study study.toml --out out"));
+}
+
+#[test]
+fn a_damaged_result_is_made_again() {
+    let Some(bench) = Bench::new() else { return };
+    bench.must(&words("study study.toml --out out"));
+    let (whole, of_whole) = (results(&bench, "out"), manifest(&bench, "out"));
+    bench.text("out/tables/lens.csv", "model\n");
+    fs::remove_file(bench.path("out/figures/decisions.svg")).unwrap();
+    let said = bench.must(&words("study study.toml --out out")).stdout;
+    assert!(said.starts_with("out: changed or missing, made again: "), "{said}");
+    assert!(said.contains("tables/lens.csv") && said.contains("figures/decisions.svg"), "{said}");
+    assert_eq!(results(&bench, "out"), whole);
+    assert_eq!(manifest(&bench, "out"), of_whole);
+}

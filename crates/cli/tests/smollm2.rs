@@ -1,0 +1,130 @@
+//! Runs on SmolLM2-135M with four real adapters, against what Hugging Face and PEFT computed, and against the definition.
+//!
+//! Needs the reference data beside the repository, and `LORASCOPE_SMOLLM2_GGUF`: the path of the model's Q4_1 file.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test stops at the first surprise")]
+
+#[path = "support/by_hand.rs"]
+mod by_hand;
+mod support;
+
+use lorascope_text::Tokenizer;
+use serde_json::Value;
+use std::fs;
+use std::path::{Path, PathBuf};
+use support::{Csv, run_in, shared};
+
+/// Names of the adapters in the reference data, and their folders.
+const ADAPTERS: [(&str, &str); 4] = [
+    ("strategic", "PT2_strategic"),
+    ("deontological", "PT3_deontological"),
+    ("utilitarian", "PT3_utilitarian"),
+    ("hybrid", "PT4_hybrid"),
+];
+
+struct Data {
+    shared: PathBuf,
+    gguf: PathBuf,
+}
+
+impl Data {
+    /// `None`, said aloud, where something is absent.
+    fn find() -> Option<Self> {
+        let shared = shared()?;
+        let Some(gguf) = std::env::var_os("LORASCOPE_SMOLLM2_GGUF").map(PathBuf::from) else {
+            let required = std::env::var("LORASCOPE_REQUIRE_SHARED").is_ok_and(|v| v == "1");
+            assert!(
+                !required,
+                "LORASCOPE_SMOLLM2_GGUF is not set, and LORASCOPE_REQUIRE_SHARED=1 demands it"
+            );
+            println!("skipped: LORASCOPE_SMOLLM2_GGUF is not set");
+            return None;
+        };
+        Some(Self { shared, gguf })
+    }
+
+    fn adapter(&self, folder: &str) -> PathBuf {
+        self.shared.join("adapters/smollm2").join(folder)
+    }
+
+    /// A study of decisions and lens on a prompt file.
+    fn study(&self, folder: &Path, prompts: &Path, adapters: &[(&str, &str)], analyses: &str) {
+        let mut text = format!("base = '{}'\nprompts = '{}'\n", self.gguf.display(), prompts.display());
+        text += &format!("analyses = {analyses}\n");
+        for (name, dir) in adapters {
+            text += &format!("[[adapter]]\nname = '{name}'\npath = '{}'\n", self.adapter(dir).display());
+        }
+        fs::write(folder.join("study.toml"), text).unwrap();
+        let said = run_in(folder, &["study", "study.toml", "--out", "out"]);
+        assert!(said.ok, "{}", said.stderr);
+    }
+
+    fn golden(&self) -> Value {
+        serde_json::from_slice(&fs::read(self.shared.join("golden/smollm2.json")).unwrap()).unwrap()
+    }
+}
+
+fn text(value: &Value) -> String {
+    value.as_str().unwrap().to_owned()
+}
+
+#[test]
+fn decisions_and_lens_are_those_of_hugging_face() {
+    let Some(data) = Data::find() else { return };
+    let folder = tempfile::tempdir().unwrap();
+    data.study(folder.path(), &data.shared.join("golden/prompts.json"), &ADAPTERS, "['decide', 'lens']");
+    let golden = data.golden();
+    let table = |name: &str| Csv::read(&folder.path().join("out/tables").join(name));
+    let (mut worst, mut compared) = (0.0f64, 0);
+    for column in ["delta", "logp_a", "logp_b", "n_tokens"] {
+        let found = table("decisions.csv").numbers(&["model", "prompt_id"], column);
+        let key = column.replace("logp_a", "logp1").replace("logp_b", "logp2");
+        for expected in golden["decide"].as_array().unwrap() {
+            let at = vec![text(&expected["model"]), text(&expected["prompt"])];
+            worst = worst.max((found[&at] - expected[&key].as_f64().unwrap()).abs());
+            compared += 1;
+        }
+    }
+    println!("decisions: {compared} numbers, off by at most {worst:.1e} nat");
+    assert!(compared == 100 && worst < 1e-4, "{compared} numbers, off by {worst:.1e}");
+    let lens = table("lens.csv").numbers(&["model", "prompt_id", "site", "layer"], "delta");
+    let (mut worst, mut compared) = (0.0f64, 0);
+    for expected in golden["lens"].as_array().unwrap() {
+        let layers = expected["delta"].as_array().unwrap();
+        let last = (layers.len() - 1, &expected["final"]);
+        for (layer, value) in layers.iter().enumerate().chain([last]) {
+            let (model, prompt) = (text(&expected["model"]), text(&expected["prompt"]));
+            let at = vec![model, prompt, "resid_post".to_owned(), layer.to_string()];
+            worst = worst.max((lens[&at] - value.as_f64().unwrap()).abs());
+            compared += 1;
+        }
+    }
+    println!("lens: {compared} numbers, off by at most {worst:.1e} logits");
+    assert!(compared == 20 * 31 && worst < 1e-3, "{compared} numbers, off by {worst:.1e}");
+}
+
+#[test]
+fn batched_decisions_follow_the_definition() {
+    let Some(data) = Data::find() else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let prompts = folder.path().join("prompts.json");
+    let said = run_in(folder.path(), &["prompts", "--out", "prompts.json", "--design", "fifteen"]);
+    assert!(said.ok, "{}", said.stderr);
+    let adapter = ADAPTERS[3];
+    data.study(folder.path(), &prompts, &[adapter], "['decide']");
+    let told =
+        Csv::read(&folder.path().join("out/tables/decisions.csv")).numbers(&["model", "prompt_id"], "delta");
+    assert_eq!(told.len(), 30);
+    let set: Value = serde_json::from_slice(&fs::read(&prompts).unwrap()).unwrap();
+    let item = &set.as_array().or_else(|| set["items"].as_array()).unwrap()[7];
+    let model = by_hand::load(&data.gguf, &[(adapter.0, data.adapter(adapter.1))]);
+    // The tokenizer of the same model by another way: as transformers saved it.
+    let tokenizer = Tokenizer::from_folder(&data.shared.join("golden")).unwrap();
+    for (which, name) in model.names().into_iter().enumerate() {
+        let answers = (item["answer_a"].as_str().unwrap(), item["answer_b"].as_str().unwrap());
+        let delta = by_hand::delta(&model, which, &tokenizer, item["prompt"].as_str().unwrap(), answers);
+        let batched = told[&vec![name.to_owned(), text(&item["id"])]];
+        println!("{name}: {batched} batched, {delta} token by token");
+        assert!((batched - delta).abs() < 1e-5, "{name}: {batched} and {delta}");
+    }
+}

@@ -1,0 +1,36 @@
+//! Decisions of the program against the definition, computed token by token, on a tiny model.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test stops at the first surprise")]
+
+#[path = "support/by_hand.rs"]
+mod by_hand;
+mod support;
+
+use lorascope_text::Tokenizer;
+use support::{Bench, Csv, words};
+
+#[test]
+fn decisions_follow_the_definition() {
+    let Some(bench) = Bench::new() else { return };
+    // Answers that begin alike decide at their fifth token.
+    bench.edit("prompts.json", |p| {
+        (p[4]["answer_a"], p[4]["answer_b"]) = ("act one".into(), "act two".into());
+    });
+    bench.must(&words("study study.toml --out out"));
+    let told = Csv::read(&bench.path("out/tables/decisions.csv")).numbers(&["model", "prompt_id"], "delta");
+    let model =
+        by_hand::load(&bench.path("base"), &[("lora", bench.path("lora")), ("dora", bench.path("dora"))]);
+    let tokenizer = Tokenizer::from_folder(&bench.path("base")).unwrap();
+    let items: serde_json::Value = serde_json::from_slice(&bench.read("prompts.json")).unwrap();
+    let mut worst = 0.0f64;
+    for item in items.as_array().unwrap() {
+        let text = |key: &str| item[key].as_str().unwrap();
+        for (which, name) in model.names().into_iter().enumerate() {
+            let answers = (text("answer_a"), text("answer_b"));
+            let delta = by_hand::delta(&model, which, &tokenizer, text("prompt"), answers);
+            worst = worst.max((told[&vec![name.to_owned(), text("id").to_owned()]] - delta).abs());
+        }
+    }
+    println!("largest difference {worst:.1e} nat");
+    assert!(worst < 1e-5, "{worst:.1e}");
+}
