@@ -68,8 +68,10 @@ impl Adapter {
                     let outputs = source.part.outputs(spec.module_shape(module).0);
                     placed.insert(path.clone());
                     let transposed = source.transposed;
-                    low_rank
-                        .insert((layer, module), LowRankSource { path, outputs, transposed, rank: update.rank });
+                    low_rank.insert(
+                        (layer, module),
+                        LowRankSource { path, outputs, transposed, rank: update.rank },
+                    );
                 }
             }
         }

@@ -71,7 +71,9 @@ pub enum Error {
         names: Vec<String>,
     },
     /// A weight is infinite or not a number.
-    #[error("tensor `{name}` holds a non-finite value at element {index}; the file is damaged or has overflowed")]
+    #[error(
+        "tensor `{name}` holds a non-finite value at element {index}; the file is damaged or has overflowed"
+    )]
     NonFiniteWeight {
         /// The tensor.
         name: String,
@@ -144,6 +146,28 @@ pub enum Error {
         row: usize,
         /// How often it fired.
         times: usize,
+    },
+    /// A row of a model that is not loaded.
+    #[error("rows of model {model} were asked for, but only {n_models} models are loaded (0 is the base)")]
+    NoSuchModel {
+        /// The model asked for.
+        model: usize,
+        /// Models that are loaded.
+        n_models: usize,
+    },
+    /// Final states of a row that does not exist.
+    #[error("the readout names row {row}, but the batch has {n_rows} rows")]
+    NoSuchRow {
+        /// The row.
+        row: usize,
+        /// Rows of the batch.
+        n_rows: usize,
+    },
+    /// States whose parts do not fit together.
+    #[error("states to be read: {why}")]
+    BadStates {
+        /// What does not fit.
+        why: String,
     },
     /// A sequence that the model can't take.
     #[error("sequence {sequence}: {why}")]

@@ -142,9 +142,7 @@ pub enum Width {
 impl HookPoint {
     /// How many values the point has per row, or why the model does not have it.
     pub fn width(self, spec: &ModelSpec) -> Result<Width> {
-        let none = |why: &str| {
-            Err(Error::NoSuchHookPoint { point: self.to_string(), why: why.to_owned() })
-        };
+        let none = |why: &str| Err(Error::NoSuchHookPoint { point: self.to_string(), why: why.to_owned() });
         if let HookPoint::Layer(layer, _) = self
             && layer >= spec.n_layers
         {
@@ -170,9 +168,7 @@ impl HookPoint {
             Site::AttnScores | Site::Pattern => Width::PerKey(spec.n_heads),
             Site::Result => Width::Fixed(spec.n_heads * spec.d_model),
             Site::MlpPre | Site::MlpPost => Width::Fixed(spec.d_mlp),
-            Site::LoraA(Module::Gate) | Site::LoraOut(Module::Gate)
-                if matches!(spec.mlp, Mlp::Plain(_)) =>
-            {
+            Site::LoraA(Module::Gate) | Site::LoraOut(Module::Gate) if matches!(spec.mlp, Mlp::Plain(_)) => {
                 return none("its MLP has no gate");
             }
             Site::LoraA(_) => Width::Rank,
@@ -185,8 +181,7 @@ impl HookPoint {
 
     /// Every hook point of a model, in the order of the forward pass.
     pub fn all(spec: &ModelSpec) -> Vec<HookPoint> {
-        let layers =
-            (0..spec.n_layers).flat_map(|l| Site::all().map(move |s| HookPoint::Layer(l, s)));
+        let layers = (0..spec.n_layers).flat_map(|l| Site::all().map(move |s| HookPoint::Layer(l, s)));
         [HookPoint::Embed, HookPoint::PosEmbed]
             .into_iter()
             .chain(layers)

@@ -124,6 +124,13 @@ impl<R: Real> Model<R> {
         readout: &[usize],
         progress: Progress,
     ) -> Result<Run<R>> {
+        let n_models = self.n_models();
+        if let Some(&(model, _)) = batch.runs().iter().find(|(m, _)| *m >= n_models) {
+            return Err(Error::NoSuchModel { model, n_models });
+        }
+        if let Some(&row) = readout.iter().find(|&&r| r >= batch.n_rows()) {
+            return Err(Error::NoSuchRow { row, n_rows: batch.n_rows() });
+        }
         forward::run(self, batch, hooks, readout, progress)
     }
 

@@ -4,7 +4,7 @@
 //! logits are folded into what was asked for. The soft cap of the family is part of every logit here.
 
 use crate::batch::ModelId;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::mat::Mat;
 use crate::model::Model;
 use crate::weights::pack;
@@ -68,6 +68,7 @@ impl<R> OutputBlocks<R> {
 impl<R: Real> Model<R> {
     /// Reads states of one model against its whole output matrix.
     pub fn next_tokens(&self, states: &States<R>) -> Result<Vec<NextToken>> {
+        self.check_states(states)?;
         let mut folds = self.start_folds(states)?;
         let d_vocab = self.spec().d_vocab;
         let mut logits = Mat::zeros(states.normalized.rows, BLOCK.min(d_vocab));
@@ -134,6 +135,27 @@ impl<R: Real> Model<R> {
                 None => make().map(|made| cell.get_or_init(|| made).clone()),
             },
         }
+    }
+
+    fn check_states(&self, states: &States<R>) -> Result<()> {
+        let (rows, d_vocab) = (states.normalized.rows, self.spec().d_vocab);
+        let bad = |why: String| Err(Error::BadStates { why });
+        if states.model >= self.n_models() {
+            return Err(Error::NoSuchModel { model: states.model, n_models: self.n_models() });
+        }
+        if states.tokens.len() != rows {
+            return bad(format!("{} lists of tokens for {rows} rows", states.tokens.len()));
+        }
+        if !states.reference.is_empty() && states.reference.len() != rows {
+            return bad(format!("{} references for {rows} rows", states.reference.len()));
+        }
+        if let Some(r) = states.reference.iter().find(|&&r| r >= rows) {
+            return bad(format!("reference row {r} of {rows} rows"));
+        }
+        if let Some(t) = states.tokens.iter().flatten().find(|&&t| t as usize >= d_vocab) {
+            return bad(format!("token {t} is outside the vocabulary of {d_vocab} tokens"));
+        }
+        Ok(())
     }
 
     /// Ranks need the wanted tokens' own logits before the vocabulary passes by.

@@ -123,7 +123,8 @@ impl<R: Real> WeightStore<R> {
 
     /// Bytes of all layers' panels, adapters included.
     pub fn panel_bytes(&self, spec: &ModelSpec) -> usize {
-        let linears: usize = spec.modules().map(|m| spec.module_shape(m)).map(|(o, i)| o.div_ceil(16) * 16 * i).sum();
+        let linears: usize =
+            spec.modules().map(|m| spec.module_shape(m)).map(|(o, i)| o.div_ceil(16) * 16 * i).sum();
         let factors: usize = self.adapters.iter().map(|a| a.peft.report.parameters).sum();
         (spec.n_layers * linears + factors) * size_of::<R>()
     }
@@ -283,7 +284,11 @@ pub(crate) fn pack<R: Real>(
 }
 
 /// Rows of a stored matrix as numbers of the engine; an error where one is not finite.
-pub(crate) fn widen<R: Real>(stored: &StoredTensor, rows: std::ops::Range<usize>, out: &mut [R]) -> Result<()> {
+pub(crate) fn widen<R: Real>(
+    stored: &StoredTensor,
+    rows: std::ops::Range<usize>,
+    out: &mut [R],
+) -> Result<()> {
     let mut wide = vec![0.0f32; out.len()];
     stored.widen_rows(rows.clone(), &mut wide)?;
     if !all_finite(&wide) {

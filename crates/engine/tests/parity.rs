@@ -35,8 +35,10 @@ fn differences<R: Real>(model: &Model<R>, which: usize, prefix: &str, reference:
         (Site::MlpPost, "mlp_act"),
         (Site::ResidPost, "hidden_after"),
     ];
-    let mut captures: Vec<Capture> =
-        (0..spec.n_layers).flat_map(|l| sites.iter().map(move |(s, _)| (l, *s))).map(|(l, s)| layer(l, s)).collect();
+    let mut captures: Vec<Capture> = (0..spec.n_layers)
+        .flat_map(|l| sites.iter().map(move |(s, _)| (l, *s)))
+        .map(|(l, s)| layer(l, s))
+        .collect();
     captures.extend((0..spec.n_layers).map(|l| layer(l, Site::Pattern)));
     captures.push(at(HookPoint::FinalNormalized));
     let hooks = Hooks { captures, edits: Vec::new() };
@@ -91,7 +93,10 @@ fn family_parity<R: Real>(tolerance: impl Fn(&str) -> f64) {
             let (worst, inside) = differences(&model, which, prefix, &reference);
             println!("{family} {prefix}: {worst:.1e}, inside layers {inside:.1e}");
             assert!(worst <= tolerance(family), "{family} {prefix}: off by {worst:e}");
-            assert!(inside <= tolerance(family) / 10.0, "{family} {prefix}: off by {inside:e} inside the layers");
+            assert!(
+                inside <= tolerance(family) / 10.0,
+                "{family} {prefix}: off by {inside:e} inside the layers"
+            );
         }
     }
 }
@@ -130,7 +135,8 @@ fn every_peft_edge_case_agrees() {
     let mut cases = 0;
     for family in ["llama", "qwen2"] {
         let dir = shared.join("tiny").join(family);
-        let mut edges: Vec<_> = std::fs::read_dir(dir.join("edge")).unwrap().map(|e| e.unwrap().path()).collect();
+        let mut edges: Vec<_> =
+            std::fs::read_dir(dir.join("edge")).unwrap().map(|e| e.unwrap().path()).collect();
         edges.sort();
         for edge in edges {
             let reference = Reference::read(&edge.join("ref.safetensors"));
@@ -148,14 +154,17 @@ fn every_peft_edge_case_agrees() {
 }
 
 fn edge_difference<R: Real>(dir: &std::path::Path, edge: &std::path::Path, reference: &Reference) -> f64 {
-    let model: Model<R> = load(&dir.join("model"), &[("plain", dir.join("adapter")), ("edge", edge.to_owned())]);
+    let model: Model<R> =
+        load(&dir.join("model"), &[("plain", dir.join("adapter")), ("edge", edge.to_owned())]);
     let ids = &reference.input_ids;
     // Base and another adapter share the batch with the case under test.
     let mut sequences: Vec<(usize, &[u32])> = ids.iter().map(|s| (2, s.as_slice())).collect();
     sequences.extend([(0, &ids[0][..]), (1, &ids[1][..])]);
     let batch = Batch::new(model.spec(), &sequences).unwrap();
-    let rows: Vec<usize> =
-        (0..ids.len()).flat_map(|s| (0..ids[s].len()).map(move |p| (s, p))).map(|(s, p)| batch.row_of(s, p).unwrap()).collect();
+    let rows: Vec<usize> = (0..ids.len())
+        .flat_map(|s| (0..ids[s].len()).map(move |p| (s, p)))
+        .map(|(s, p)| batch.row_of(s, p).unwrap())
+        .collect();
     let run = model.run(&batch, &Hooks::default(), &rows).unwrap();
     let logits = model.all_logits(2, &run.readout).unwrap();
     max_difference("logits", logits.data.iter().copied(), reference.get("lora.logits"))

@@ -102,9 +102,7 @@ impl<'a> Config<'a> {
     /// Refuses anything but the one value that this family computes (absent is fine).
     pub fn only(&self, key: &'static str, supported: Value) -> Result<()> {
         match self.get(key) {
-            Some(v) if *v != supported => {
-                Err(Self::wrong(key, v, format!("only {supported} is supported")))
-            }
+            Some(v) if *v != supported => Err(Self::wrong(key, v, format!("only {supported} is supported"))),
             _ => Ok(()),
         }
     }
@@ -135,7 +133,8 @@ impl<'a> Config<'a> {
     /// Rotary embeddings of full and sliding layers, `[full, sliding]`, of a family that has both (Gemma-3).
     pub fn rotary_pair(&self, full_theta: f64, sliding_theta: f64) -> Result<Vec<Rotary>> {
         let sliding = self.number_or_none("rope_local_base_freq")?;
-        let nested = self.get("rope_parameters").map(|p| (p.get("full_attention"), p.get("sliding_attention"), p));
+        let nested =
+            self.get("rope_parameters").map(|p| (p.get("full_attention"), p.get("sliding_attention"), p));
         match nested {
             Some((Some(full), Some(sliding), _)) => {
                 Ok(vec![self.rotary_from(full, full_theta)?, self.rotary_from(sliding, sliding_theta)?])
@@ -175,7 +174,8 @@ impl<'a> Config<'a> {
                 return Err(Self::wrong("rope_type", value, "expected default, linear or llama3"));
             }
         };
-        let object = scaling.as_object().ok_or_else(|| Self::wrong("rope_scaling", scaling, "expected an object"))?;
+        let object =
+            scaling.as_object().ok_or_else(|| Self::wrong("rope_scaling", scaling, "expected an object"))?;
         for (key, value) in object {
             let common = ["rope_type", "type", "rope_theta"].contains(&key.as_str());
             if !common && !known.contains(&key.as_str()) && !value.is_null() {
@@ -224,7 +224,8 @@ impl<'a> Config<'a> {
         if window.is_none() && is_sliding.contains(&true) {
             return Err(self.missing("sliding_window"));
         }
-        let spec = |s: bool| LayerSpec { window: window.filter(|_| s), rotary: if s { sliding_rotary } else { 0 } };
+        let spec =
+            |s: bool| LayerSpec { window: window.filter(|_| s), rotary: if s { sliding_rotary } else { 0 } };
         Ok(is_sliding.into_iter().map(spec).collect())
     }
 
@@ -261,8 +262,5 @@ impl<'a> Config<'a> {
 }
 
 fn number(key: &str, value: &Value) -> Result<f64> {
-    value
-        .as_f64()
-        .filter(|v| v.is_finite())
-        .ok_or_else(|| Config::wrong(key, value, "expected a number"))
+    value.as_f64().filter(|v| v.is_finite()).ok_or_else(|| Config::wrong(key, value, "expected a number"))
 }

@@ -6,12 +6,8 @@ use crate::error::Result;
 use crate::spec::{Mlp, ModelSpec, NormKind, Positions};
 use serde_json::json;
 
-pub(super) const FAMILY: Family = Family {
-    model_type: "llama",
-    spec,
-    names: LLAMA,
-    harmless_keys: &["is_llama_config"],
-};
+pub(super) const FAMILY: Family =
+    Family { model_type: "llama", spec, names: LLAMA, harmless_keys: &["is_llama_config"] };
 
 fn spec(c: &Config) -> Result<ModelSpec> {
     c.only("pretraining_tp", json!(1))?;

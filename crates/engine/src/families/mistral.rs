@@ -5,8 +5,7 @@ use super::{Config, Family, llama};
 use crate::error::Result;
 use crate::spec::ModelSpec;
 
-pub(super) const FAMILY: Family =
-    Family { model_type: "mistral", spec, names: LLAMA, harmless_keys: &[] };
+pub(super) const FAMILY: Family = Family { model_type: "mistral", spec, names: LLAMA, harmless_keys: &[] };
 
 fn spec(c: &Config) -> Result<ModelSpec> {
     let mut spec = llama::common(c, FAMILY.model_type, 10_000.0)?;

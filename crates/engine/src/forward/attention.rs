@@ -115,7 +115,8 @@ impl<R: Real> Pass<'_, '_, R> {
 
     /// RMSNorm of each head by itself.
     fn norm_heads(&self, w: &PerModel<NormWeights<R>>, first_row: usize, x: &mut Mat<R>) {
-        let (crate::spec::NormKind::Rms { eps, .. } | crate::spec::NormKind::Layer { eps }) = self.model.spec().norm;
+        let (crate::spec::NormKind::Rms { eps, .. } | crate::spec::NormKind::Layer { eps }) =
+            self.model.spec().norm;
         let (d_head, eps) = (self.model.spec().d_head, R::from_f64(eps));
         x.for_rows(|i, row| {
             let own = w.of(self.batch.row(first_row + i).model);
@@ -219,7 +220,9 @@ impl<R: Real> Pass<'_, '_, R> {
             let mut results = self.linear_share(w.linear(Module::O), &alone, &vec![(model, 0..n_heads)]);
             if let (Some((post_norm, _)), Some(scales)) = (&w.post_norms, scales) {
                 let weight = &post_norm.of(model).weight;
-                results.for_rows(|_, row| row.iter_mut().zip(weight).for_each(|(v, &g)| *v = *v / scales[i] * g));
+                results.for_rows(|_, row| {
+                    row.iter_mut().zip(weight).for_each(|(v, &g)| *v = *v / scales[i] * g)
+                });
             }
             let before = results.clone();
             self.tap.at_row(point, row, &mut results.data);
@@ -267,7 +270,8 @@ impl<R: Real> Mixer<'_, R> {
 
     /// Scaled and capped scores of every head, `[head][query · n_keys]`; not masked yet.
     fn scores(&self, chunk: &Chunk) -> Vec<Vec<R>> {
-        let of_head = |head: usize| self.head_scores(chunk, head, &self.packed_keys(chunk, head / self.spec.group()));
+        let of_head =
+            |head: usize| self.head_scores(chunk, head, &self.packed_keys(chunk, head / self.spec.group()));
         (0..self.spec.n_heads).into_par_iter().map(of_head).collect()
     }
 
@@ -301,12 +305,20 @@ impl<R: Real> Mixer<'_, R> {
 
     /// Keys of one key/value head that the chunk sees, as outputs of a product.
     fn packed_keys(&self, chunk: &Chunk, kv_head: usize) -> Packed<R> {
-        Packed::from_output_rows(MatRef::new(&self.gather(&self.cache.k, chunk, kv_head), chunk.n_keys(), self.spec.d_head))
+        Packed::from_output_rows(MatRef::new(
+            &self.gather(&self.cache.k, chunk, kv_head),
+            chunk.n_keys(),
+            self.spec.d_head,
+        ))
     }
 
     /// Values of one key/value head that the chunk sees, as inputs of a product.
     fn packed_values(&self, chunk: &Chunk, kv_head: usize) -> Packed<R> {
-        Packed::from_input_rows(MatRef::new(&self.gather(&self.cache.v, chunk, kv_head), chunk.n_keys(), self.spec.d_head))
+        Packed::from_input_rows(MatRef::new(
+            &self.gather(&self.cache.v, chunk, kv_head),
+            chunk.n_keys(),
+            self.spec.d_head,
+        ))
     }
 
     fn gather(&self, from: &Mat<R>, chunk: &Chunk, kv_head: usize) -> Vec<R> {

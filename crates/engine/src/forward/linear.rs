@@ -34,7 +34,8 @@ impl<R: Real> Pass<'_, '_, R> {
             self.tap.at(HookPoint::Layer(layer, Site::LoraA(module)), first_row + rows.start, &mut features);
             features.data.iter_mut().for_each(|v| *v *= update.scale);
             let point = HookPoint::Layer(layer, Site::LoraOut(module));
-            let wanted = self.tap.wants(point) && !self.tap.rows_wanted(point, offset(rows, first_row)).is_empty();
+            let wanted =
+                self.tap.wants(point) && !self.tap.rows_wanted(point, offset(rows, first_row)).is_empty();
             if wanted || !adds_at_once(update) {
                 let mut added = low_rank_output(update, &features, &y, rows.clone());
                 self.tap.at(point, first_row + rows.start, &mut added);
@@ -95,7 +96,12 @@ fn base_product<R: Real>(w: &LinearWeights<R>, x: &Mat<R>, runs: &Runs, y: &mut 
 }
 
 /// `A x`: the adapter's own features.
-fn low_rank_features<R: Real>(update: &LowRankWeights<R>, x: &Mat<R>, rows: Range<usize>, features: &mut Mat<R>) {
+fn low_rank_features<R: Real>(
+    update: &LowRankWeights<R>,
+    x: &Mat<R>,
+    rows: Range<usize>,
+    features: &mut Mat<R>,
+) {
     matmul(features.view_mut(), x.rows_view(rows), &update.a, Write::Set);
 }
 

@@ -10,7 +10,13 @@ use lorascope_kernels::{Real, activate, activate_gated};
 
 impl<R: Real> Pass<'_, '_, R> {
     /// `hook_mlp_out`, as added: `[rows, d_model]`.
-    pub(super) fn mlp(&mut self, layer: usize, w: &LayerWeights<R>, first_row: usize, resid_mid: &Mat<R>) -> Mat<R> {
+    pub(super) fn mlp(
+        &mut self,
+        layer: usize,
+        w: &LayerWeights<R>,
+        first_row: usize,
+        resid_mid: &Mat<R>,
+    ) -> Mat<R> {
         let at = |site| HookPoint::Layer(layer, site);
         let (x, _) = self.norm(&w.norm_2, first_row, resid_mid);
         let mut post = self.scratch.mat(x.rows, self.model.spec().d_mlp);

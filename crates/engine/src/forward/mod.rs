@@ -70,10 +70,7 @@ pub(crate) fn run<R: Real>(
     let mut pass = Pass { model, batch, tap, rotary, scratch: Scratch::default() };
     let mut resid = pass.embed()?;
     let kv = spec.n_kv_heads * spec.d_head;
-    let mut cache = attention::Keys {
-        k: Mat::zeros(batch.n_rows(), kv),
-        v: Mat::zeros(batch.n_rows(), kv),
-    };
+    let mut cache = attention::Keys { k: Mat::zeros(batch.n_rows(), kv), v: Mat::zeros(batch.n_rows(), kv) };
     for layer in 0..spec.n_layers {
         progress(layer, spec.n_layers);
         let weights = model.weights().layer(spec, layer)?;
@@ -132,7 +129,12 @@ impl<R: Real> Pass<'_, '_, R> {
     }
 
     /// Applies a norm to consecutive rows of the batch, each with its own model's parameters; returns the scales.
-    pub(crate) fn norm(&mut self, w: &PerModel<NormWeights<R>>, first_row: usize, x: &Mat<R>) -> (Mat<R>, Vec<R>) {
+    pub(crate) fn norm(
+        &mut self,
+        w: &PerModel<NormWeights<R>>,
+        first_row: usize,
+        x: &Mat<R>,
+    ) -> (Mat<R>, Vec<R>) {
         let (kind, mut scales) = (self.model.spec().norm, vec![R::ZERO; x.rows]);
         let mut out = self.scratch.mat(x.rows, x.cols);
         let rows = out.data.par_chunks_exact_mut(x.cols).zip(&mut scales).with_min_len(8).enumerate();
@@ -164,7 +166,8 @@ impl<R: Real> Pass<'_, '_, R> {
             }
             self.tap.at_row(HookPoint::FinalNormalized, row, out);
         }
-        let place = |row: &usize| rows.binary_search(row).unwrap_or_else(|_| unreachable!("it was put in above"));
+        let place =
+            |row: &usize| rows.binary_search(row).unwrap_or_else(|_| unreachable!("it was put in above"));
         let places: Vec<usize> = readout.iter().map(place).collect();
         normalized.gather(&places)
     }
