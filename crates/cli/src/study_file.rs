@@ -245,8 +245,11 @@ mod tests {
         for key in KEYS {
             assert!(PAGE.contains(&format!("\n| `{key}` | ")), "docs/study.md does not explain `{key}`");
         }
-        let mut rows: Vec<String> =
-            PAGE.lines().filter(|l| l.matches(" | `").count() == 2).map(str::to_owned).collect();
+        let code =
+            |cell: &str| cell.trim().len() > 2 && cell.trim().starts_with('`') && cell.trim().ends_with('`');
+        let of_a_setting =
+            |line: &&str| line.split('|').skip(1).take(3).filter(|cell| code(cell)).count() == 3;
+        let mut rows: Vec<&str> = PAGE.lines().filter(of_a_setting).collect();
         for analysis in ANALYSES {
             let defaults = analysis.settings(&Value::Null).unwrap();
             for (setting, default) in defaults.as_object().unwrap() {

@@ -205,7 +205,9 @@ impl Csv {
         let keys: Vec<usize> = keys.iter().map(|k| self.index(k)).collect();
         let column = self.index(column);
         let entry = |row: &Vec<String>| {
-            let value = row[column].parse().unwrap_or_else(|_| panic!("`{}` is no number", row[column]));
+            let value: f64 = row[column].parse().unwrap_or_else(|_| panic!("`{}` is no number", row[column]));
+            // Maxima of differences pass over a NaN.
+            assert!(value.is_finite(), "`{}` is no number", row[column]);
             (keys.iter().map(|&k| row[k].clone()).collect(), value)
         };
         let found: BTreeMap<_, _> = self.rows.iter().map(entry).collect();
