@@ -25,7 +25,7 @@ pub enum Error {
     #[error(transparent)]
     Answers(#[from] lorascope_prompts::PromptError),
     /// An answer that has no tokens.
-    #[error("prompt `{id}`: answer `{answer}` becomes no token at all")]
+    #[error("prompt `{id}`: answer `{answer}` becomes no token at all; choose an answer that the tokenizer keeps")]
     EmptyAnswer {
         /// The prompt.
         id: String,
@@ -56,7 +56,10 @@ pub enum Error {
         longer: String,
     },
     /// A prompt that leaves no room for its answer.
-    #[error("prompt `{id}` has {tokens} tokens with its longest answer, but the model's context is {context}")]
+    #[error(
+        "prompt `{id}` has {tokens} tokens with its longest answer, but the model's context is {context}; shorten the \
+         prompt"
+    )]
     TooLong {
         /// The prompt.
         id: String,
@@ -66,7 +69,9 @@ pub enum Error {
         context: usize,
     },
     /// A span of the prompt that the chat template dropped.
-    #[error("prompt `{id}`: span `{span}` is not in the text that the model sees; the chat template removed or changed it")]
+    #[error(
+        "prompt `{id}`: span `{span}` is not in the text that the model sees; the chat template removed or changed it"
+    )]
     LostSpan {
         /// The prompt.
         id: String,
