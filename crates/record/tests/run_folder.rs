@@ -213,7 +213,7 @@ fn a_folder_of_other_things_is_left_alone() {
     assert_eq!(fs::read_dir(&dir).unwrap().count(), 1);
     let file = root.path().join("file");
     fs::write(&file, "x").unwrap();
-    assert!(matches!(RunFolder::open(&file, &key), Err(Error::Io { .. })));
+    assert!(matches!(RunFolder::open(&file, &key), Err(Error::NotAFolder { dir }) if dir == file));
 }
 
 #[test]
