@@ -66,7 +66,9 @@ impl Answers {
                 answers.pairs.push(pair);
             }
         }
-        if let Some((a, b)) = answers.a.iter().find_map(|a| answers.b.iter().find(|b| *b == a).map(|b| (a, b))) {
+        if let Some((a, b)) =
+            answers.a.iter().find_map(|a| answers.b.iter().find(|b| *b == a).map(|b| (a, b)))
+        {
             debug_assert_eq!(a, b);
             let (a, b) = (text_a.to_owned(), text_b.to_owned());
             return Err(Error::SameTokens { id: id.to_owned(), a, b });

@@ -73,7 +73,10 @@ impl Context<'_> {
 }
 
 /// Reads the settings of an analysis; null stands for all defaults.
-pub(crate) fn read_settings<T: DeserializeOwned + Default>(analysis: &'static str, given: &Value) -> Result<T> {
+pub(crate) fn read_settings<T: DeserializeOwned + Default>(
+    analysis: &'static str,
+    given: &Value,
+) -> Result<T> {
     if given.is_null() {
         return Ok(T::default());
     }

@@ -4,16 +4,18 @@
 //! labellings of the answers (`label_twins`), delta splits into a *meaning* part, the mean over the two, and a *token*
 //! part, half their difference: a model that only prefers the string `action2` has no meaning part.
 
+use crate::Analysis;
 use crate::bootstrap::{Interval, RESAMPLES};
 use crate::context::{Context, Findings, read_settings};
 use crate::error::Result;
 use crate::scenarios::{Scenario, mean_over, n_clusters, scenarios};
 use crate::score::score;
-use crate::subject::{PROMPT_BLOCK, Prompt, Subject};
-use crate::Analysis;
+use crate::subject::{Prompt, Subject};
 use lorascope_record::ColumnKind::{Float, Int, Text, TextOrNull};
 use lorascope_record::{Cell, ColumnSpec, Table, TableSpec};
-use lorascope_report::{Figure, FigureKind, HeatmapPanel, HeatmapScale, Section, SummaryColumn, SummaryTable};
+use lorascope_report::{
+    Figure, FigureKind, HeatmapPanel, HeatmapScale, Section, SummaryColumn, SummaryTable,
+};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::collections::BTreeMap;
@@ -36,7 +38,8 @@ pub(crate) const fn column(
 
 pub(crate) const MODEL: ColumnSpec = column("model", Text, "", "`base`, or the adapter's name.");
 pub(crate) const PROMPT_ID: ColumnSpec = column("prompt_id", Text, "", "The prompt's id.");
-pub(crate) const SCENARIO: ColumnSpec = column("scenario", TextOrNull, "", "The prompt's scenario, if it has one.");
+pub(crate) const SCENARIO: ColumnSpec =
+    column("scenario", TextOrNull, "", "The prompt's scenario, if it has one.");
 
 static DECISIONS: TableSpec = TableSpec {
     name: "decisions",
@@ -46,12 +49,27 @@ static DECISIONS: TableSpec = TableSpec {
         PROMPT_ID,
         SCENARIO,
         column("variant", TextOrNull, "", "The prompt's variant, if it has one."),
-        column("cluster", Text, "", "Prompts made from one template share it; intervals resample whole clusters."),
+        column(
+            "cluster",
+            Text,
+            "",
+            "Prompts made from one template share it; intervals resample whole clusters.",
+        ),
         column("answer_a", Text, "", "Answer A as written."),
         column("answer_b", Text, "", "Answer B as written."),
         column("n_tokens", Int, "token", "Length of the prompt as the model reads it."),
-        column("primary_pair", Text, "", "Spelling with the most probability on the base: `as written` or `with space`."),
-        column("decision_position", Int, "token", "Position (from 0) of the row whose next token decides the primary pair."),
+        column(
+            "primary_pair",
+            Text,
+            "",
+            "Spelling with the most probability on the base: `as written` or `with space`.",
+        ),
+        column(
+            "decision_position",
+            Int,
+            "token",
+            "Position (from 0) of the row whose next token decides the primary pair.",
+        ),
         column("logp_a", Float, "nat", "Log-probability of answer A, its spellings added up."),
         column("logp_b", Float, "nat", "Log-probability of answer B, its spellings added up."),
         column("delta", Float, "nat", "logp_b − logp_a; positive where the model prefers B."),
@@ -71,7 +89,12 @@ static DECISION_PARTS: TableSpec = TableSpec {
         SCENARIO,
         column("prompt_id", Text, "", "The twin that comes first in the prompt file."),
         column("twin_id", Text, "", "The other one, whose answers are swapped."),
-        column("token_b", Text, "", "The label that the token part is for when positive: answer B of `prompt_id`."),
+        column(
+            "token_b",
+            Text,
+            "",
+            "The label that the token part is for when positive: answer B of `prompt_id`.",
+        ),
         column("meaning", Float, "nat", "Mean of the two deltas: preference for what B means."),
         column("token", Float, "nat", "Half the difference of the two deltas: preference for the label."),
     ],
@@ -103,14 +126,13 @@ impl Analysis for Decide {
         let primary = subject.primary_pairs()?;
         context.progress.end();
         let mut decisions = Table::new(&DECISIONS);
-        let blocks: Vec<&[Prompt]> = subject.prompts.chunks(PROMPT_BLOCK).collect();
+        let blocks = subject.blocks();
         let layers = subject.model.spec().n_layers as u64;
         context.progress.begin("deciding", layers * blocks.len() as u64);
         for (b, block) in blocks.iter().enumerate() {
-            let first = b * PROMPT_BLOCK;
             let part = context.part(&format!("decide-{b:05}"), &DECISIONS, || {
                 let at = |done: usize, _| context.progress.at(b as u64 * layers + done as u64);
-                decide_block(subject, block, &primary[first..first + block.len()], &at)
+                decide_block(subject, block, primary, &at)
             })?;
             decisions.append(part)?;
         }
@@ -124,16 +146,17 @@ impl Analysis for Decide {
 
 fn decide_block(
     subject: &Subject,
-    prompts: &[Prompt],
+    block: &[usize],
     primary: &[usize],
     progress: lorascope_engine::Progress,
 ) -> Result<Table> {
     let models: Vec<usize> = (0..subject.model.n_models()).collect();
-    let asked: Vec<&Prompt> = prompts.iter().collect();
+    let asked: Vec<&Prompt> = block.iter().map(|&i| &subject.prompts[i]).collect();
     let decisions = score(&subject.model, &models, &asked, progress)?;
     let mut table = Table::new(&DECISIONS);
-    for (&model, decisions) in models.iter().zip(decisions.chunks(prompts.len())) {
-        for ((prompt, decision), &pair) in prompts.iter().zip(decisions).zip(primary) {
+    for (&model, decisions) in models.iter().zip(decisions.chunks(block.len())) {
+        for ((prompt, decision), &i) in asked.iter().zip(decisions).zip(block) {
+            let pair = primary[i];
             let answers = &prompt.answers;
             let pair_tokens = &answers.pairs[pair];
             let position = prompt.tokens.ids.len() - 1 + pair_tokens.shared.len();
@@ -178,8 +201,10 @@ fn split_by_labels(subject: &Subject, decisions: &Table) -> Result<Table> {
     for model in subject.model.names() {
         for (key, pair) in &twins {
             let [one, other] = pair[..] else { continue };
-            let swapped = one.answers.text_a == other.answers.text_b && one.answers.text_b == other.answers.text_a;
-            let (Some(d1), Some(d2)) = (deltas.get(&(model, one.id())), deltas.get(&(model, other.id()))) else {
+            let swapped =
+                one.answers.text_a == other.answers.text_b && one.answers.text_b == other.answers.text_a;
+            let (Some(d1), Some(d2)) = (deltas.get(&(model, one.id())), deltas.get(&(model, other.id())))
+            else {
                 continue;
             };
             if !swapped {
@@ -203,11 +228,7 @@ fn split_by_labels(subject: &Subject, decisions: &Table) -> Result<Table> {
 }
 
 /// Means per model and scenario: `[model][scenario]`.
-fn grid(
-    context: &Context,
-    groups: &[Scenario],
-    values: &BTreeMap<(&str, &str), f64>,
-) -> Vec<Vec<Interval>> {
+fn grid(context: &Context, groups: &[Scenario], values: &BTreeMap<(&str, &str), f64>) -> Vec<Vec<Interval>> {
     let (prompts, model) = (&context.subject.prompts, &context.subject.model);
     let cell = |name: &str, group: &Scenario| {
         mean_over(prompts, &group.prompts, context.seed, |i| values[&(name, prompts[i].id())])
@@ -232,7 +253,14 @@ fn section(decide: &Decide, context: &Context, decisions: &Table, parts: &Table)
     let legal = grid(context, &groups, &by_prompt(decisions, "legal_mass")?);
     let sizes: Vec<String> = groups
         .iter()
-        .map(|g| format!("{}: {} in {} clusters", g.name, g.prompts.len(), n_clusters(&subject.prompts, &g.prompts)))
+        .map(|g| {
+            format!(
+                "{}: {} in {} clusters",
+                g.name,
+                g.prompts.len(),
+                n_clusters(&subject.prompts, &g.prompts)
+            )
+        })
         .collect();
     let basis = format!(
         "Mean over prompts ({}) with 95% bootstrap interval over prompt templates ({RESAMPLES} resamples).",
@@ -292,7 +320,10 @@ fn section(decide: &Decide, context: &Context, decisions: &Table, parts: &Table)
     let few = groups.iter().filter(|g| n_clusters(&subject.prompts, &g.prompts) < 6);
     let few: Vec<&str> = few.map(|g| g.name.as_str()).collect();
     if !few.is_empty() {
-        notes.push(format!("Fewer than 6 clusters of prompts in {}: intervals there mean little.", few.join(", ")));
+        notes.push(format!(
+            "Fewer than 6 clusters of prompts in {}: intervals there mean little.",
+            few.join(", ")
+        ));
     }
     Ok(Section {
         id: decide.name().to_owned(),

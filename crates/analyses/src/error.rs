@@ -25,7 +25,9 @@ pub enum Error {
     #[error(transparent)]
     Answers(#[from] lorascope_prompts::PromptError),
     /// An answer that has no tokens.
-    #[error("prompt `{id}`: answer `{answer}` becomes no token at all; choose an answer that the tokenizer keeps")]
+    #[error(
+        "prompt `{id}`: answer `{answer}` becomes no token at all; choose an answer that the tokenizer keeps"
+    )]
     EmptyAnswer {
         /// The prompt.
         id: String,

@@ -4,13 +4,13 @@
 //! `delta = u[b] − u[a]` for the two tokens in which the primary pair first differs. At the last `resid_post` this is the
 //! model's own logit difference, bit for bit.
 
+use crate::Analysis;
 use crate::bootstrap::RESAMPLES;
 use crate::context::{Context, Findings, read_settings};
 use crate::decide::{MODEL, PROMPT_ID, SCENARIO, column};
 use crate::error::{Error, Result};
 use crate::scenarios::{mean_over, scenarios};
-use crate::subject::{PROMPT_BLOCK, Prompt, Subject};
-use crate::Analysis;
+use crate::subject::{Prompt, Subject};
 use lorascope_engine::{Batch, Capture, HookPoint, Hooks, Mat, NextToken, Site, States};
 use lorascope_record::ColumnKind::{Float, Int, IntOrNull, Text};
 use lorascope_record::{Table, TableSpec};
@@ -51,11 +51,21 @@ static LENS: TableSpec = TableSpec {
         column("token_b", Text, "", "First token in which answer B differs."),
         column("rank_a", Int, "", "Number of tokens with a larger logit than `token_a`."),
         column("rank_b", Int, "", "Number of tokens with a larger logit than `token_b`."),
-        column("top", Text, "", "The most probable tokens with their probabilities, as a JSON array of pairs."),
+        column(
+            "top",
+            Text,
+            "",
+            "The most probable tokens with their probabilities, as a JSON array of pairs.",
+        ),
         column("delta", Float, "logit", "Logit of `token_b` minus logit of `token_a`, after the soft cap."),
         column("prob_a", Float, "", "Probability of `token_a` as next token."),
         column("prob_b", Float, "", "Probability of `token_b` as next token."),
-        column("kl", Float, "nat", "KL divergence of this reading from the model's final distribution: KL(final ‖ here)."),
+        column(
+            "kl",
+            Float,
+            "nat",
+            "KL divergence of this reading from the model's final distribution: KL(final ‖ here).",
+        ),
     ],
 };
 
@@ -107,15 +117,14 @@ impl Analysis for Lens {
         let subject = context.subject;
         let primary = subject.primary_pairs()?;
         let mut lens = Table::new(&LENS);
-        let blocks: Vec<&[Prompt]> = subject.prompts.chunks(PROMPT_BLOCK).collect();
+        let blocks = subject.blocks();
         // Reading the vocabulary takes about as long as the layers.
         let steps = (subject.model.spec().n_layers + subject.model.n_models()) as u64;
         context.progress.begin("reading layers", steps * blocks.len() as u64);
         for (b, block) in blocks.iter().enumerate() {
-            let first = b * PROMPT_BLOCK;
             let part = context.part(&format!("lens-{b:05}"), &LENS, || {
                 let at = |done: usize| context.progress.at(b as u64 * steps + done as u64);
-                lens_block(subject, block, &primary[first..first + block.len()], settings.top, &at)
+                lens_block(subject, block, primary, settings.top, &at)
             })?;
             lens.append(part)?;
         }
@@ -136,15 +145,17 @@ type Place = (usize, Site);
 
 fn lens_block(
     subject: &Subject,
-    prompts: &[Prompt],
-    primary: &[usize],
+    block: &[usize],
+    all_primary: &[usize],
     top: usize,
     at: &(dyn Fn(usize) + Sync),
 ) -> Result<Table> {
     let (model, spec) = (&subject.model, subject.model.spec());
+    let prompts: Vec<&Prompt> = block.iter().map(|&i| &subject.prompts[i]).collect();
+    let primary: Vec<usize> = block.iter().map(|&i| all_primary[i]).collect();
     let inputs: Vec<Vec<u32>> = prompts
         .iter()
-        .zip(primary)
+        .zip(&primary)
         .map(|(p, &pair)| [&p.tokens.ids[..], &p.answers.pairs[pair].shared].concat())
         .collect();
     let sequences: Vec<(usize, &[u32])> =
@@ -153,9 +164,9 @@ fn lens_block(
     let decision_row = |s: usize| batch.row_of(s, sequences[s].1.len() - 1).unwrap_or_default();
     let rows: Vec<usize> = (0..sequences.len()).map(decision_row).collect();
     let read = |(layer, site): &Place| *site != Site::ResidPre || *layer == 0;
-    let places: Vec<Place> =
-        (0..spec.n_layers).flat_map(|l| SITES.map(|s| (l, s))).filter(read).collect();
-    let capture = |&(layer, site): &Place| Capture { point: HookPoint::Layer(layer, site), rows: rows.clone() };
+    let places: Vec<Place> = (0..spec.n_layers).flat_map(|l| SITES.map(|s| (l, s))).filter(read).collect();
+    let capture =
+        |&(layer, site): &Place| Capture { point: HookPoint::Layer(layer, site), rows: rows.clone() };
     let hooks = Hooks { captures: places.iter().map(capture).collect(), edits: Vec::new() };
     let run = model.run_with_progress(&batch, &hooks, &[], &|done, _| at(done))?;
 
@@ -173,7 +184,9 @@ fn lens_block(
         let states = States {
             model: which,
             normalized: model.final_norm(which, &resid),
-            tokens: (0..resid.rows).map(|i| tokens(&prompts[i % prompts.len()], primary[i % prompts.len()])).collect(),
+            tokens: (0..resid.rows)
+                .map(|i| tokens(prompts[i % prompts.len()], primary[i % prompts.len()]))
+                .collect(),
             reference: (0..resid.rows).map(|i| last + i % prompts.len()).collect(),
             top,
         };
@@ -182,9 +195,13 @@ fn lens_block(
             places.iter().copied().zip(readings.chunks(prompts.len())).collect();
         for layer in 0..spec.n_layers {
             for site in SITES {
-                let source = if site == Site::ResidPre && layer > 0 { (layer - 1, Site::ResidPost) } else { (layer, site) };
+                let source = if site == Site::ResidPre && layer > 0 {
+                    (layer - 1, Site::ResidPost)
+                } else {
+                    (layer, site)
+                };
                 for (i, reading) in by_place[&source].iter().enumerate() {
-                    push(subject, &mut table, which, (layer, site), &prompts[i], primary[i], reading)?;
+                    push(subject, &mut table, which, (layer, site), prompts[i], primary[i], reading)?;
                 }
             }
         }
@@ -232,7 +249,7 @@ fn push(
 }
 
 /// `resid_post` deltas by model and prompt, in the order of layers.
-fn trajectories<'t>(lens: &'t Table) -> Result<BTreeMap<(&'t str, &'t str), Vec<f64>>> {
+fn trajectories(lens: &Table) -> Result<BTreeMap<(&str, &str), Vec<f64>>> {
     let keys = lens.texts("model")?.into_iter().zip(lens.texts("prompt_id")?);
     let sites = lens.texts("site")?.into_iter().zip(lens.ints("layer")?);
     let mut found: BTreeMap<(&str, &str), BTreeMap<i64, f64>> = BTreeMap::new();
@@ -288,9 +305,13 @@ fn section(lens: &Lens, context: &Context, table: &Table) -> Result<Section> {
             };
             let means: Vec<_> = layers.iter().map(|&l| at(l)).collect();
             let of = |f: fn(&crate::Interval) -> f64| means.iter().map(f).collect::<Vec<f64>>();
-            Series::new(name, subject.color(m), x.clone(), &of(|i| i.mean)).with_interval(&of(|i| i.lo), &of(|i| i.hi))
+            Series::new(name, subject.color(m), x.clone(), &of(|i| i.mean))
+                .with_interval(&of(|i| i.lo), &of(|i| i.hi))
         });
-        LinePanel { title: format!("{} ({} prompts)", group.name, group.prompts.len()), series: series.collect() }
+        LinePanel {
+            title: format!("{} ({} prompts)", group.name, group.prompts.len()),
+            series: series.collect(),
+        }
     });
     let (a, b) = (&subject.meanings.a, &subject.meanings.b);
     let figure = Figure {

@@ -26,7 +26,12 @@ pub(crate) fn scenarios(prompts: &[Prompt]) -> Vec<Scenario> {
 }
 
 /// Mean over prompts with its interval; `value(i)` belongs to prompt `i`.
-pub(crate) fn mean_over(prompts: &[Prompt], which: &[usize], seed: u64, value: impl Fn(usize) -> f64) -> Interval {
+pub(crate) fn mean_over(
+    prompts: &[Prompt],
+    which: &[usize],
+    seed: u64,
+    value: impl Fn(usize) -> f64,
+) -> Interval {
     let values: Vec<f64> = which.iter().map(|&i| value(i)).collect();
     let clusters: Vec<&str> = which.iter().map(|&i| prompts[i].item.cluster()).collect();
     mean_interval(&values, &clusters, seed)

@@ -98,12 +98,22 @@ impl Subject {
         Ok(self.primary.get_or_init(|| found))
     }
 
+    /// Indices of all prompts in the blocks in which they go through the models: prompts that begin alike stand
+    /// together, so that what they share is computed once. Results do not depend on it.
+    pub(crate) fn blocks(&self) -> Vec<Vec<usize>> {
+        let mut order: Vec<usize> = (0..self.prompts.len()).collect();
+        order.sort_by(|&a, &b| self.prompts[a].tokens.ids.cmp(&self.prompts[b].tokens.ids));
+        order.chunks(PROMPT_BLOCK).map(<[usize]>::to_vec).collect()
+    }
+
     /// The prompts as the models read them, one JSON object per line: rendered text, token ids, token positions of the named
     /// spans, and the token ids of every variant of both answers.
     pub fn rendered(&self) -> String {
         let line = |p: &Prompt| {
-            let positions = |ranges: &Vec<Range<usize>>| ranges.iter().map(|r| [r.start, r.end]).collect::<Vec<_>>();
-            let spans: BTreeMap<&String, _> = p.spans.iter().map(|(name, ranges)| (name, positions(ranges))).collect();
+            let positions =
+                |ranges: &Vec<Range<usize>>| ranges.iter().map(|r| [r.start, r.end]).collect::<Vec<_>>();
+            let spans: BTreeMap<&String, _> =
+                p.spans.iter().map(|(name, ranges)| (name, positions(ranges))).collect();
             let object = serde_json::json!({
                 "prompt_id": p.id(),
                 "chat_template": p.tokens.used_chat_template,

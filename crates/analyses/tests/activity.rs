@@ -1,5 +1,7 @@
 //! The examination of adapters, against norms from plain loops over the files, and on adapters made to fail.
 
+#![allow(clippy::unwrap_used, clippy::expect_used)] // a test or example may panic
+
 use lorascope_analyses::{Activity, ChangeKind, ChangedWeight, Silent, Verdict, adapter_activity};
 use lorascope_checkpoint::Checkpoint;
 use lorascope_engine::{DEFAULT_MEMORY, Model};

@@ -2,6 +2,8 @@
 //!
 //!     cargo run --release -p lorascope-checkpoint --example widen_speed -- MODEL [nf4]
 
+#![allow(clippy::unwrap_used, clippy::expect_used)] // a test or example may panic
+
 use lorascope_checkpoint::{Checkpoint, Nf4Rounding, Result};
 use std::collections::BTreeMap;
 use std::path::Path;

@@ -6,6 +6,8 @@
 //! prompts of each that share 143 more, 49 of their own; 1,204 of 3,480 tokens are distinct. Each model reads each
 //! prompt's last token out over the whole vocabulary.
 
+#![allow(clippy::unwrap_used, clippy::expect_used)] // a test or example may panic
+
 use lorascope_checkpoint::Checkpoint;
 use lorascope_engine::{Batch, DEFAULT_MEMORY, Hooks, Model, States};
 use std::error::Error;

@@ -5,6 +5,8 @@
 //! The weights are packed before the clock starts. With `--last-only` only the last position's logits are computed, as
 //! `logits_to_keep=1` does in `transformers`.
 
+#![allow(clippy::unwrap_used, clippy::expect_used)] // a test or example may panic
+
 use lorascope_checkpoint::Checkpoint;
 use lorascope_engine::{Batch, DEFAULT_MEMORY, Hooks, Model};
 use std::error::Error;

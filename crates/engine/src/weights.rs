@@ -70,13 +70,16 @@ impl<R> LinearWeights<R> {
     }
 }
 
+/// Norms after attention and after the MLP, or of queries and keys.
+type NormPair<R> = (PerModel<NormWeights<R>>, PerModel<NormWeights<R>>);
+
 /// Everything that one layer multiplies by.
 #[derive(Debug)]
 pub(crate) struct LayerWeights<R> {
     pub norm_1: PerModel<NormWeights<R>>,
     pub norm_2: PerModel<NormWeights<R>>,
-    pub post_norms: Option<(PerModel<NormWeights<R>>, PerModel<NormWeights<R>>)>,
-    pub qk_norms: Option<(PerModel<NormWeights<R>>, PerModel<NormWeights<R>>)>,
+    pub post_norms: Option<NormPair<R>>,
+    pub qk_norms: Option<NormPair<R>>,
     linears: [Option<LinearWeights<R>>; 7],
 }
 

@@ -1,5 +1,7 @@
 //! Prints a prompt set as JSON: `cargo run --example print_prompts -- games=ipd,chicken per_scenario=3`.
 
+#![allow(clippy::unwrap_used, clippy::expect_used)] // a test or example may panic
+
 use lorascope_games::Design;
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {

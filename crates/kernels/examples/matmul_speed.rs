@@ -1,5 +1,7 @@
 //! Speed of the packed product in GFLOP/s: `cargo run --release -p lorascope-kernels --example matmul_speed`.
 
+#![allow(clippy::unwrap_used, clippy::expect_used)] // a test or example may panic
+
 use lorascope_kernels::{MatMut, MatRef, Packed, Write, isa, matmul};
 use std::time::Instant;
 

@@ -59,7 +59,9 @@ mod tests {
         let mut out = [0.0f64; 2];
         let scale = rms_norm(&[3.0, 4.0], &[1.0, 2.0], 0.0, &mut out);
         assert!((scale - 12.5f64.sqrt()).abs() < 1e-15);
-        assert!((out[0] - 3.0 / 12.5f64.sqrt()).abs() < 1e-15 && (out[1] - 8.0 / 12.5f64.sqrt()).abs() < 1e-15);
+        assert!(
+            (out[0] - 3.0 / 12.5f64.sqrt()).abs() < 1e-15 && (out[1] - 8.0 / 12.5f64.sqrt()).abs() < 1e-15
+        );
     }
 
     #[test]

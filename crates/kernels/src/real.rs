@@ -86,13 +86,7 @@ impl Real for f32 {
     #[inline(always)]
     fn exp(self) -> Self {
         const ROUND: f32 = 12_582_912.0; // 1.5 * 2^23: adding it leaves the rounded integer in the low bits
-        let x = if self > 88.72 {
-            88.72
-        } else if self < -87.33 {
-            -87.33
-        } else {
-            self
-        };
+        let x = self.clamp(-87.33, 88.72); // keeps NaN
         let shifted = f32::mul_add(x, std::f32::consts::LOG2_E, ROUND);
         let n = shifted - ROUND;
         let r = f32::mul_add(n, -0.693_359_4, x);
@@ -101,7 +95,7 @@ impl Real for f32 {
         let p = f32::mul_add(p, r, 8.333_452e-3);
         let p = f32::mul_add(p, r, 4.166_579_6e-2);
         let p = f32::mul_add(p, r, 1.666_666_5e-1);
-        let p = f32::mul_add(p, r, 5.000_000_1e-1);
+        let p = f32::mul_add(p, r, 5e-1);
         let e = f32::mul_add(p, r * r, r + 1.0);
         // 2^n in two factors: n reaches 128, whose own exponent field would overflow.
         let bits = shifted.to_bits().wrapping_sub(ROUND.to_bits()) as i32;
@@ -121,7 +115,7 @@ impl Real for f32 {
     #[inline(always)]
     fn tanh(self) -> Self {
         let z = self * self;
-        let p = f32::mul_add(-5.704_988_7e-3, z, 2.063_908_9e-2);
+        let p = f32::mul_add(-5.704_988_7e-3, z, 2.063_909e-2);
         let p = f32::mul_add(p, z, -5.373_971_6e-2);
         let p = f32::mul_add(p, z, 1.333_144_2e-1);
         let p = f32::mul_add(p, z, -3.333_328_4e-1);

@@ -195,7 +195,9 @@ pub enum Problem {
         hint: String,
     },
     /// A tensor holds a value that isn't a finite number.
-    #[error("tensor `{tensor}` holds `{value}` at index {index:?}; the file is damaged, or training diverged")]
+    #[error(
+        "tensor `{tensor}` holds `{value}` at index {index:?}; the file is damaged, or training diverged"
+    )]
     NonFinite {
         /// The tensor's name in the file.
         tensor: String,

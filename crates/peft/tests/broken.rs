@@ -392,7 +392,10 @@ fn values_that_are_not_numbers() {
                 let name = format!("{}.lora_B.weight", q(1));
                 d.tensors.get_mut(&name).unwrap().1[5] = bad;
             }),
-            format!("tensor `{}.lora_B.weight` holds `{shown}` at index [2, 1]; the file is damaged, or training diverged", q(1))
+            format!(
+                "tensor `{}.lora_B.weight` holds `{shown}` at index [2, 1]; the file is damaged, or training diverged",
+                q(1)
+            )
         );
     }
 }

@@ -1,6 +1,8 @@
 //! Writes every kind of figure, and a page with all of them, from invented data, to look at:
 //! `cargo run -p lorascope-report --example sample_report -- FOLDER`
 
+#![allow(clippy::unwrap_used, clippy::expect_used)] // a test or example may panic
+
 #[path = "../tests/common/mod.rs"]
 mod common;
 

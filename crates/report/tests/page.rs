@@ -1,5 +1,7 @@
 //! The page: one file, no network, everything escaped, nothing lost.
 
+#![allow(clippy::unwrap_used, clippy::expect_used)] // a test or example may panic
+
 mod common;
 
 use lorascope_report::{Error, Page, ProvenanceItem, render_html};

@@ -101,12 +101,12 @@ impl<R: Real> Readout<R> {
                 let capped = self.cap.map(|_| row.to_vec());
                 softmax_masked(row, 0..row.len());
                 for (q, &p) in row.iter_mut().zip(targets.probs.row(which[rows[i]])) {
-                    *q = *q - p;
+                    *q -= p;
                 }
                 if let (Some(cap), Some(logits)) = (self.cap, capped) {
                     // d/da c·tanh(a/c) = 1 − (u/c)²
                     for (g, &u) in row.iter_mut().zip(&logits) {
-                        *g = *g * (R::ONE - (u / cap) * (u / cap));
+                        *g *= R::ONE - (u / cap) * (u / cap);
                     }
                 }
             });
@@ -147,7 +147,7 @@ impl<R: Real> Readout<R> {
         };
         let scale = (mean_of(&mut x.iter().map(|v| (v.to_f64() - centre).powi(2))) + eps).sqrt();
         let hat = |k: usize| (x[k].to_f64() - centre) / scale;
-        g.iter_mut().zip(&self.weight).for_each(|(g, &w)| *g = *g * w);
+        g.iter_mut().zip(&self.weight).for_each(|(g, &w)| *g *= w);
         let along = mean_of(&mut g.iter().enumerate().map(|(k, g)| g.to_f64() * hat(k)));
         let mean = match self.norm {
             NormKind::Rms { .. } => 0.0,
