@@ -9,7 +9,7 @@ use crate::bootstrap::{Interval, RESAMPLES};
 use crate::context::{Context, Findings, read_settings};
 use crate::error::Result;
 use crate::scenarios::{Scenario, mean_over, n_clusters, scenarios};
-use crate::score::score;
+use crate::score::{Decision, score};
 use crate::subject::{Prompt, Subject};
 use lorascope_record::ColumnKind::{Float, Int, Text, TextOrNull};
 use lorascope_record::{Cell, ColumnSpec, Table, TableSpec};
@@ -122,13 +122,13 @@ impl Analysis for Decide {
 
     fn run(&self, context: &Context, _settings: &Value) -> Result<Findings> {
         let subject = context.subject;
-        context.progress.begin("finding the primary spelling", 1);
-        let primary = subject.primary_pairs()?;
+        context.progress.begin("deciding on the base model", 1);
+        let primary = &subject.primary_pairs()?;
         context.progress.end();
         let mut decisions = Table::new(&DECISIONS);
         let blocks = subject.blocks();
         let layers = subject.model.spec().n_layers as u64;
-        context.progress.begin("deciding", layers * blocks.len() as u64);
+        context.progress.begin("deciding on the adapters", layers * blocks.len() as u64);
         for (b, block) in blocks.iter().enumerate() {
             let part = context.part(&format!("decide-{b:05}"), &DECISIONS, || {
                 let at = |done: usize, _| context.progress.at(b as u64 * layers + done as u64);
@@ -152,7 +152,9 @@ fn decide_block(
 ) -> Result<Table> {
     let models: Vec<usize> = (0..subject.model.n_models()).collect();
     let asked: Vec<&Prompt> = block.iter().map(|&i| &subject.prompts[i]).collect();
-    let decisions = score(&subject.model, &models, &asked, progress)?;
+    let base = subject.base_decisions()?;
+    let mut decisions: Vec<Decision> = block.iter().map(|&i| base[i].clone()).collect();
+    decisions.extend(score(&subject.model, &models[1..], &asked, progress)?);
     let mut table = Table::new(&DECISIONS);
     for (&model, decisions) in models.iter().zip(decisions.chunks(block.len())) {
         for ((prompt, decision), &i) in asked.iter().zip(decisions).zip(block) {

@@ -115,7 +115,7 @@ impl Analysis for Lens {
     fn run(&self, context: &Context, settings: &Value) -> Result<Findings> {
         let settings: Settings = read_settings(self.name(), settings)?;
         let subject = context.subject;
-        let primary = subject.primary_pairs()?;
+        let primary = &subject.primary_pairs()?;
         let mut lens = Table::new(&LENS);
         let blocks = subject.blocks();
         // Reading the vocabulary takes about as long as the layers.

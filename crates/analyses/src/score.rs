@@ -67,6 +67,9 @@ pub fn score(
     prompts: &[&Prompt],
     progress: Progress,
 ) -> Result<Vec<Decision>> {
+    if models.is_empty() || prompts.is_empty() {
+        return Ok(Vec::new());
+    }
     let variants = |p: &Prompt| p.answers.a.iter().chain(&p.answers.b).cloned().collect::<Vec<_>>();
     let asked: Vec<(ModelId, &Prompt, Vec<u32>)> = models
         .iter()

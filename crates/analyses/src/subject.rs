@@ -49,7 +49,7 @@ pub struct Subject {
     pub prompts: Vec<Prompt>,
     /// What the answers stand for.
     pub meanings: Meanings,
-    primary: OnceLock<Vec<usize>>,
+    base: OnceLock<Vec<Decision>>,
 }
 
 impl Subject {
@@ -74,28 +74,28 @@ impl Subject {
             Ok(prompt)
         };
         let prompts = set.items.iter().map(prompt).collect::<Result<Vec<_>>>()?;
-        Ok(Self { model, tokenizer, prompts, meanings, primary: OnceLock::new() })
+        Ok(Self { model, tokenizer, prompts, meanings, base: OnceLock::new() })
+    }
+
+    /// The base model's decision on every prompt, made once however many analyses need it.
+    pub fn base_decisions(&self) -> Result<&[Decision]> {
+        if let Some(known) = self.base.get() {
+            return Ok(known);
+        }
+        let mut found = BTreeMap::new();
+        for block in self.blocks() {
+            let asked: Vec<&Prompt> = block.iter().map(|&i| &self.prompts[i]).collect();
+            let decisions = score(&self.model, &[0], &asked, &|_, _| {})?;
+            found.extend(block.into_iter().zip(decisions));
+        }
+        Ok(self.base.get_or_init(|| found.into_values().collect()))
     }
 
     /// For each prompt, the index of its *primary pair*: the pair with the most probability on the base model, at whose
     /// decision point per-component analyses work.
-    pub fn primary_pairs(&self) -> Result<&[usize]> {
-        if let Some(known) = self.primary.get() {
-            return Ok(known);
-        }
-        let several = |p: &&Prompt| p.answers.pairs.len() > 1;
-        let asked: Vec<&Prompt> = self.prompts.iter().filter(several).collect();
-        let mut decisions = Vec::with_capacity(asked.len());
-        for block in asked.chunks(PROMPT_BLOCK) {
-            decisions.extend(score(&self.model, &[0], block, &|_, _| {})?);
-        }
-        let mut decisions = decisions.iter();
-        let primary = |p: &Prompt| match p.answers.pairs.len() {
-            1 => 0,
-            _ => decisions.next().map_or(0, |d: &Decision| d.primary_pair(&p.answers)),
-        };
-        let found = self.prompts.iter().map(primary).collect();
-        Ok(self.primary.get_or_init(|| found))
+    pub fn primary_pairs(&self) -> Result<Vec<usize>> {
+        let decisions = self.base_decisions()?.iter();
+        Ok(decisions.zip(&self.prompts).map(|(d, p)| d.primary_pair(&p.answers)).collect())
     }
 
     /// Indices of all prompts in the blocks in which they go through the models: prompts that begin alike stand

@@ -132,7 +132,7 @@ impl Analysis for TunedLens {
     fn run(&self, context: &Context, settings: &Value) -> Result<Findings> {
         let settings = Settings::read(settings)?;
         let (subject, progress) = (context.subject, context.progress);
-        let primary = subject.primary_pairs()?;
+        let primary = &subject.primary_pairs()?;
         let inputs: Vec<Vec<u32>> = subject
             .prompts
             .iter()
