@@ -4,7 +4,11 @@
 //! common prefix, so the batch is a forest of tokens, one tree per model and first token. It is stored as
 //! *segments*: unbranched runs of rows that follow a parent segment. Rows are grouped by model, parents before
 //! children, so everything that a row sees lies before it.
+//!
+//! Patched runs are *branches* of these trees ([`crate::branch`]): their rows come after all others, copy rows of a
+//! sequence from one position on, and exist only from the place on at which they differ.
 
+use crate::branch::{Birth, Branch};
 use crate::error::{Error, Result};
 use crate::spec::ModelSpec;
 use std::collections::HashMap;
@@ -27,7 +31,7 @@ pub struct Row {
 /// An unbranched run of rows.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Segment {
-    /// The segment that comes before this one in its sequences.
+    /// The row before its first one in its sequences; `None` at position 0.
     pub parent: Option<usize>,
     /// Its rows in the batch.
     pub rows: Range<usize>,
@@ -41,6 +45,14 @@ pub struct Batch {
     /// For each sequence, the row of each of its tokens, as ranges of rows that follow one another.
     sequences: Vec<Vec<Range<usize>>>,
     runs: Vec<(ModelId, Range<usize>)>,
+    /// Rows of sequences; those after them belong to branches.
+    pub(crate) n_trunk: usize,
+    /// For each row of a branch, the row that it copies, which comes before it.
+    pub(crate) origins: Vec<usize>,
+    /// Rows of branches by where they come into being, in that order, one after the other.
+    pub(crate) births: Vec<(Birth, Range<usize>)>,
+    /// The rows of each branch.
+    pub(crate) branches: Vec<Range<usize>>,
 }
 
 /// A node of the token tree while it is built.
@@ -54,6 +66,18 @@ impl Batch {
     ///
     /// Errors: an empty sequence, one longer than the model's context, a token outside the vocabulary.
     pub fn new(spec: &ModelSpec, sequences: &[(ModelId, &[u32])]) -> Result<Self> {
+        Self::with_branches(spec, sequences, &[])
+    }
+
+    /// The same with branches of these sequences.
+    ///
+    /// Errors: as [`Batch::new`]; a branch of a sequence, position or layer that does not exist, or of sequences that
+    /// are not yet one at its first position.
+    pub fn with_branches(
+        spec: &ModelSpec,
+        sequences: &[(ModelId, &[u32])],
+        branches: &[Branch],
+    ) -> Result<Self> {
         for (i, (_, tokens)) in sequences.iter().enumerate() {
             check_sequence(spec, i, tokens)?;
         }
@@ -64,6 +88,10 @@ impl Batch {
             segments: Vec::new(),
             sequences: vec![Vec::new(); sequences.len()],
             runs: Vec::new(),
+            n_trunk: 0,
+            origins: Vec::new(),
+            births: Vec::new(),
+            branches: Vec::new(),
         };
         for of_model in order.chunk_by(|&a, &b| sequences[a].0 == sequences[b].0) {
             let model = sequences[of_model[0]].0;
@@ -71,6 +99,8 @@ impl Batch {
             batch.add_model(model, of_model, sequences);
             batch.runs.push((model, first..batch.rows.len()));
         }
+        batch.n_trunk = batch.rows.len();
+        batch.add_branches(spec, branches)?;
         Ok(batch)
     }
 
@@ -106,10 +136,10 @@ impl Batch {
                     _ => break,
                 }
             }
-            let segment = self.segments.len();
+            let last = self.rows.len() - 1;
             self.segments.push(Segment { parent, rows: first..self.rows.len() });
             let children = nodes[at].children.iter().rev();
-            todo.extend(children.map(|&c| (c, Some(segment), position)));
+            todo.extend(children.map(|&c| (c, Some(last), position)));
         }
         for (&i, &end) in of_model.iter().zip(&ends) {
             self.sequences[i] = self.ranges_up_to(row_of_node[end]);
@@ -118,17 +148,43 @@ impl Batch {
 
     /// The rows from the beginning of a sequence to `last`, as ranges in the order of positions.
     fn ranges_up_to(&self, last: usize) -> Vec<Range<usize>> {
-        let segment = &self.segments[self.segment_of(last)];
-        let ancestors = std::iter::successors(segment.parent, |&s| self.segments[s].parent);
-        let before = ancestors.map(|s| self.segments[s].rows.clone());
-        let mut ranges: Vec<_> = std::iter::once(segment.rows.start..last + 1).chain(before).collect();
+        let part_up_to = |row: usize| self.segment_of(row).rows.start..row + 1;
+        let parts = std::iter::successors(Some(last), |&row| self.segment_of(row).parent).map(part_up_to);
+        let mut ranges: Vec<_> = parts.collect();
         ranges.reverse();
         ranges
     }
 
     /// The segment that a row belongs to.
-    fn segment_of(&self, row: usize) -> usize {
-        self.segments.partition_point(|s| s.rows.end <= row)
+    pub(crate) fn segment_of(&self, row: usize) -> &Segment {
+        &self.segments[self.segments.partition_point(|s| s.rows.end <= row)]
+    }
+
+    /// The row that comes before a row in its sequences; `None` at position 0.
+    pub(crate) fn before(&self, row: usize) -> Option<usize> {
+        let segment = self.segment_of(row);
+        if row > segment.rows.start { Some(row - 1) } else { segment.parent }
+    }
+
+    /// Puts a row at the end: in the segment that ends there if it follows its last row, else in one of its own.
+    pub(crate) fn push_row(&mut self, row: Row, parent: Option<usize>, joins_last: bool) {
+        let at = self.rows.len();
+        self.rows.push(row);
+        match self.segments.last_mut() {
+            Some(last) if joins_last => last.rows.end = at + 1,
+            _ => self.segments.push(Segment { parent, rows: at..at + 1 }),
+        }
+        match self.runs.last_mut() {
+            Some((model, rows)) if *model == row.model => rows.end = at + 1,
+            _ => self.runs.push((row.model, at..at + 1)),
+        }
+    }
+
+    /// Segments that have rows in a range, in order.
+    pub(crate) fn segments_within(&self, rows: Range<usize>) -> &[Segment] {
+        let first = self.segments.partition_point(|s| s.rows.end <= rows.start);
+        let n = self.segments[first..].partition_point(|s| s.rows.start < rows.end);
+        &self.segments[first..first + n]
     }
 
     /// Number of rows.
@@ -152,7 +208,9 @@ impl Batch {
         let clip = |r: &Range<usize>| {
             r.start.clamp(rows.start, rows.end) - rows.start..r.end.clamp(rows.start, rows.end) - rows.start
         };
-        self.runs.iter().map(|(m, r)| (*m, clip(r))).filter(|(_, r)| !r.is_empty()).collect()
+        let first = self.runs.partition_point(|(_, r)| r.end <= rows.start);
+        let within = self.runs[first..].iter().take_while(|(_, r)| r.start < rows.end);
+        within.map(|(m, r)| (*m, clip(r))).filter(|(_, r)| !r.is_empty()).collect()
     }
     /// Rows that `row` sees, itself included, as ranges in the order of positions: the keys of its attention.
     pub fn keys_of(&self, row: usize) -> Vec<Range<usize>> {

@@ -169,6 +169,14 @@ pub enum Error {
         /// What does not fit.
         why: String,
     },
+    /// A branch that does not fit the sequences of its batch.
+    #[error("branch {branch}: {why}")]
+    BadBranch {
+        /// Index of the branch in the batch.
+        branch: usize,
+        /// Reason.
+        why: String,
+    },
     /// A sequence that the model can't take.
     #[error("sequence {sequence}: {why}")]
     BadSequence {

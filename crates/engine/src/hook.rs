@@ -30,6 +30,12 @@ pub enum HookPoint {
 pub enum Site {
     /// Residual stream before the layer.
     ResidPre,
+    /// What each query head reads from the residual stream, before the norm: the residual stream, unless edited.
+    QInput,
+    /// What each key head reads.
+    KInput,
+    /// What each value head reads.
+    VInput,
     /// Query after bias and q-norm, before rotary.
     Q,
     /// Key after bias and k-norm, before rotary.
@@ -52,6 +58,8 @@ pub enum Site {
     AttnOut,
     /// Residual stream after attention.
     ResidMid,
+    /// What the MLP reads from the residual stream, before the norm: the residual stream, unless edited.
+    MlpIn,
     /// Gate pre-activation (gated MLP) or pre-activation.
     MlpPre,
     /// What enters the down projection.
@@ -68,8 +76,11 @@ pub enum Site {
 
 impl Site {
     /// Sites other than the adapters' own, in the order of the forward pass.
-    pub const PLAIN: [Site; 16] = [
+    pub const PLAIN: [Site; 20] = [
         Site::ResidPre,
+        Site::QInput,
+        Site::KInput,
+        Site::VInput,
         Site::Q,
         Site::K,
         Site::V,
@@ -81,6 +92,7 @@ impl Site {
         Site::Result,
         Site::AttnOut,
         Site::ResidMid,
+        Site::MlpIn,
         Site::MlpPre,
         Site::MlpPost,
         Site::MlpOut,
@@ -97,6 +109,9 @@ impl Site {
     fn name(self) -> String {
         let fixed = match self {
             Site::ResidPre => "hook_resid_pre",
+            Site::QInput => "hook_q_input",
+            Site::KInput => "hook_k_input",
+            Site::VInput => "hook_v_input",
             Site::Q => "attn.hook_q",
             Site::K => "attn.hook_k",
             Site::V => "attn.hook_v",
@@ -108,6 +123,7 @@ impl Site {
             Site::Result => "attn.hook_result",
             Site::AttnOut => "hook_attn_out",
             Site::ResidMid => "hook_resid_mid",
+            Site::MlpIn => "hook_mlp_in",
             Site::MlpPre => "mlp.hook_pre",
             Site::MlpPost => "mlp.hook_post",
             Site::MlpOut => "hook_mlp_out",
@@ -116,6 +132,22 @@ impl Site {
             Site::LoraOut(m) => return format!("{m}.hook_lora_out"),
         };
         fixed.to_owned()
+    }
+
+    /// Place within a layer in the order of the forward pass; a module's low-rank points come at the module.
+    pub(crate) fn rank(self) -> usize {
+        let plain = |site: Site| 3 * Site::PLAIN.iter().position(|&s| s == site).unwrap_or(0);
+        let module = |m: Module| match m {
+            Module::Q | Module::K | Module::V => plain(Site::VInput),
+            Module::O => plain(Site::Z),
+            Module::Gate | Module::Up => plain(Site::MlpIn),
+            Module::Down => plain(Site::MlpPost),
+        };
+        match self {
+            Site::LoraA(m) => module(m) + 1,
+            Site::LoraOut(m) => module(m) + 2,
+            _ => plain(self),
+        }
     }
 
     /// Short name for tables: `resid_post`, `z`, `attn_out` …
@@ -166,17 +198,33 @@ impl HookPoint {
             Site::RotQ => Width::Fixed(spec.n_heads * spec.d_head),
             Site::RotK => Width::Fixed(spec.n_kv_heads * spec.d_head),
             Site::AttnScores | Site::Pattern => Width::PerKey(spec.n_heads),
-            Site::Result => Width::Fixed(spec.n_heads * spec.d_model),
+            Site::Result | Site::QInput => Width::Fixed(spec.n_heads * spec.d_model),
+            Site::KInput | Site::VInput => Width::Fixed(spec.n_kv_heads * spec.d_model),
             Site::MlpPre | Site::MlpPost => Width::Fixed(spec.d_mlp),
             Site::LoraA(Module::Gate) | Site::LoraOut(Module::Gate) if matches!(spec.mlp, Mlp::Plain(_)) => {
                 return none("its MLP has no gate");
             }
             Site::LoraA(_) => Width::Rank,
             Site::LoraOut(m) => Width::Fixed(spec.module_shape(m).0),
-            Site::ResidPre | Site::ResidMid | Site::ResidPost | Site::AttnOut | Site::MlpOut => {
-                Width::Fixed(spec.d_model)
-            }
+            Site::ResidPre
+            | Site::ResidMid
+            | Site::ResidPost
+            | Site::AttnOut
+            | Site::MlpIn
+            | Site::MlpOut => Width::Fixed(spec.d_model),
         })
+    }
+
+    /// Whether the forward pass reaches `self` before `other`, for one row.
+    pub fn comes_before(self, other: HookPoint) -> bool {
+        let place = |point| match point {
+            HookPoint::Embed => (0, 0, 0),
+            HookPoint::PosEmbed => (0, 0, 1),
+            HookPoint::Layer(layer, site) => (1, layer, site.rank()),
+            HookPoint::FinalScale => (2, 0, 0),
+            HookPoint::FinalNormalized => (2, 0, 1),
+        };
+        place(self) < place(other)
     }
 
     /// Every hook point of a model, in the order of the forward pass.

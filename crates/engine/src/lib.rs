@@ -9,6 +9,7 @@
 
 mod adapter;
 mod batch;
+mod branch;
 mod check;
 mod embed;
 mod error;
@@ -26,6 +27,7 @@ mod weights;
 
 pub use adapter::{Adapter, Update};
 pub use batch::{Batch, ModelId, Row, Segment};
+pub use branch::{Birth, Branch, Stage};
 pub use check::{Check, check};
 pub use error::{Error, Result};
 pub use families::{FAMILIES, Family, read_spec};
@@ -35,5 +37,5 @@ pub use mat::Mat;
 pub use model::{BASE, DEFAULT_MEMORY, Model};
 pub use module::Module;
 pub use spec::{Activation, Biases, LayerSpec, Mlp, ModelSpec, NormKind, Positions, Rotary, RotaryScaling};
-pub use tap::{Capture, Edit, EditOp, Hooks};
+pub use tap::{Capture, Edit, EditOp, Hooks, Shift};
 pub use unembed::{NextToken, States};

@@ -5,13 +5,15 @@
 //! must happen exactly once, or [`Tap::finish`] returns an error.
 
 use crate::batch::Batch;
+use crate::branch::Birth;
 use crate::error::{Error, Result};
-use crate::hook::{HookPoint, Site, Width};
+use crate::hook::{HookPoint, Width};
 use crate::mat::Mat;
 use crate::spec::ModelSpec;
 use lorascope_kernels::Real;
 use std::collections::{BTreeMap, HashMap};
 use std::ops::Range;
+use std::sync::Arc;
 
 /// Asks for the values of a hook point at rows of the batch.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -47,6 +49,41 @@ pub enum EditOp<R> {
     Add(Vec<R>),
     /// Multiplies them; 0 ablates.
     Scale(R),
+    /// Adds a difference between two earlier rows: what a change of some place would add to the residual stream, put in
+    /// at one reader of it (path patching).
+    Shift(Shift),
+    /// Replaces only their part within a subspace by that of an earlier row: `t += Σ_i u_i (u_i · (s − t))` over the
+    /// rows `u_i` of `basis`, which must be orthonormal.
+    CopyAlong {
+        /// The row that is copied from.
+        source: usize,
+        /// `[dimension, units]`.
+        basis: Arc<Mat<R>>,
+    },
+}
+
+/// The difference that [`EditOp::Shift`] adds: values of one earlier row at a place minus those of another.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Shift {
+    /// The place, at or before that of the edit.
+    pub point: HookPoint,
+    /// Which of its values; as many as the edit has units.
+    pub units: Range<usize>,
+    /// The row that is added.
+    pub plus: usize,
+    /// The row that is subtracted.
+    pub minus: usize,
+}
+
+impl<R> Edit<R> {
+    /// Places and rows whose values it reads.
+    fn sources(&self) -> Vec<(HookPoint, usize)> {
+        match &self.op {
+            EditOp::CopyFrom(row) | EditOp::CopyAlong { source: row, .. } => vec![(self.point, *row)],
+            EditOp::Shift(shift) => vec![(shift.point, shift.plus), (shift.point, shift.minus)],
+            EditOp::Set(_) | EditOp::Add(_) | EditOp::Scale(_) => Vec::new(),
+        }
+    }
 }
 
 /// Everything that a run is asked to read and to change.
@@ -62,8 +99,8 @@ pub struct Hooks<R> {
 #[derive(Clone, Debug, Default)]
 struct AtRow {
     edits: Vec<usize>,
-    /// A later edit copies from here.
-    is_source: bool,
+    /// How many later edits read from here.
+    readers: usize,
     /// Capture and the row's place in it.
     captures: Vec<(usize, usize)>,
 }
@@ -72,7 +109,8 @@ struct AtRow {
 pub(crate) struct Tap<'h, R> {
     hooks: &'h Hooks<R>,
     plan: HashMap<HookPoint, BTreeMap<usize, AtRow>>,
-    stash: HashMap<(HookPoint, usize), Vec<R>>,
+    /// Values that later edits read, and how many of those are still to come.
+    stash: HashMap<(HookPoint, usize), (Vec<R>, usize)>,
     values: Vec<Vec<Vec<R>>>,
     captured: Vec<Vec<usize>>,
     edited: Vec<usize>,
@@ -92,14 +130,21 @@ impl<'h, R: Real> Tap<'h, R> {
                 point: point.to_string(),
                 why: format!("model {} has no adapter there", batch.row(row).model),
             };
-            let is_lora = matches!(point, HookPoint::Layer(_, Site::LoraA(_) | Site::LoraOut(_)));
-            let width = point.width(spec)?;
-            let rank = if is_lora { rank(row, point).ok_or_else(no_adapter)? } else { 0 };
-            Ok(match width {
+            Ok(match point.width(spec)? {
                 Width::Fixed(n) => n,
                 Width::PerKey(n) => n * (batch.row(row).position + 1),
-                Width::Rank => rank,
+                Width::Rank => rank(row, point).ok_or_else(no_adapter)?,
             })
+        };
+        let check_row = |row: usize, point: HookPoint| match batch.birth(row) {
+            _ if row >= batch.n_rows() => Err(format!("the batch has {} rows", batch.n_rows())),
+            Some(birth) if Birth::before(point).is_none_or(|latest| latest < birth) && !is_final(point) => {
+                Err(format!(
+                    "it belongs to a branch that begins in layer {} at {:?}, after this place",
+                    birth.layer, birth.stage
+                ))
+            }
+            _ => Ok(()),
         };
         let mut plan: HashMap<HookPoint, BTreeMap<usize, AtRow>> = HashMap::new();
         for (c, capture) in hooks.captures.iter().enumerate() {
@@ -107,9 +152,7 @@ impl<'h, R: Real> Tap<'h, R> {
             for (i, &row) in capture.rows.iter().enumerate() {
                 let bad =
                     |why: String| Error::BadHook { kind: "capture", point: point.to_string(), row, why };
-                if row >= batch.n_rows() {
-                    return Err(bad(format!("the batch has {} rows", batch.n_rows())));
-                }
+                check_row(row, point).map_err(bad)?;
                 width_at(point, row)?;
                 plan.entry(point).or_default().entry(row).or_default().captures.push((c, i));
             }
@@ -117,31 +160,36 @@ impl<'h, R: Real> Tap<'h, R> {
         for (e, edit) in hooks.edits.iter().enumerate() {
             let (point, row) = (edit.point, edit.row);
             let bad = |why: String| Error::BadHook { kind: "edit", point: point.to_string(), row, why };
-            if row >= batch.n_rows() {
-                return Err(bad(format!("the batch has {} rows", batch.n_rows())));
-            }
+            check_row(row, point).map_err(bad)?;
             let width = width_at(point, row)?;
             if edit.units.is_empty() || edit.units.end > width {
                 return Err(bad(format!("units {:?} are not within the {width} values there", edit.units)));
             }
-            match &edit.op {
-                EditOp::Set(values) | EditOp::Add(values) if values.len() != edit.units.len() => {
-                    return Err(bad(format!("{} values for {} units", values.len(), edit.units.len())));
-                }
-                EditOp::CopyFrom(source) if *source >= row => {
+            check_operand(edit).map_err(bad)?;
+            for (place, source) in edit.sources() {
+                if source >= row {
                     return Err(bad(format!("source row {source} does not come before it")));
                 }
-                EditOp::CopyFrom(source) => {
-                    // Between rows with different numbers of keys (or ranks) the same unit would be another head's.
-                    let found = width_at(point, *source)?;
-                    if found != width {
-                        return Err(bad(format!(
-                            "source row {source} has {found} values there instead of {width}"
-                        )));
-                    }
-                    plan.entry(point).or_default().entry(*source).or_default().is_source = true;
+                check_row(source, place).map_err(|why| bad(format!("source row {source}: {why}")))?;
+                if place != point && !place.comes_before(point) {
+                    return Err(bad(format!("`{place}`, which it reads, does not come before it")));
                 }
-                _ => {}
+                let found = width_at(place, source)?;
+                // Between rows with different numbers of keys (or ranks) the same unit would be another head's.
+                if place == point && found != width {
+                    return Err(bad(format!(
+                        "source row {source} has {found} values there instead of {width}"
+                    )));
+                }
+                if let EditOp::Shift(shift) = &edit.op
+                    && shift.units.end > found
+                {
+                    let units = &shift.units;
+                    return Err(bad(format!(
+                        "units {units:?} are not within the {found} values of `{place}`"
+                    )));
+                }
+                plan.entry(place).or_default().entry(source).or_default().readers += 1;
             }
             plan.entry(point).or_default().entry(row).or_default().edits.push(e);
         }
@@ -174,29 +222,56 @@ impl<'h, R: Real> Tap<'h, R> {
 
     /// Carries out the requests at a point for one row.
     pub fn at_row(&mut self, point: HookPoint, row: usize, values: &mut [R]) {
-        let Some(at) = self.plan.get(&point).and_then(|rows| rows.get(&row)) else { return };
+        let Some(at) = self.plan.get(&point).and_then(|rows| rows.get(&row)).cloned() else { return };
         for &e in &at.edits {
             let edit = &self.hooks.edits[e];
             let target = &mut values[edit.units.clone()];
             match &edit.op {
                 EditOp::Set(new) => target.copy_from_slice(new),
-                EditOp::CopyFrom(source) => {
-                    // An absent source leaves the edit uncounted, which `finish` reports.
-                    let Some(from) = self.stash.get(&(point, *source)) else { continue };
-                    target.copy_from_slice(&from[edit.units.clone()]);
-                }
                 EditOp::Add(shift) => target.iter_mut().zip(shift).for_each(|(t, &s)| *t += s),
                 EditOp::Scale(factor) => target.iter_mut().for_each(|t| *t *= *factor),
+                EditOp::CopyFrom(_) | EditOp::CopyAlong { .. } | EditOp::Shift(_) => {
+                    // An absent source leaves the edit uncounted, which `finish` reports.
+                    if !self.apply_from_stash(edit, target) {
+                        continue;
+                    }
+                }
             }
             self.edited[e] += 1;
         }
-        if at.is_source {
-            self.stash.insert((point, row), values.to_vec());
+        if at.readers > 0 {
+            self.stash.insert((point, row), (values.to_vec(), at.readers));
         }
         for &(c, i) in &at.captures {
             self.values[c][i] = values.to_vec();
             self.captured[c][i] += 1;
         }
+    }
+
+    /// Carries out an edit that reads earlier rows; whether all of them were there.
+    fn apply_from_stash(&mut self, edit: &Edit<R>, target: &mut [R]) -> bool {
+        let sources = edit.sources();
+        let values: Vec<&[R]> =
+            sources.iter().filter_map(|s| self.stash.get(s)).map(|(v, _)| &v[..]).collect();
+        match (&edit.op, &values[..]) {
+            (EditOp::CopyFrom(_), [from]) => target.copy_from_slice(&from[edit.units.clone()]),
+            (EditOp::CopyAlong { basis, .. }, [from]) => copy_along(target, &from[edit.units.clone()], basis),
+            (EditOp::Shift(shift), [plus, minus]) => {
+                let differences = plus[shift.units.clone()].iter().zip(&minus[shift.units.clone()]);
+                target.iter_mut().zip(differences).for_each(|(t, (&p, &m))| *t += p - m);
+            }
+            _ => return false,
+        }
+        for source in sources {
+            // What nobody will read any more is let go.
+            if let Some((_, readers)) = self.stash.get_mut(&source) {
+                *readers -= 1;
+                if *readers == 0 {
+                    self.stash.remove(&source);
+                }
+            }
+        }
+        true
     }
 
     /// The captured values, one list of rows per capture; an error if any request did not happen exactly once.
@@ -220,10 +295,61 @@ impl<'h, R: Real> Tap<'h, R> {
     }
 }
 
+/// Places after all layers, which rows of every branch reach.
+fn is_final(point: HookPoint) -> bool {
+    matches!(point, HookPoint::FinalScale | HookPoint::FinalNormalized)
+}
+
+/// Whether an edit's own numbers fit its units.
+fn check_operand<R: Real>(edit: &Edit<R>) -> std::result::Result<(), String> {
+    let n = edit.units.len();
+    match &edit.op {
+        EditOp::Set(values) | EditOp::Add(values) if values.len() != n => {
+            Err(format!("{} values for {n} units", values.len()))
+        }
+        EditOp::Shift(shift) if shift.units.len() != n => {
+            Err(format!("a difference of {} values for {n} units", shift.units.len()))
+        }
+        EditOp::CopyAlong { basis, .. } if basis.cols != n => {
+            Err(format!("directions of {} values for {n} units", basis.cols))
+        }
+        EditOp::CopyAlong { basis, .. } => check_orthonormal(basis),
+        _ => Ok(()),
+    }
+}
+
+/// Directions that are not orthonormal would be copied more or less than once.
+fn check_orthonormal<R: Real>(basis: &Mat<R>) -> std::result::Result<(), String> {
+    const TOLERANCE: f64 = 1e-4;
+    for i in 0..basis.rows {
+        for j in 0..=i {
+            let product = lorascope_kernels::dot(basis.row(i), basis.row(j));
+            let expected = if i == j { 1.0 } else { 0.0 };
+            // A product that is not a number is refused too.
+            if (product - expected).abs() > TOLERANCE || product.is_nan() {
+                return Err(format!(
+                    "directions {j} and {i} have the product {product:.3e} instead of {expected}"
+                ));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// `t += Σ_i u_i (u_i · (s − t))`.
+fn copy_along<R: Real>(target: &mut [R], source: &[R], basis: &Mat<R>) {
+    let difference: Vec<R> = source.iter().zip(&*target).map(|(&s, &t)| s - t).collect();
+    for i in 0..basis.rows {
+        let along = R::from_f64(lorascope_kernels::dot(basis.row(i), &difference));
+        target.iter_mut().zip(basis.row(i)).for_each(|(t, &u)| *t += along * u);
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::families::read_spec;
+    use crate::hook::Site;
 
     const POINT: HookPoint = HookPoint::Layer(0, Site::MlpOut);
 

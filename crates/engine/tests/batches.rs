@@ -54,7 +54,7 @@ fn check(sequences: &[(usize, Vec<u32>)]) {
 
 fn check_segments(batch: &Batch) {
     let mut next = 0;
-    for (i, segment) in batch.segments().iter().enumerate() {
+    for segment in batch.segments() {
         assert_eq!(segment.rows.start, next, "segments cover the rows without gaps");
         assert!(!segment.rows.is_empty());
         next = segment.rows.end;
@@ -62,8 +62,8 @@ fn check_segments(batch: &Batch) {
         match segment.parent {
             None => assert_eq!(first.position, 0),
             Some(parent) => {
-                assert!(parent < i, "parents come first");
-                let last = batch.row(batch.segments()[parent].rows.end - 1);
+                assert!(parent < segment.rows.start, "parents come first");
+                let last = batch.row(parent);
                 assert_eq!((first.model, first.position), (last.model, last.position + 1));
             }
         }

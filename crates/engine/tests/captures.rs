@@ -33,7 +33,8 @@ fn expected_width(model: &Model<f64>, which: usize, name: &str, position: usize)
         "q" | "rot_q" | "z" => q,
         "k" | "v" | "rot_k" => kv,
         "attn_scores" | "pattern" => keys,
-        "result" => s.n_heads * s.d_model,
+        "result" | "q_input" => s.n_heads * s.d_model,
+        "k_input" | "v_input" => s.n_kv_heads * s.d_model,
         "pre" | "post" => s.d_mlp,
         "scale" => 1,
         "lora_a" => {
@@ -42,7 +43,7 @@ fn expected_width(model: &Model<f64>, which: usize, name: &str, position: usize)
         }
         "lora_out" => module_out[module],
         "hook_embed" | "hook_pos_embed" | "resid_pre" | "resid_mid" | "resid_post" | "attn_out"
-        | "mlp_out" | "normalized" => s.d_model,
+        | "mlp_in" | "mlp_out" | "normalized" => s.d_model,
         other => panic!("no width known for {other}"),
     }
 }
@@ -56,7 +57,7 @@ fn every_point_is_captured_at_every_row_in_its_width() {
         for which in 0..2 {
             let points = points_of(model, which);
             let s = model.spec();
-            let sites = 16 - if s.positions == Positions::Learned { 2 } else { 0 };
+            let sites = 20 - if s.positions == Positions::Learned { 2 } else { 0 };
             let modules = if matches!(s.mlp, Mlp::Plain(_)) { 6 } else { 7 };
             let top = if s.positions == Positions::Learned { 4 } else { 3 };
             assert_eq!(points.len(), top + s.n_layers * (sites + 2 * modules * which), "{family} {which}");

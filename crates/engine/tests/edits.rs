@@ -73,7 +73,7 @@ fn edits_that_change_no_value_change_no_bit() {
 
 /// Whether a change at a point of one row can reach later rows: through keys and values of this layer or a later one.
 fn reaches_later_rows(point: HookPoint, n_layers: usize) -> bool {
-    let keys = [Site::ResidPre, Site::K, Site::V, Site::RotK];
+    let keys = [Site::ResidPre, Site::KInput, Site::VInput, Site::K, Site::V, Site::RotK];
     match point {
         HookPoint::Embed | HookPoint::PosEmbed => true,
         HookPoint::FinalScale | HookPoint::FinalNormalized => false,

@@ -7,11 +7,10 @@
 
 mod support;
 
-use lorascope_engine::{Batch, Edit, EditOp, HookPoint, Model, Site, Width};
+use lorascope_engine::{Batch, Edit, EditOp, Model, Width};
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
-use std::ops::Range;
-use support::{all_rows, capture, each_family, llama_with_many, points_of, states};
+use support::{all_rows, capture, each_family, llama_with_many, points_of, slice, states};
 
 /// A sequence: its model (modulo the number of models), the stem it begins like, how much of it, and what follows.
 type Sketch = (usize, usize, usize, Vec<u32>);
@@ -39,19 +38,6 @@ fn sequences(model: &Model<f64>, sketches: &[Sketch]) -> Vec<(usize, Vec<u32>)> 
 fn batch_of(model: &Model<f64>, sequences: &[(usize, Vec<u32>)]) -> Batch {
     let borrowed: Vec<(usize, &[u32])> = sequences.iter().map(|(m, t)| (*m, t.as_slice())).collect();
     Batch::new(model.spec(), &borrowed).unwrap()
-}
-
-/// A point's values per head where it has heads, one slice otherwise.
-fn slice(model: &Model<f64>, point: HookPoint, width: usize, head: usize) -> Range<usize> {
-    let spec = model.spec();
-    let HookPoint::Layer(_, site) = point else { return 0..width };
-    let n = match site {
-        Site::Q | Site::RotQ | Site::Z | Site::AttnScores | Site::Pattern | Site::Result => spec.n_heads,
-        Site::K | Site::V | Site::RotK => spec.n_kv_heads,
-        _ => width, // one neuron or coordinate
-    };
-    let (head, each) = (head % n, width / n);
-    head * each..(head + 1) * each
 }
 
 /// The edits on the target sequence, once for the mixed batch and once for the sequence alone.

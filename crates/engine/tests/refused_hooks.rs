@@ -4,7 +4,10 @@
 
 mod support;
 
-use lorascope_engine::{Batch, Capture, Edit, EditOp, HookPoint, Hooks, Model, Module, Site};
+use lorascope_engine::{
+    Batch, Birth, Branch, Capture, Edit, EditOp, HookPoint, Hooks, Mat, Model, Module, Shift, Site, Stage,
+};
+use std::sync::Arc;
 use support::{llama_with_many, tiny, tokens};
 
 fn at(layer: usize, site: Site) -> HookPoint {
@@ -34,6 +37,11 @@ fn edits_and_captures_that_can_not_happen() {
     let resid = at(1, Site::ResidPost);
     let (zero, copy) = (|| EditOp::Scale(0.0), EditOp::CopyFrom);
     let up = |site: fn(Module) -> Site| at(0, site(Module::Up));
+    let shift = |point, units| EditOp::Shift(Shift { point, units, plus: 8, minus: 2 });
+    let along = |u: Vec<f64>| {
+        let basis = Mat { rows: 1, cols: u.len(), data: u };
+        EditOp::CopyAlong { source: 3, basis: Arc::new(basis) }
+    };
     let cases: Vec<(Hooks<f64>, &str)> = vec![
         // Rows.
         (capture(resid, &[3, 12]), "capture at `blocks.1.hook_resid_post`, row 12: the batch has 12 rows"),
@@ -111,17 +119,68 @@ fn edits_and_captures_that_can_not_happen() {
             capture(up(Site::LoraA), &[7, 1]),
             "hook point `blocks.0.mlp.up_proj.hook_lora_a` does not exist in this model: model 0 has no adapter there",
         ),
+        // Differences.
         (
-            edit(up(Site::LoraOut), 5, 0..1, zero()),
-            "hook point `blocks.0.mlp.up_proj.hook_lora_out` does not exist in this model: model 0 has no adapter there",
+            edit(at(2, Site::MlpIn), 9, 0..2, shift(at(1, Site::Result), 0..3)),
+            "edit at `blocks.2.hook_mlp_in`, row 9: a difference of 3 values for 2 units",
         ),
         (
-            edit(up(Site::LoraOut), 7, 0..1, copy(1)),
-            "hook point `blocks.0.mlp.up_proj.hook_lora_out` does not exist in this model: model 0 has no adapter there",
+            edit(at(2, Site::MlpIn), 9, 0..2, shift(at(1, Site::MlpOut), 63..65)),
+            "edit at `blocks.2.hook_mlp_in`, row 9: units 63..65 are not within the 64 values of `blocks.1.hook_mlp_out`",
+        ),
+        (
+            edit(at(2, Site::QInput), 9, 0..64, shift(at(2, Site::Result), 0..64)),
+            "edit at `blocks.2.hook_q_input`, row 9: `blocks.2.attn.hook_result`, which it reads, does not come before it",
+        ),
+        // Directions.
+        (
+            edit(resid, 9, 0..2, along(vec![1.0, 1.0])),
+            "edit at `blocks.1.hook_resid_post`, row 9: directions 0 and 0 have the product 2.000e0 instead of 1",
+        ),
+        (
+            edit(resid, 9, 0..3, along(vec![1.0, 0.0])),
+            "edit at `blocks.1.hook_resid_post`, row 9: directions of 2 values for 3 units",
         ),
     ];
     for (hooks, message) in cases {
         assert_eq!(refusal(&llama, hooks), message);
+    }
+}
+
+#[test]
+fn branches_that_do_not_fit() {
+    let Some(llama) = tiny::<f64>("llama") else { return };
+    let sequences = [(0, &tokens(1, 6)[..]), (0, &[&tokens(1, 4)[..], &[7, 8]].concat())];
+    let branch = |sequences: &[usize], from, layer| Branch {
+        sequences: sequences.to_vec(),
+        from,
+        birth: Birth { layer, stage: Stage::Heads },
+    };
+    let refusal = |branch: Branch| match Batch::with_branches(llama.spec(), &sequences, &[branch]) {
+        Ok(_) => panic!("accepted"),
+        Err(e) => e.to_string(),
+    };
+    assert_eq!(refusal(branch(&[0], 6, 0)), "branch 0: sequence 0 has no position 6");
+    assert_eq!(refusal(branch(&[2], 0, 0)), "branch 0: sequence 2 has no position 0");
+    assert_eq!(refusal(branch(&[0], 0, 4)), "branch 0: it begins in layer 4, but the model has 4");
+    assert_eq!(refusal(branch(&[], 0, 0)), "branch 0: it copies no sequence");
+    assert_eq!(refusal(branch(&[0, 1], 4, 0)), "branch 0: its sequences are apart at position 4 already");
+    // Nothing happens to a branch before it exists.
+    let batch = Batch::with_branches(llama.spec(), &sequences, &[branch(&[0, 1], 3, 2)]).unwrap();
+    let row = batch.branch_row(0, 1, 4).unwrap();
+    let run = |hooks| model_refusal(&llama, &batch, hooks);
+    let late = "it belongs to a branch that begins in layer 2 at Heads, after this place";
+    assert_eq!(
+        run(edit(at(2, Site::Pattern), row, 0..1, EditOp::Scale(0.0))),
+        format!("edit at `blocks.2.attn.hook_pattern`, row {row}: {late}")
+    );
+    assert_eq!(run(capture(HookPoint::Embed, &[row])), format!("capture at `hook_embed`, row {row}: {late}"));
+}
+
+fn model_refusal(model: &Model<f64>, batch: &Batch, hooks: Hooks<f64>) -> String {
+    match model.run(batch, &hooks, &[]) {
+        Ok(_) => panic!("accepted: {hooks:?}"),
+        Err(e) => e.to_string(),
     }
 }
 

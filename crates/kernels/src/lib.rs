@@ -14,6 +14,7 @@
 #[macro_use]
 mod dispatch;
 mod activation;
+mod dot;
 mod elementwise;
 mod matmul;
 mod norm;
@@ -23,6 +24,7 @@ mod softmax;
 
 pub use activation::{Activation, activate, activate_gated, softcap};
 pub use dispatch::{Isa, isa};
+pub use dot::dot_ordered;
 pub use elementwise::{add_assign, add_row, all_finite, dot, hadamard_rows, scale_assign};
 pub use matmul::{MatMut, MatRef, Packed, Write, matmul};
 pub use norm::{layer_norm, rms_norm};

@@ -1,54 +1,106 @@
 //! Attention of a layer: queries of a block of rows against the keys and values of all rows that they see.
 //!
-//! Rows of one segment see the same earlier rows, so for each key/value head their keys are packed once and every query
-//! head of the group is one matrix product against them, and one more against the values.
+//! Rows that stand together see the same earlier rows, so for each key/value head their keys are packed once, and the query
+//! heads of the group are one matrix product against them, and one more against the values. That holds for the rows of a
+//! segment, which follow one another, and for the patched rows of many branches, which all leave one prompt at one position.
 
 use super::Pass;
+use super::heirs::Wire;
 use crate::hook::{HookPoint, Site};
 use crate::mat::Mat;
 use crate::module::Module;
 use crate::spec::ModelSpec;
 use crate::weights::{LayerWeights, NormWeights, PerModel};
 use lorascope_kernels::{
-    MatMut, MatRef, Packed, Real, Write, matmul, rms_norm, scale_assign, softcap, softmax_masked,
+    MatMut, MatRef, Packed, Real, Write, dot_ordered, matmul, rms_norm, scale_assign, softcap, softmax_masked,
 };
 use rayon::prelude::*;
+use std::collections::HashMap;
 use std::ops::Range;
+use std::sync::Arc;
 
-/// Queries of one segment that are worked on together; bounds the scores that exist at a time.
+/// Queries that are worked on together; bounds the scores that exist at a time.
 const QUERIES: usize = 128;
 
 /// Keys (after rotary) and values of a layer, for all rows: `[rows, n_kv_heads · d_head]`.
 pub(super) struct Keys<R> {
     pub k: Mat<R>,
     pub v: Mat<R>,
+    /// Keys and values up to a row, packed for products, one pair per key/value head: branches of one prompt share them.
+    packed: HashMap<usize, Arc<Vec<PackedHead<R>>>>,
 }
 
-/// Consecutive rows of one segment with the rows that they see.
+impl<R: Real> Keys<R> {
+    pub fn new(rows: usize, width: usize) -> Self {
+        Self { k: Mat::zeros(rows, width), v: Mat::zeros(rows, width), packed: HashMap::new() }
+    }
+    /// Forgets what belongs to a layer that is over.
+    pub fn forget_packed(&mut self) {
+        self.packed.clear();
+    }
+}
+
+/// Keys and values of one key/value head.
+#[derive(Debug)]
+struct PackedHead<R> {
+    /// As outputs of a product.
+    keys: Packed<R>,
+    /// As inputs of a product.
+    values: Packed<R>,
+}
+
+/// Rows that stand together and share keys.
 struct Chunk {
     /// Rows of the batch.
     rows: Range<usize>,
     /// Position of the first row.
     position: usize,
-    /// Rows that the last of them sees, in the order of positions.
+    /// Rows whose keys are shared, in the order of positions.
     keys: Vec<Range<usize>>,
+    kin: Kin,
+}
+
+/// How the rows of a chunk stand to each other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kin {
+    /// They follow one another in a sequence; the shared keys are those that the last of them sees, its own included.
+    Line,
+    /// They are at the same position, each the only one of its segment; the shared keys are those up to the row before, and
+    /// each sees itself besides.
+    Siblings,
 }
 
 impl Chunk {
-    fn n_keys(&self) -> usize {
-        self.position + self.rows.len()
+    /// Scores of a query: one for each shared key, and the sibling's own.
+    fn n_columns(&self) -> usize {
+        self.n_keys() + usize::from(self.kin == Kin::Siblings)
     }
 
-    /// Keys that query `i` of the chunk sees.
+    fn n_keys(&self) -> usize {
+        match self.kin {
+            Kin::Line => self.position + self.rows.len(),
+            Kin::Siblings => self.position,
+        }
+    }
+
+    /// The column of query `i`'s own key.
+    fn own(&self, i: usize) -> usize {
+        match self.kin {
+            Kin::Line => self.position + i,
+            Kin::Siblings => self.position,
+        }
+    }
+
+    /// Columns that query `i` of the chunk sees.
     fn visible(&self, i: usize, window: Option<usize>) -> Range<usize> {
-        let end = self.position + i + 1;
+        let end = self.own(i) + 1;
         window.map_or(0, |w| end.saturating_sub(w))..end
     }
 }
 
 impl<R: Real> Pass<'_, '_, R> {
-    /// `hook_attn_out`, as added: `[rows, d_model]`.
-    pub(super) fn attention(
+    /// `hook_z`, before its tap: `[rows, n_heads · d_head]`.
+    pub(super) fn attend(
         &mut self,
         layer: usize,
         w: &LayerWeights<R>,
@@ -57,12 +109,22 @@ impl<R: Real> Pass<'_, '_, R> {
         cache: &mut Keys<R>,
     ) -> Mat<R> {
         let q = self.queries_keys_values(layer, w, first_row, resid_pre, cache);
-        let mut z = self.mix_values(layer, first_row, &q, cache);
-        self.tap.at(HookPoint::Layer(layer, Site::Z), first_row, &mut z);
-
-        let o = w.linear(Module::O);
-        let mut out = self.linear(layer, Module::O, o, first_row, &z);
+        let z = self.mix_values(layer, first_row, &q, cache);
         self.scratch.give(q);
+        z
+    }
+
+    /// `hook_attn_out` from z, as added, before its tap: `[rows, d_model]`.
+    pub(super) fn project_heads(
+        &mut self,
+        layer: usize,
+        w: &LayerWeights<R>,
+        first_row: usize,
+        mut z: Mat<R>,
+    ) -> Mat<R> {
+        self.tap.at(HookPoint::Layer(layer, Site::Z), first_row, &mut z);
+        self.heirs.keep(Wire::Z, first_row, &z);
+        let mut out = self.linear(layer, Module::O, w.linear(Module::O), first_row, &z);
         let mut scales = None;
         if let Some((post_norm, _)) = &w.post_norms {
             let (normalized, scale) = self.norm(post_norm, first_row, &out);
@@ -71,7 +133,6 @@ impl<R: Real> Pass<'_, '_, R> {
         }
         self.head_results(layer, w, first_row, &z, scales.as_deref(), &mut out);
         self.scratch.give(z);
-        self.tap.at(HookPoint::Layer(layer, Site::AttnOut), first_row, &mut out);
         out
     }
 
@@ -90,6 +151,9 @@ impl<R: Real> Pass<'_, '_, R> {
         let mut k = self.linear(layer, Module::K, w.linear(Module::K), first_row, &x);
         let mut v = self.linear(layer, Module::V, w.linear(Module::V), first_row, &x);
         self.scratch.give(x);
+        self.head_inputs(layer, Module::Q, w, first_row, resid_pre, &mut q);
+        self.head_inputs(layer, Module::K, w, first_row, resid_pre, &mut k);
+        self.head_inputs(layer, Module::V, w, first_row, resid_pre, &mut v);
         if let Some((q_norm, k_norm)) = &w.qk_norms {
             self.norm_heads(q_norm, first_row, &mut q);
             self.norm_heads(k_norm, first_row, &mut k);
@@ -128,22 +192,25 @@ impl<R: Real> Pass<'_, '_, R> {
         });
     }
 
-    /// `hook_z`: `[rows, n_heads · d_head]`.
-    fn mix_values(&mut self, layer: usize, first_row: usize, q: &Mat<R>, cache: &Keys<R>) -> Mat<R> {
+    /// Each head's pattern times its values: `[rows, n_heads · d_head]`.
+    fn mix_values(&mut self, layer: usize, first_row: usize, q: &Mat<R>, cache: &mut Keys<R>) -> Mat<R> {
         let chunks = self.chunks(first_row..first_row + q.rows);
+        let spec = self.model.spec();
+        pack_shared(spec, &chunks, cache);
         let watched = [Site::AttnScores, Site::Pattern].map(|s| self.tap.wants(HookPoint::Layer(layer, s)));
         let mut z = self.scratch.mat(q.rows, q.cols);
-        let mixer = Mixer { spec: self.model.spec(), layer, first_row, q, cache };
-        let mut place = |chunk: &Chunk, heads: Vec<Vec<R>>| mixer.place(chunk, &heads, &mut z);
+        let mixer = Mixer { spec, layer, first_row, q, cache };
         if watched.contains(&true) {
             for chunk in &chunks {
-                let patterns = self.watched_patterns(&mixer, chunk);
-                place(chunk, mixer.values(chunk, &patterns));
+                let packed = mixer.packed(chunk);
+                let mut patterns = mixer.scores(chunk, &packed);
+                self.watch_patterns(&mixer, chunk, &mut patterns);
+                mixer.place(chunk, &mixer.values(chunk, &packed, patterns), &mut z);
             }
         } else {
-            let mixed: Vec<Vec<Vec<R>>> = chunks.par_iter().map(|chunk| mixer.heads(chunk)).collect();
-            for (chunk, heads) in chunks.iter().zip(mixed) {
-                place(chunk, heads);
+            let mixed: Vec<Vec<Mat<R>>> = chunks.par_iter().map(|chunk| mixer.mix(chunk)).collect();
+            for (chunk, groups) in chunks.iter().zip(mixed) {
+                mixer.place(chunk, &groups, &mut z);
             }
         }
         z
@@ -151,49 +218,71 @@ impl<R: Real> Pass<'_, '_, R> {
 
     /// The chunks that a block of rows consists of.
     fn chunks(&self, block: Range<usize>) -> Vec<Chunk> {
-        let mut chunks = Vec::new();
-        for segment in self.batch.segments() {
+        let mut chunks: Vec<Chunk> = Vec::new();
+        for segment in self.batch.segments_within(block.clone()) {
+            let position = |row: usize| self.batch.row(row).position;
+            if let (1, Some(parent)) = (segment.rows.len(), segment.parent) {
+                let keys = self.batch.keys_of(parent);
+                let row = segment.rows.clone();
+                match chunks.last_mut() {
+                    Some(last)
+                        if last.kin == Kin::Siblings && last.keys == keys && last.rows.len() < QUERIES =>
+                    {
+                        last.rows.end = row.end;
+                    }
+                    _ => chunks.push(Chunk {
+                        position: position(row.start),
+                        rows: row,
+                        keys,
+                        kin: Kin::Siblings,
+                    }),
+                }
+                continue;
+            }
             let rows = segment.rows.start.max(block.start)..segment.rows.end.min(block.end);
             for start in rows.clone().step_by(QUERIES) {
                 let rows = start..rows.end.min(start + QUERIES);
                 let keys = self.batch.keys_of(rows.end - 1);
-                chunks.push(Chunk { position: self.batch.row(start).position, rows, keys });
+                chunks.push(Chunk { position: position(start), rows, keys, kin: Kin::Line });
             }
         }
         chunks
     }
 
-    /// Patterns of all heads of a chunk, `[head][query · n_keys]`, with the taps on scores and pattern.
-    fn watched_patterns(&mut self, mixer: &Mixer<R>, chunk: &Chunk) -> Vec<Vec<R>> {
-        let (layer, n_keys) = (mixer.layer, chunk.n_keys());
-        let mut heads = mixer.scores(chunk);
-        let window = mixer.window();
+    /// From scores to patterns of all heads of a chunk, with the taps on both.
+    fn watch_patterns(&mut self, mixer: &Mixer<R>, chunk: &Chunk, groups: &mut [Mat<R>]) {
+        let layer = mixer.layer;
         for i in 0..chunk.rows.len() {
-            let visible = chunk.visible(i, window);
-            for head in &mut heads {
-                head[i * n_keys..i * n_keys + visible.start].fill(R::NEG_INFINITY);
-            }
-            self.tap_heads(HookPoint::Layer(layer, Site::AttnScores), chunk, i, &mut heads);
-            for head in &mut heads {
-                softmax_masked(&mut head[i * n_keys..(i + 1) * n_keys], visible.clone());
-            }
-            self.tap_heads(HookPoint::Layer(layer, Site::Pattern), chunk, i, &mut heads);
+            let visible = chunk.visible(i, mixer.window());
+            mixer.for_heads(i, groups, |row| row[..visible.start].fill(R::NEG_INFINITY));
+            self.tap_heads(HookPoint::Layer(layer, Site::AttnScores), mixer, chunk, i, groups);
+            mixer.for_heads(i, groups, |row| softmax_masked(row, visible.clone()));
+            self.tap_heads(HookPoint::Layer(layer, Site::Pattern), mixer, chunk, i, groups);
         }
-        heads
     }
 
-    /// Taps the keys up to its own position of query `i`, laid out `[head][key]`.
-    fn tap_heads(&mut self, point: HookPoint, chunk: &Chunk, i: usize, heads: &mut [Vec<R>]) {
-        let (row, seen, n_keys) = (chunk.rows.start + i, chunk.position + i + 1, chunk.n_keys());
+    /// Taps what query `i` has for the keys up to its own position, laid out `[head][key]`.
+    fn tap_heads(
+        &mut self,
+        point: HookPoint,
+        mixer: &Mixer<R>,
+        chunk: &Chunk,
+        i: usize,
+        groups: &mut [Mat<R>],
+    ) {
+        let (row, seen) = (chunk.rows.start + i, chunk.own(i) + 1);
         if self.tap.rows_wanted(point, row..row + 1).is_empty() {
             return;
         }
-        let part = i * n_keys..i * n_keys + seen;
-        let mut values: Vec<R> = heads.iter().flat_map(|h| h[part.clone()].iter().copied()).collect();
+        let mut values = Vec::with_capacity(seen * mixer.spec.n_heads);
+        mixer.for_heads(i, groups, |row| values.extend_from_slice(&row[..seen]));
         self.tap.at_row(point, row, &mut values);
-        for (head, new) in heads.iter_mut().zip(values.chunks_exact(seen)) {
-            head[part.clone()].copy_from_slice(new);
-        }
+        let mut new = values.chunks_exact(seen);
+        mixer.for_heads(i, groups, |row| {
+            if let Some(new) = new.next() {
+                row[..seen].copy_from_slice(new);
+            }
+        });
     }
 
     /// `hook_result` where somebody asks for it: each head's share of the output, as added. An edit of a head's
@@ -235,7 +324,48 @@ impl<R: Real> Pass<'_, '_, R> {
     }
 }
 
+/// Packs the keys and values that siblings share, where a block before has not done so.
+fn pack_shared<R: Real>(spec: &ModelSpec, chunks: &[Chunk], cache: &mut Keys<R>) {
+    let shared = |c: &&Chunk| c.kin == Kin::Siblings && !c.keys.is_empty();
+    let mut missing: Vec<&Chunk> = chunks.iter().filter(shared).collect();
+    missing.retain(|c| c.last_key().is_some_and(|k| !cache.packed.contains_key(&k)));
+    missing.dedup_by_key(|c| c.last_key());
+    let packed: Vec<_> = missing.par_iter().map(|c| (c.last_key(), Arc::new(pack(spec, c, cache)))).collect();
+    cache.packed.extend(packed.into_iter().filter_map(|(key, packed)| Some((key?, packed))));
+}
+
+impl Chunk {
+    /// The last row whose key is shared.
+    fn last_key(&self) -> Option<usize> {
+        self.keys.last().map(|range| range.end - 1)
+    }
+}
+
+/// The shared keys and values of a chunk, for every key/value head.
+fn pack<R: Real>(spec: &ModelSpec, chunk: &Chunk, cache: &Keys<R>) -> Vec<PackedHead<R>> {
+    let gather = |from: &Mat<R>, kv_head: usize| {
+        let part = kv_head * spec.d_head..(kv_head + 1) * spec.d_head;
+        let mut out = Vec::with_capacity(chunk.n_keys() * spec.d_head);
+        chunk
+            .keys
+            .iter()
+            .cloned()
+            .flatten()
+            .for_each(|row| out.extend_from_slice(&from.row(row)[part.clone()]));
+        out
+    };
+    let of_head = |kv_head: usize| PackedHead {
+        keys: Packed::from_output_rows(MatRef::new(&gather(&cache.k, kv_head), chunk.n_keys(), spec.d_head)),
+        values: Packed::from_input_rows(MatRef::new(&gather(&cache.v, kv_head), chunk.n_keys(), spec.d_head)),
+    };
+    (0..spec.n_kv_heads).into_par_iter().map(of_head).collect()
+}
+
 /// Scores, patterns and mixed values of chunks of one layer.
+///
+/// The query heads of one key/value head are worked on together: a matrix of a *group* has a row for each query
+/// and head, query by query. A query's own key comes last and by itself, after the product with the keys before it, so that a
+/// row has the same bits whether its keys are shared or its own.
 struct Mixer<'a, R> {
     spec: &'a ModelSpec,
     layer: usize,
@@ -249,93 +379,96 @@ impl<R: Real> Mixer<'_, R> {
         self.spec.layers[self.layer].window
     }
 
-    /// z of every head of a chunk, `[head][query · d_head]`, in parallel over key/value heads.
-    fn heads(&self, chunk: &Chunk) -> Vec<Vec<R>> {
+    /// Shared keys and values of a chunk, packed.
+    fn packed(&self, chunk: &Chunk) -> Arc<Vec<PackedHead<R>>> {
+        let ready = chunk.last_key().filter(|_| chunk.kin == Kin::Siblings);
+        let ready = ready.and_then(|key| self.cache.packed.get(&key));
+        ready.cloned().unwrap_or_else(|| Arc::new(pack(self.spec, chunk, self.cache)))
+    }
+
+    /// z of every group of a chunk: `[group][query and head, d_head]`.
+    fn mix(&self, chunk: &Chunk) -> Vec<Mat<R>> {
+        let packed = self.packed(chunk);
         let of_group = |g: usize| {
-            let (keys, values) = (self.packed_keys(chunk, g), self.packed_values(chunk, g));
-            let heads = g * self.spec.group()..(g + 1) * self.spec.group();
-            heads
-                .map(|head| {
-                    let mut scores = self.head_scores(chunk, head, &keys);
-                    let n_keys = chunk.n_keys();
-                    for (i, row) in scores.chunks_exact_mut(n_keys).enumerate() {
-                        softmax_masked(row, chunk.visible(i, self.window()));
-                    }
-                    self.head_values(chunk, &scores, &values)
-                })
-                .collect::<Vec<_>>()
+            let mut pattern = self.group_scores(chunk, g, &packed[g].keys);
+            for (i, row) in pattern.data.chunks_exact_mut(pattern.cols).enumerate() {
+                softmax_masked(row, chunk.visible(i / self.spec.group(), self.window()));
+            }
+            self.group_values(chunk, g, pattern, &packed[g].values)
         };
-        (0..self.spec.n_kv_heads).into_par_iter().flat_map_iter(of_group).collect()
+        (0..self.spec.n_kv_heads).into_par_iter().map(of_group).collect()
     }
 
-    /// Scaled and capped scores of every head, `[head][query · n_keys]`; not masked yet.
-    fn scores(&self, chunk: &Chunk) -> Vec<Vec<R>> {
-        let of_head =
-            |head: usize| self.head_scores(chunk, head, &self.packed_keys(chunk, head / self.spec.group()));
-        (0..self.spec.n_heads).into_par_iter().map(of_head).collect()
+    /// Scaled and capped scores of every group; not masked yet.
+    fn scores(&self, chunk: &Chunk, packed: &[PackedHead<R>]) -> Vec<Mat<R>> {
+        let groups = packed.par_iter().enumerate();
+        groups.map(|(g, packed)| self.group_scores(chunk, g, &packed.keys)).collect()
     }
 
-    /// z of every head from given patterns.
-    fn values(&self, chunk: &Chunk, patterns: &[Vec<R>]) -> Vec<Vec<R>> {
-        let of_head = |(head, pattern): (usize, &Vec<R>)| {
-            self.head_values(chunk, pattern, &self.packed_values(chunk, head / self.spec.group()))
-        };
-        patterns.par_iter().enumerate().map(of_head).collect()
+    /// z of every group from given patterns.
+    fn values(&self, chunk: &Chunk, packed: &[PackedHead<R>], patterns: Vec<Mat<R>>) -> Vec<Mat<R>> {
+        let groups = patterns.into_par_iter().zip(packed).enumerate();
+        groups.map(|(g, (pattern, packed))| self.group_values(chunk, g, pattern, &packed.values)).collect()
     }
 
-    fn head_scores(&self, chunk: &Chunk, head: usize, keys: &Packed<R>) -> Vec<R> {
-        let (n, d_head) = (chunk.rows.len(), self.spec.d_head);
-        let first = (chunk.rows.start - self.first_row) * self.q.cols + head * d_head;
-        let queries = MatRef::strided(&self.q.data[first..], n, d_head, self.q.cols);
-        let mut scores = vec![R::ZERO; n * chunk.n_keys()];
-        matmul(MatMut::new(&mut scores, n, chunk.n_keys()), queries, keys, Write::Set);
-        scale_assign(&mut scores, R::from_f64(self.spec.attn_scale));
+    /// Calls `f` for every head of query `i`, in order, with its row.
+    fn for_heads(&self, i: usize, groups: &mut [Mat<R>], mut f: impl FnMut(&mut [R])) {
+        for group in groups {
+            (0..self.spec.group()).for_each(|h| f(group.row_mut(i * self.spec.group() + h)));
+        }
+    }
+
+    /// `[query and head, columns]`.
+    fn group_scores(&self, chunk: &Chunk, g: usize, keys: &Packed<R>) -> Mat<R> {
+        let (n, group, d_head) = (chunk.rows.len(), self.spec.group(), self.spec.d_head);
+        let (n_keys, columns) = (chunk.n_keys(), chunk.n_columns());
+        let part = g * group * d_head..(g + 1) * group * d_head;
+        let own = chunk.rows.start - self.first_row..chunk.rows.end - self.first_row;
+        let queries: Vec<R> = own.flat_map(|i| self.q.row(i)[part.clone()].iter().copied()).collect();
+        let queries = Mat { data: queries, rows: n * group, cols: d_head };
+        let mut scores = Mat::zeros(n * group, columns);
+        matmul(
+            MatMut::strided(&mut scores.data, n * group, n_keys, columns),
+            queries.view(),
+            keys,
+            Write::Set,
+        );
+        if chunk.kin == Kin::Siblings {
+            for r in 0..n * group {
+                let key = &self.cache.k.row(chunk.rows.start + r / group)[g * d_head..(g + 1) * d_head];
+                scores.row_mut(r)[n_keys] = dot_ordered(queries.row(r), key);
+            }
+        }
+        scale_assign(&mut scores.data, R::from_f64(self.spec.attn_scale));
         if let Some(cap) = self.spec.attn_softcap {
-            softcap(&mut scores, R::from_f64(cap));
+            softcap(&mut scores.data, R::from_f64(cap));
         }
         scores
     }
 
-    fn head_values(&self, chunk: &Chunk, pattern: &[R], values: &Packed<R>) -> Vec<R> {
-        let (n, d_head) = (chunk.rows.len(), self.spec.d_head);
-        let mut z = vec![R::ZERO; n * d_head];
-        matmul(MatMut::new(&mut z, n, d_head), MatRef::new(pattern, n, chunk.n_keys()), values, Write::Set);
+    /// `[query and head, d_head]`.
+    fn group_values(&self, chunk: &Chunk, g: usize, mut pattern: Mat<R>, values: &Packed<R>) -> Mat<R> {
+        let (group, d_head) = (self.spec.group(), self.spec.d_head);
+        let own: Vec<R> = (0..pattern.rows)
+            .map(|r| std::mem::replace(&mut pattern.row_mut(r)[chunk.own(r / group)], R::ZERO))
+            .collect();
+        let mut z = Mat::zeros(pattern.rows, d_head);
+        let shared = MatRef::strided(&pattern.data, pattern.rows, chunk.n_keys(), pattern.cols);
+        matmul(z.view_mut(), shared, values, Write::Set);
+        for (r, weight) in own.into_iter().enumerate() {
+            let value = &self.cache.v.row(chunk.rows.start + r / group)[g * d_head..(g + 1) * d_head];
+            z.row_mut(r).iter_mut().zip(value).for_each(|(z, &v)| *z = weight.mul_add(v, *z));
+        }
         z
     }
 
-    /// Keys of one key/value head that the chunk sees, as outputs of a product.
-    fn packed_keys(&self, chunk: &Chunk, kv_head: usize) -> Packed<R> {
-        Packed::from_output_rows(MatRef::new(
-            &self.gather(&self.cache.k, chunk, kv_head),
-            chunk.n_keys(),
-            self.spec.d_head,
-        ))
-    }
-
-    /// Values of one key/value head that the chunk sees, as inputs of a product.
-    fn packed_values(&self, chunk: &Chunk, kv_head: usize) -> Packed<R> {
-        Packed::from_input_rows(MatRef::new(
-            &self.gather(&self.cache.v, chunk, kv_head),
-            chunk.n_keys(),
-            self.spec.d_head,
-        ))
-    }
-
-    fn gather(&self, from: &Mat<R>, chunk: &Chunk, kv_head: usize) -> Vec<R> {
-        let part = kv_head * self.spec.d_head..(kv_head + 1) * self.spec.d_head;
-        let rows = chunk.keys.iter().cloned().flatten();
-        let mut out = Vec::with_capacity(chunk.n_keys() * self.spec.d_head);
-        rows.for_each(|row| out.extend_from_slice(&from.row(row)[part.clone()]));
-        out
-    }
-
-    /// Writes the heads' z of a chunk into the block's matrix.
-    fn place(&self, chunk: &Chunk, heads: &[Vec<R>], z: &mut Mat<R>) {
-        let d_head = self.spec.d_head;
+    /// Writes the groups' z of a chunk into the block's matrix.
+    fn place(&self, chunk: &Chunk, groups: &[Mat<R>], z: &mut Mat<R>) {
+        let width = self.spec.group() * self.spec.d_head;
         for (i, row) in chunk.rows.clone().enumerate() {
             let target = z.row_mut(row - self.first_row);
-            for (part, head) in target.chunks_exact_mut(d_head).zip(heads) {
-                part.copy_from_slice(&head[i * d_head..(i + 1) * d_head]);
+            for (part, group) in target.chunks_exact_mut(width).zip(groups) {
+                part.copy_from_slice(&group.data[i * width..(i + 1) * width]);
             }
         }
     }

@@ -28,7 +28,10 @@ impl<R: Real> Pass<'_, '_, R> {
         let mut y = self.scratch.mat(x.rows, w.weight.of(0).n_out());
         base_product(w, x, &runs, &mut y);
         for (model, rows) in &runs {
-            let Some(update) = w.low_rank(*model) else { continue };
+            let Some(update) = w.low_rank(*model) else {
+                self.put_in_low_rank(layer, module, first_row, rows, &mut y);
+                continue;
+            };
             let mut features = self.scratch.mat(rows.len(), update.a.n_out());
             low_rank_features(update, x, rows.clone(), &mut features);
             self.tap.at(HookPoint::Layer(layer, Site::LoraA(module)), first_row + rows.start, &mut features);
@@ -46,6 +49,44 @@ impl<R: Real> Pass<'_, '_, R> {
             self.scratch.give(features);
         }
         add_biases(w, &mut y, &runs);
+        y
+    }
+
+    /// `hook_lora_out` of rows whose model has no adapter at the module: it adds nothing, unless an edit puts in what
+    /// another model's adapter adds.
+    fn put_in_low_rank(
+        &mut self,
+        layer: usize,
+        module: Module,
+        first_row: usize,
+        rows: &Range<usize>,
+        y: &mut Mat<R>,
+    ) {
+        let point = HookPoint::Layer(layer, Site::LoraOut(module));
+        for row in self.tap.rows_wanted(point, offset(rows, first_row)) {
+            let mut added = vec![R::ZERO; y.cols];
+            self.tap.at_row(point, row, &mut added);
+            lorascope_kernels::add_assign(y.row_mut(row - first_row), &added);
+        }
+    }
+
+    /// The same map, bit for bit, for rows that are not in the batch: without hook points.
+    pub(super) fn linear_untapped(&self, w: &LinearWeights<R>, x: &Mat<R>, runs: &Runs) -> Mat<R> {
+        let mut y = Mat::zeros(x.rows, w.weight.of(0).n_out());
+        base_product(w, x, runs, &mut y);
+        for (model, rows) in runs {
+            let Some(update) = w.low_rank(*model) else { continue };
+            let mut features = Mat::zeros(rows.len(), update.a.n_out());
+            low_rank_features(update, x, rows.clone(), &mut features);
+            features.data.iter_mut().for_each(|v| *v *= update.scale);
+            if adds_at_once(update) {
+                add_low_rank(update, &features, &mut y, rows.clone());
+            } else {
+                let added = low_rank_output(update, &features, &y, rows.clone());
+                add_rows(&mut y, rows.clone(), &added);
+            }
+        }
+        add_biases(w, &mut y, runs);
         y
     }
 

@@ -1,6 +1,7 @@
 //! The MLP of a layer.
 
 use super::Pass;
+use super::heirs::Wire;
 use crate::hook::{HookPoint, Site};
 use crate::mat::Mat;
 use crate::module::Module;
@@ -9,8 +10,8 @@ use crate::weights::LayerWeights;
 use lorascope_kernels::{Real, activate, activate_gated};
 
 impl<R: Real> Pass<'_, '_, R> {
-    /// `hook_mlp_out`, as added: `[rows, d_model]`.
-    pub(super) fn mlp(
+    /// `mlp.hook_post`, what enters the down projection: `[rows, d_mlp]`.
+    pub(super) fn neurons(
         &mut self,
         layer: usize,
         w: &LayerWeights<R>,
@@ -18,7 +19,7 @@ impl<R: Real> Pass<'_, '_, R> {
         resid_mid: &Mat<R>,
     ) -> Mat<R> {
         let at = |site| HookPoint::Layer(layer, site);
-        let (x, _) = self.norm(&w.norm_2, first_row, resid_mid);
+        let x = self.mlp_input(layer, w, first_row, resid_mid);
         let mut post = self.scratch.mat(x.rows, self.model.spec().d_mlp);
         match self.model.spec().mlp {
             Mlp::Gated(activation) => {
@@ -37,14 +38,25 @@ impl<R: Real> Pass<'_, '_, R> {
             }
         }
         self.scratch.give(x);
-        self.tap.at(at(Site::MlpPost), first_row, &mut post);
+        post
+    }
+
+    /// The MLP's output from its hidden values, before the tap at `hook_mlp_out`: `[rows, d_model]`.
+    pub(super) fn write_neurons(
+        &mut self,
+        layer: usize,
+        w: &LayerWeights<R>,
+        first_row: usize,
+        mut post: Mat<R>,
+    ) -> Mat<R> {
+        self.tap.at(HookPoint::Layer(layer, Site::MlpPost), first_row, &mut post);
+        self.heirs.keep(Wire::MlpPost, first_row, &post);
         let mut out = self.linear(layer, Module::Down, w.linear(Module::Down), first_row, &post);
         self.scratch.give(post);
         if let Some((_, post_norm)) = &w.post_norms {
             let (normalized, _) = self.norm(post_norm, first_row, &out);
             self.scratch.give(std::mem::replace(&mut out, normalized));
         }
-        self.tap.at(at(Site::MlpOut), first_row, &mut out);
         out
     }
 }

@@ -2,17 +2,21 @@
 //!
 //! All rows of a batch go through a layer before any goes through the next, so a layer's weights are made, read and
 //! left once. Within a layer, rows are worked on in blocks (in order, so that what a row sees lies behind it): only
-//! the residual stream and the layer's keys and values exist for all rows at a time.
+//! the residual stream and the layer's keys and values exist for all rows at a time. Rows of branches join at the layer
+//! and the place in it at which they begin, with what they inherit from the rows that they copy.
 //!
 //! At each named place the pass calls the tap, which replaces and captures what was asked for. Places whose values
 //! the pass does not need itself (per-head results, low-rank outputs) are computed only where they are wanted.
 
 mod attention;
+mod heirs;
+mod inputs;
 mod linear;
 mod mlp;
 mod scratch;
 
 use crate::batch::Batch;
+use crate::branch::Stage;
 use crate::error::{Error, Result};
 use crate::hook::{HookPoint, Site};
 use crate::mat::Mat;
@@ -21,6 +25,7 @@ use crate::rotary::RotaryTable;
 use crate::spec::{NormKind, Positions};
 use crate::tap::{Hooks, Tap};
 use crate::weights::{LayerWeights, NormWeights, PerModel};
+use heirs::{Heirs, Wire};
 use lorascope_kernels::{Real, all_finite, layer_norm, rms_norm};
 use rayon::prelude::*;
 use scratch::Scratch;
@@ -50,6 +55,7 @@ pub(crate) struct Pass<'a, 'h, R> {
     /// One table per rotary embedding of the model.
     pub rotary: Vec<RotaryTable<R>>,
     scratch: Scratch<R>,
+    heirs: Heirs<R>,
 }
 
 /// Runs a batch; `readout` names the rows whose final normalised state is wanted.
@@ -67,17 +73,21 @@ pub(crate) fn run<R: Real>(
         Positions::Rotary(all) => all.iter().map(|r| RotaryTable::new(r, spec.d_head, positions)).collect(),
         Positions::Learned => Vec::new(),
     };
-    let mut pass = Pass { model, batch, tap, rotary, scratch: Scratch::default() };
+    let mut pass = Pass { model, batch, tap, rotary, scratch: Scratch::default(), heirs: Heirs::default() };
     let mut resid = pass.embed()?;
     let kv = spec.n_kv_heads * spec.d_head;
-    let mut cache = attention::Keys { k: Mat::zeros(batch.n_rows(), kv), v: Mat::zeros(batch.n_rows(), kv) };
+    let mut cache = attention::Keys::new(batch.n_rows(), kv);
     for layer in 0..spec.n_layers {
         progress(layer, spec.n_layers);
         let weights = model.weights().layer(spec, layer)?;
-        for start in (0..batch.n_rows()).step_by(BLOCK) {
-            let rows = start..batch.n_rows().min(start + BLOCK);
-            pass.layer_block(layer, &weights, rows, &mut resid, &mut cache)?;
+        pass.heirs = Heirs::of_layer(batch, layer, &mut resid);
+        for (stage, part) in batch.parts(layer) {
+            for start in part.clone().step_by(BLOCK) {
+                let rows = start..part.end.min(start + BLOCK);
+                pass.layer_block(layer, &weights, stage, rows, &mut resid, &mut cache);
+            }
         }
+        cache.forget_packed();
         pass.check_finite(layer, &resid)?;
     }
     progress(spec.n_layers, spec.n_layers);
@@ -99,33 +109,65 @@ impl<R: Real> Pass<'_, '_, R> {
         Ok(resid)
     }
 
-    /// One layer for one block of rows.
+    /// One layer for one block of rows, from the stage on at which they enter it.
     fn layer_block(
         &mut self,
         layer: usize,
         w: &LayerWeights<R>,
+        stage: Stage,
         rows: Range<usize>,
         resid: &mut Mat<R>,
         cache: &mut attention::Keys<R>,
-    ) -> Result<()> {
+    ) {
         let at = |site| HookPoint::Layer(layer, site);
-        let d = resid.cols;
+        let (first, d) = (rows.start, resid.cols);
         let span = rows.start * d..rows.end * d;
         let mut x = self.scratch.mat(rows.len(), d);
         x.data.copy_from_slice(&resid.data[span.clone()]);
 
-        self.tap.at(at(Site::ResidPre), rows.start, &mut x);
-        let attn_out = self.attention(layer, w, rows.start, &x, cache);
-        x.add(&attn_out);
-        self.scratch.give(attn_out);
-        self.tap.at(at(Site::ResidMid), rows.start, &mut x);
-        let mlp_out = self.mlp(layer, w, rows.start, &x);
+        if stage <= Stage::Mlp {
+            let mut attn_out = match stage {
+                Stage::Layer => {
+                    self.tap.at(at(Site::ResidPre), first, &mut x);
+                    let z = self.attend(layer, w, first, &x, cache);
+                    self.project_heads(layer, w, first, z)
+                }
+                Stage::Heads => {
+                    let z = self.heirs.inherit(self.batch, Wire::Z, rows.clone());
+                    self.project_heads(layer, w, first, z)
+                }
+                _ => self.heirs.inherit(self.batch, Wire::AttnOut, rows.clone()),
+            };
+            self.tap.at(at(Site::AttnOut), first, &mut attn_out);
+            self.heirs.keep(Wire::AttnOut, first, &attn_out);
+            x.add(&attn_out);
+            self.scratch.give(attn_out);
+            self.tap.at(at(Site::ResidMid), first, &mut x);
+            self.heirs.keep(Wire::ResidMid, first, &x);
+        } else {
+            self.scratch.give(std::mem::replace(
+                &mut x,
+                self.heirs.inherit(self.batch, Wire::ResidMid, rows.clone()),
+            ));
+        }
+        let mut mlp_out = match stage {
+            Stage::End => self.heirs.inherit(self.batch, Wire::MlpOut, rows),
+            Stage::Neurons => {
+                let post = self.heirs.inherit(self.batch, Wire::MlpPost, rows);
+                self.write_neurons(layer, w, first, post)
+            }
+            _ => {
+                let post = self.neurons(layer, w, first, &x);
+                self.write_neurons(layer, w, first, post)
+            }
+        };
+        self.tap.at(at(Site::MlpOut), first, &mut mlp_out);
+        self.heirs.keep(Wire::MlpOut, first, &mlp_out);
         x.add(&mlp_out);
         self.scratch.give(mlp_out);
-        self.tap.at(at(Site::ResidPost), rows.start, &mut x);
+        self.tap.at(at(Site::ResidPost), first, &mut x);
         resid.data[span].copy_from_slice(&x.data);
         self.scratch.give(x);
-        Ok(())
     }
 
     /// Applies a norm to consecutive rows of the batch, each with its own model's parameters; returns the scales.
@@ -173,7 +215,7 @@ impl<R: Real> Pass<'_, '_, R> {
     }
 
     fn check_finite(&self, layer: usize, resid: &Mat<R>) -> Result<()> {
-        match (0..resid.rows).find(|&r| !all_finite(resid.row(r))) {
+        match (0..self.batch.n_rows_alive(layer)).find(|&r| !all_finite(resid.row(r))) {
             None => Ok(()),
             Some(row) => Err(Error::NonFiniteActivation {
                 point: HookPoint::Layer(layer, Site::ResidPost).to_string(),

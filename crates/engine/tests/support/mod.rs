@@ -6,6 +6,7 @@ use lorascope_checkpoint::Checkpoint;
 use lorascope_engine::{Batch, Capture, DEFAULT_MEMORY, Edit, HookPoint, Hooks, Mat, Model, Site};
 use lorascope_kernels::Real;
 use std::collections::HashMap;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 /// The folder of reference data beside the repository, or `None` (said aloud) where it is absent.
@@ -256,4 +257,19 @@ pub fn edit_tensors(path: &Path, change: impl Fn(&mut Tensors)) {
     });
     let bytes = safetensors::serialize(views, None).unwrap();
     std::fs::write(path, bytes).unwrap();
+}
+
+/// A point's values per head where it has heads, one slice otherwise.
+pub fn slice<R: Real>(model: &Model<R>, point: HookPoint, width: usize, head: usize) -> Range<usize> {
+    let spec = model.spec();
+    let HookPoint::Layer(_, site) = point else { return 0..width };
+    let n = match site {
+        Site::Q | Site::RotQ | Site::Z | Site::AttnScores | Site::Pattern | Site::Result | Site::QInput => {
+            spec.n_heads
+        }
+        Site::K | Site::V | Site::RotK | Site::KInput | Site::VInput => spec.n_kv_heads,
+        _ => width, // one neuron or coordinate
+    };
+    let (head, each) = (head % n, width / n);
+    head * each..(head + 1) * each
 }
