@@ -24,26 +24,64 @@ pub(crate) const RESAMPLES: usize = 2000;
 ///
 /// An empty slice has no mean: NaN.
 pub fn mean_interval(values: &[f64], clusters: &[&str], seed: u64) -> Interval {
-    let mut by_cluster: BTreeMap<&str, (f64, usize)> = BTreeMap::new();
-    for (v, c) in values.iter().zip(clusters) {
-        let sum = by_cluster.entry(c).or_default();
-        *sum = (sum.0 + v, sum.1 + 1);
+    Resampler::new(clusters, seed).mean(values)
+}
+
+/// Draws of clusters, made once for many quantities over the same prompts.
+pub(crate) struct Resampler {
+    /// The cluster of each value.
+    cluster_of: Vec<usize>,
+    n_clusters: usize,
+    /// How often each cluster was drawn: `[draw][cluster]`; empty where there is only one cluster.
+    draws: Vec<Vec<u32>>,
+}
+
+impl Resampler {
+    /// Draws for values that belong to these clusters.
+    pub fn new(clusters: &[&str], seed: u64) -> Self {
+        let names: std::collections::BTreeSet<&str> = clusters.iter().copied().collect();
+        let index: BTreeMap<&str, usize> = names.into_iter().enumerate().map(|(i, c)| (c, i)).collect();
+        let n = index.len();
+        let mut rng = ChaCha8Rng::seed_from_u64(seed);
+        let mut draw = || {
+            let mut times = vec![0; n];
+            (0..n).for_each(|_| times[rng.random_range(0..n)] += 1);
+            times
+        };
+        let draws = if n < 2 { Vec::new() } else { (0..RESAMPLES).map(|_| draw()).collect() };
+        Self { cluster_of: clusters.iter().map(|c| index[c]).collect(), n_clusters: n, draws }
     }
-    let sums: Vec<(f64, usize)> = by_cluster.into_values().collect();
-    let mean = values.iter().sum::<f64>() / values.len() as f64;
-    if sums.len() < 2 {
-        return Interval { mean, lo: mean, hi: mean };
+
+    /// Number of clusters.
+    pub fn n_clusters(&self) -> usize {
+        self.n_clusters
     }
-    let mut rng = ChaCha8Rng::seed_from_u64(seed);
-    let mut resample = || {
-        let picked = (0..sums.len()).map(|_| sums[rng.random_range(0..sums.len())]);
-        let (sum, n) = picked.fold((0.0, 0), |(s, n), (cs, cn)| (s + cs, n + cn));
-        sum / n as f64
-    };
-    let mut means: Vec<f64> = (0..RESAMPLES).map(|_| resample()).collect();
-    means.sort_by(f64::total_cmp);
-    let at = |q: f64| means[((RESAMPLES - 1) as f64 * q).round() as usize];
-    Interval { mean, lo: at(0.025), hi: at(0.975) }
+
+    /// Mean of one value per prompt, with its interval.
+    pub fn mean(&self, values: &[f64]) -> Interval {
+        self.ratio(values, &vec![1.0; values.len()])
+    }
+
+    /// `Σ over / Σ under` with its interval; both belong to the same prompts.
+    pub fn ratio(&self, over: &[f64], under: &[f64]) -> Interval {
+        let mut sums = vec![(0.0, 0.0); self.n_clusters];
+        for ((&c, o), u) in self.cluster_of.iter().zip(over).zip(under) {
+            sums[c] = (sums[c].0 + o, sums[c].1 + u);
+        }
+        let mean = over.iter().sum::<f64>() / under.iter().sum::<f64>();
+        if self.draws.is_empty() {
+            return Interval { mean, lo: mean, hi: mean };
+        }
+        let resampled = |times: &Vec<u32>| {
+            let picked = times.iter().zip(&sums).map(|(&t, s)| (f64::from(t) * s.0, f64::from(t) * s.1));
+            let (over, under) = picked.fold((0.0, 0.0), |(o, u), (po, pu)| (o + po, u + pu));
+            over / under
+        };
+        let mut ratios: Vec<f64> = self.draws.iter().map(resampled).collect();
+        ratios.sort_by(f64::total_cmp);
+        let at = |q: f64| ratios[((RESAMPLES - 1) as f64 * q).round() as usize];
+        Interval { mean, lo: at(0.025), hi: at(0.975) }
+    }
 }
 
 #[cfg(test)]

@@ -38,6 +38,8 @@ pub struct Context<'a> {
     pub run: &'a RunFolder,
     /// Seed of everything random.
     pub seed: u64,
+    /// Bytes that the rows of patched runs may take at a time; results do not depend on it.
+    pub memory: usize,
     /// Told how far it is.
     pub progress: &'a dyn Progress,
 }

@@ -10,8 +10,11 @@ mod bootstrap;
 mod context;
 mod decide;
 mod error;
+mod flags;
+mod interventions;
 mod lens;
 mod memory;
+mod patch;
 mod scenarios;
 mod score;
 mod subject;
@@ -25,6 +28,7 @@ pub use answers::{Answers, Pair};
 pub use bootstrap::{Interval, mean_interval};
 pub use context::{Context, Findings, Progress, Silent};
 pub use error::{Error, Result};
+pub use flags::Flag;
 pub use memory::{MemoryEstimate, memory_estimate};
 pub use score::{Decision, score};
 pub use subject::{Meanings, Prompt, Subject};
@@ -51,6 +55,10 @@ pub trait Analysis: Sync {
     /// # Errors
     /// An unknown key or an impossible value.
     fn settings(&self, given: &Value) -> Result<Value>;
+    /// Settings that its command takes as flags too.
+    fn flags(&self) -> &'static [Flag] {
+        &[]
+    }
     /// Carries it out. `settings` are resolved ones.
     ///
     /// # Errors
@@ -59,7 +67,7 @@ pub trait Analysis: Sync {
 }
 
 /// All analyses, in the order of a report.
-pub const ANALYSES: &[&dyn Analysis] = &[&decide::Decide, &lens::Lens, &tuned_lens::TunedLens];
+pub const ANALYSES: &[&dyn Analysis] = &[&decide::Decide, &lens::Lens, &tuned_lens::TunedLens, &patch::Patch];
 
 /// The analysis of that name.
 pub fn analysis(name: &str) -> Option<&'static dyn Analysis> {

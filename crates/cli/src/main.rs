@@ -16,9 +16,10 @@ fn main() -> ExitCode {
     let matches = verbs::with_analyses(args::Cli::command()).get_matches();
     let result = match matches.subcommand() {
         Some((name, sub)) if lorascope_analyses::analysis(name).is_some() => {
+            let flags = verbs::analyse::given_flags(name, sub);
             args::AnalyseArgs::from_arg_matches(sub)
                 .map_err(Into::into)
-                .and_then(|a| verbs::analyse::run(name, &a))
+                .and_then(|a| verbs::analyse::run(name, &a, flags))
         }
         _ => args::Cli::from_arg_matches(&matches).map_err(Into::into).and_then(|cli| match cli.verb {
             args::Verb::Info(a) => verbs::info::run(&a),

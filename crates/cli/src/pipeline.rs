@@ -9,6 +9,9 @@ use lorascope_report::{Page, ProvenanceItem, Section, Theme, render_html, render
 use serde_json::{Value, json};
 use std::path::Path;
 
+/// The part of `--memory` that rows of patched runs may take besides.
+const ROWS_SHARE: usize = 4;
+
 /// What is to be run.
 pub struct Plan {
     /// The verb, part of the run's identity.
@@ -23,6 +26,8 @@ pub struct Plan {
     pub nf4: Option<String>,
     /// Threads in use.
     pub threads: usize,
+    /// Bytes for packed weights; a quarter of it again for the rows of patched runs.
+    pub memory: usize,
 }
 
 /// Runs the plan into `out`, resuming what is there.
@@ -66,7 +71,8 @@ pub fn run(plan: &Plan, opened: Opened, asked: &Asked, out: &Path, bars: &Bars) 
     folder.write_text("rendered.jsonl", &subject.rendered())?;
     let mut sections = Vec::new();
     for (analysis, settings) in &plan.analyses {
-        let context = Context { subject: &subject, run: &folder, seed: plan.seed, progress: bars };
+        let memory = plan.memory / ROWS_SHARE;
+        let context = Context { subject: &subject, run: &folder, seed: plan.seed, memory, progress: bars };
         let found =
             analysis.run(&context, settings).with_context(|| format!("analysis `{}`", analysis.name()))?;
         for table in &found.tables {

@@ -5,16 +5,16 @@ use crate::open::{Asked, open, read_prompts, set_threads};
 use crate::pipeline::{Plan, run as run_plan};
 use crate::progress::Bars;
 use anyhow::{Context, Result};
-use lorascope_analyses::analysis;
+use lorascope_analyses::{Flag, analysis};
 use lorascope_text::Wrapping;
 use serde_json::{Map, Value};
 use std::process::ExitCode;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 /// Runs the analysis `name`.
-pub fn run(name: &str, args: &AnalyseArgs) -> Result<ExitCode> {
+pub fn run(name: &str, args: &AnalyseArgs, flags: Vec<(String, Vec<String>)>) -> Result<ExitCode> {
     let analysis = analysis(name).with_context(|| format!("no analysis is called `{name}`"))?;
-    let settings = analysis.settings(&settings(&args.settings))?;
+    let settings = analysis.settings(&settings(&args.settings, flags))?;
     let set = read_prompts(&args.prompts.prompts)?;
     let threads = set_threads(args.models.threads)?;
     let bars = Bars::default();
@@ -26,6 +26,7 @@ pub fn run(name: &str, args: &AnalyseArgs) -> Result<ExitCode> {
         seed: args.out.seed,
         nf4: args.models.nf4.map(nf4_name),
         threads,
+        memory: args.models.memory,
     };
     let wrapping = if args.prompts.raw { Wrapping::Raw } else { Wrapping::Auto };
     let asked = Asked { set, answers: args.prompts.answers.clone(), wrapping, now: Some(today()) };
@@ -33,11 +34,22 @@ pub fn run(name: &str, args: &AnalyseArgs) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// `KEY=VALUE` pairs as a JSON object: numbers, booleans and lists as JSON writes them, anything else as text.
-fn settings(pairs: &[(String, String)]) -> Value {
+/// `KEY=VALUE` pairs and flags as a JSON object: numbers, booleans and lists as JSON writes them, anything else as text.
+fn settings(pairs: &[(String, String)], flags: Vec<(String, Vec<String>)>) -> Value {
     let value = |text: &str| serde_json::from_str(text).unwrap_or_else(|_| Value::String(text.to_owned()));
-    let object: Map<String, Value> = pairs.iter().map(|(k, v)| (k.clone(), value(v))).collect();
+    let mut object: Map<String, Value> = pairs.iter().map(|(k, v)| (k.clone(), value(v))).collect();
+    object.extend(flags.into_iter().map(|(k, v)| (k, v.iter().map(|v| value(v)).collect())));
     Value::Object(object)
+}
+
+/// The flags of an analysis that were given, with their values.
+pub fn given_flags(name: &str, matches: &clap::ArgMatches) -> Vec<(String, Vec<String>)> {
+    let flags = analysis(name).map(|a| a.flags()).unwrap_or_default();
+    let values = |flag: &Flag| {
+        let values = matches.get_many::<String>(flag.name)?;
+        Some((flag.name.to_owned(), values.cloned().collect()))
+    };
+    flags.iter().filter_map(values).collect()
 }
 
 /// Midnight UTC of today, in seconds since 1970.

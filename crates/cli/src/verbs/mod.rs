@@ -7,8 +7,8 @@ pub mod prompts;
 pub mod study;
 
 use crate::args::AnalyseArgs;
-use clap::{Args, Command};
-use lorascope_analyses::ANALYSES;
+use clap::{Arg, ArgAction, Args, Command};
+use lorascope_analyses::{ANALYSES, Flag};
 
 /// Adds a verb for every analysis of the registry.
 pub fn with_analyses(mut command: Command) -> Command {
@@ -19,8 +19,11 @@ pub fn with_analyses(mut command: Command) -> Command {
         );
         let tables: Vec<&str> = analysis.tables().iter().map(|t| t.name).collect();
         let about = format!("{} ({})", analysis.question(), tables.join(", "));
-        command = command
-            .subcommand(AnalyseArgs::augment_args(Command::new(name)).about(about).after_help(example));
+        let flag = |flag: &Flag| {
+            Arg::new(flag.name).long(flag.name).value_name(flag.value).help(flag.help).action(ArgAction::Append)
+        };
+        let verb = AnalyseArgs::augment_args(Command::new(name)).args(analysis.flags().iter().map(flag));
+        command = command.subcommand(verb.about(about).after_help(example));
     }
     command
 }

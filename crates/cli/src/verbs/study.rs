@@ -32,6 +32,7 @@ pub fn run(args: &StudyArgs) -> Result<ExitCode> {
         seed: args.seed.unwrap_or(study.seed),
         nf4: study.nf4,
         threads,
+        memory: args.memory,
     };
     let wrapping = if study.raw { Wrapping::Raw } else { Wrapping::Auto };
     let asked = Asked { set, answers: study.answers, wrapping, now: study.now };

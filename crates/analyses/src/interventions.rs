@@ -1,0 +1,17 @@
+//! Patched runs of models on prompts, and what they do to the decision: what patching, path patching and circuits share.
+//!
+//! A *patched run* ([`PatchedRun`]) is a model, a prompt and the changes made in it. [`Sweep`] carries any number of them out
+//! together, as branches of the unpatched runs, in chunks that fit a budget of memory, and measures delta at each. Which
+//! changes there are and what they mean is the business of the analyses.
+
+mod edges;
+mod measure;
+mod pairs;
+mod places;
+mod plan;
+mod sweep;
+
+pub(crate) use edges::{Receiver, edge, is_sender};
+pub(crate) use pairs::{model_of, model_pairs, no_pair, pairs_by_name};
+pub(crate) use places::{PlaceKind, Unit, parse_site, units_of};
+pub(crate) use sweep::{Change, PatchedRun, Replacement, Source, Sweep};

@@ -1,0 +1,151 @@
+//! What is measured at a run: delta of the primary pair.
+//!
+//! Where the two answers of the pair differ in one token, delta is the difference of two logits at the decision point; the
+//! softmax's normaliser cancels. Where they differ in more, it is the sum over the differing positions: the
+//! log-probabilities of the further tokens of B, each after those before it, minus those of A.
+
+use crate::error::Result;
+use crate::subject::Prompt;
+use lorascope_engine::{Batch, Mat, Model, ModelId, States};
+use std::collections::BTreeMap;
+
+/// The decision between the two answers of one pair, as tokens to be run and read.
+#[derive(Clone, Debug)]
+pub(super) struct Question {
+    /// Tokens up to the decision point.
+    stem: Vec<u32>,
+    /// What differs of answer A, from the first differing token on.
+    a: Vec<u32>,
+    /// What differs of answer B.
+    b: Vec<u32>,
+}
+
+/// A token whose log-probability is a part of delta: at which sequence and position of the question it is predicted.
+struct Step {
+    sequence: usize,
+    position: usize,
+    token: u32,
+    sign: f64,
+}
+
+impl Question {
+    pub fn new(prompt: &Prompt, pair: usize) -> Self {
+        let answers = &prompt.answers;
+        let pair = &answers.pairs[pair];
+        let n = pair.shared.len();
+        Self {
+            stem: [&prompt.tokens.ids[..], &pair.shared].concat(),
+            a: answers.a[pair.a][n..].to_vec(),
+            b: answers.b[pair.b][n..].to_vec(),
+        }
+    }
+
+    /// The sequences that have to be run: one where a single token decides. The last token of an answer is predicted, never
+    /// read.
+    pub fn sequences(&self) -> Vec<Vec<u32>> {
+        let read = |answer: &[u32]| [&self.stem[..], &answer[..answer.len() - 1]].concat();
+        let (a, b) = (read(&self.a), read(&self.b));
+        if a == b { vec![a] } else { vec![a, b] }
+    }
+
+    /// Tokens up to the decision point.
+    pub fn stem(&self) -> &[u32] {
+        &self.stem
+    }
+
+    /// Position of the decision point.
+    pub fn position(&self) -> usize {
+        self.stem.len() - 1
+    }
+
+    /// The two tokens between which the decision point decides.
+    fn pair(&self) -> [u32; 2] {
+        [self.a[0], self.b[0]]
+    }
+
+    /// The tokens after the first differing one.
+    fn steps(&self) -> Vec<Step> {
+        let last = self.sequences().len() - 1;
+        let of = |answer: &[u32], sequence: usize, sign: f64| -> Vec<Step> {
+            let step =
+                |(i, &token): (usize, &u32)| Step { sequence, position: self.position() + i, token, sign };
+            answer.iter().enumerate().skip(1).map(step).collect()
+        };
+        [of(&self.a, 0, -1.0), of(&self.b, last, 1.0)].into_iter().flatten().collect()
+    }
+}
+
+/// One run of a question: how its positions are found in the batch.
+pub(super) struct Asked<'a> {
+    pub model: ModelId,
+    pub question: &'a Question,
+    /// Index of the question's first sequence in the batch.
+    pub first_sequence: usize,
+    /// The branch that is measured; `None` for the unpatched run.
+    pub branch: Option<usize>,
+}
+
+impl Asked<'_> {
+    fn row(&self, batch: &Batch, sequence: usize, position: usize) -> usize {
+        let sequence = self.first_sequence + sequence;
+        let row = match self.branch {
+            None => batch.row_of(sequence, position),
+            // What comes before a branch is its sequence's own.
+            Some(b) => batch.branch_row(b, sequence, position).or_else(|| batch.row_of(sequence, position)),
+        };
+        row.unwrap_or_else(|| unreachable!("every token of a question has a row"))
+    }
+
+    /// Rows whose final states are needed.
+    pub fn rows(&self, batch: &Batch) -> Vec<usize> {
+        let steps = self.question.steps();
+        let further = steps.iter().map(|s| self.row(batch, s.sequence, s.position));
+        std::iter::once(self.row(batch, 0, self.question.position())).chain(further).collect()
+    }
+}
+
+/// delta of every run; `states[place[row]]` is the final normalised state of a row.
+pub(super) fn deltas(
+    model: &Model<f32>,
+    batch: &Batch,
+    asked: &[Asked],
+    states: &Mat<f32>,
+    place: &BTreeMap<usize, usize>,
+) -> Result<Vec<f64>> {
+    let mut deltas = vec![0.0; asked.len()];
+    // The first differing token: two rows of the output matrix.
+    let mut groups: BTreeMap<(ModelId, [u32; 2]), Vec<usize>> = BTreeMap::new();
+    for (i, run) in asked.iter().enumerate() {
+        groups.entry((run.model, run.question.pair())).or_default().push(i);
+    }
+    for ((which, pair), runs) in groups {
+        let rows: Vec<usize> =
+            runs.iter().map(|&i| place[&asked[i].row(batch, 0, asked[i].question.position())]).collect();
+        let logits = model.logits_of(which, &states.gather(&rows), &pair)?;
+        for (n, i) in runs.into_iter().enumerate() {
+            deltas[i] = f64::from(logits.row(n)[1]) - f64::from(logits.row(n)[0]);
+        }
+    }
+    // Further tokens: log-probabilities over the whole vocabulary.
+    let mut further: BTreeMap<ModelId, Vec<(usize, Step, usize)>> = BTreeMap::new();
+    for (i, run) in asked.iter().enumerate() {
+        for step in run.question.steps() {
+            let row = place[&run.row(batch, step.sequence, step.position)];
+            further.entry(run.model).or_default().push((i, step, row));
+        }
+    }
+    for (which, steps) in further {
+        let rows: Vec<usize> = steps.iter().map(|(_, _, row)| *row).collect();
+        let read = States {
+            model: which,
+            normalized: states.gather(&rows),
+            tokens: steps.iter().map(|(_, step, _)| vec![step.token]).collect(),
+            reference: Vec::new(),
+            top: 0,
+        };
+        for ((i, step, _), next) in steps.iter().zip(model.next_tokens(&read)?) {
+            deltas[*i] += step.sign * next.log_prob(0);
+        }
+    }
+    Ok(deltas)
+}

@@ -1,0 +1,73 @@
+//! Which patched runs go through the models together: consecutive ones, as many as fit the budget.
+
+use super::measure::Question;
+use super::sweep::{PatchedRun, Replacement};
+use lorascope_engine::{Birth, ModelSpec};
+use std::collections::BTreeSet;
+use std::ops::Range;
+
+/// Consecutive patched runs, and how much they cost.
+pub(super) struct Chunk {
+    pub runs: Range<usize>,
+    /// Rows times layers.
+    pub work: u64,
+}
+
+/// The first position that a run changes, and the latest birth from which all its changes can happen.
+pub(super) fn start(run: &PatchedRun) -> (usize, Birth) {
+    let from = run.changes.iter().map(|c| c.position).min().unwrap_or(0);
+    let birth = run.changes.iter().filter_map(|c| Birth::before(c.point)).min();
+    (from, birth.unwrap_or_else(|| unreachable!("changes are at points of layers")))
+}
+
+/// Unpatched runs that a patched one needs: its own, and those that it copies from.
+pub(super) fn needed(run: &PatchedRun) -> impl Iterator<Item = (usize, usize)> + '_ {
+    let sources = run.changes.iter().flat_map(|c| match &c.replacement {
+        Replacement::From(source) | Replacement::Along { source, .. } | Replacement::Shift { source, .. } => {
+            Some((source.model, source.prompt))
+        }
+        Replacement::Values(_) | Replacement::Scale(_) => None,
+    });
+    std::iter::once((run.model, run.prompt)).chain(sources)
+}
+
+/// Rows of a run.
+fn rows(run: &PatchedRun, questions: &[Question]) -> usize {
+    let (from, _) = start(run);
+    questions[run.prompt].sequences().iter().map(|s| s.len() - from.min(s.len() - 1)).sum()
+}
+
+/// Cuts the runs where the budget (bytes) is used up. Results do not depend on it.
+pub(super) fn chunks(
+    spec: &ModelSpec,
+    runs: &[PatchedRun],
+    questions: &[Question],
+    budget: usize,
+) -> Vec<Chunk> {
+    let kv = spec.n_kv_heads * spec.d_head;
+    // Residual stream, final state, keys and values, and what the edits hold.
+    let row_bytes = 4 * (3 * spec.d_model + 2 * kv);
+    let mut chunks: Vec<Chunk> = Vec::new();
+    let (mut first, mut bytes, mut work) = (0, 0, 0u64);
+    let mut trunk: BTreeSet<(usize, usize)> = BTreeSet::new();
+    for (i, run) in runs.iter().enumerate() {
+        let new: Vec<(usize, usize)> = needed(run).filter(|key| !trunk.contains(key)).collect();
+        let trunk_rows: usize =
+            new.iter().map(|(_, p)| questions[*p].sequences().iter().map(Vec::len).max().unwrap_or(0)).sum();
+        let own = rows(run, questions);
+        let cost = (own + trunk_rows) * row_bytes;
+        if bytes + cost > budget && i > first {
+            chunks.push(Chunk { runs: first..i, work });
+            (first, bytes, work) = (i, 0, 0);
+            trunk.clear();
+        }
+        let (_, birth) = start(run);
+        work += (own * (spec.n_layers - birth.layer) + trunk_rows * spec.n_layers) as u64;
+        bytes += cost;
+        trunk.extend(new);
+    }
+    if first < runs.len() {
+        chunks.push(Chunk { runs: first..runs.len(), work });
+    }
+    chunks
+}

@@ -1,0 +1,192 @@
+//! Carries patched runs out, together, and measures delta at each of them.
+
+use super::measure::{Asked, Question, deltas};
+use super::plan::{chunks, needed, start};
+use crate::context::Progress;
+use crate::error::{Error, Result};
+use crate::subject::Subject;
+use lorascope_engine::{Batch, Branch, Edit, EditOp, HookPoint, Hooks, Mat, ModelId, Shift};
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
+use std::sync::Arc;
+
+/// A run of one model on one prompt with something changed in it.
+#[derive(Clone, Debug)]
+pub(crate) struct PatchedRun {
+    pub model: ModelId,
+    /// Index of the prompt.
+    pub prompt: usize,
+    /// At least one.
+    pub changes: Vec<Change>,
+}
+
+/// One change, at one position.
+#[derive(Clone, Debug)]
+pub(crate) struct Change {
+    /// A place in a layer.
+    pub point: HookPoint,
+    /// Which of its values.
+    pub units: Range<usize>,
+    pub position: usize,
+    pub replacement: Replacement,
+}
+
+/// What takes the place of the values.
+#[derive(Clone, Debug)]
+pub(crate) enum Replacement {
+    /// The same values of another run.
+    From(Source),
+    /// The part of another run's values that lies along some directions (orthonormal rows).
+    Along { source: Source, basis: Arc<Mat<f32>> },
+    /// The run's own values, plus what `point` of another run has more there than that of this run.
+    Shift { source: Source, point: HookPoint, units: Range<usize> },
+    /// These numbers.
+    Values(Arc<Vec<f32>>),
+    /// The run's own values times a factor; 0 ablates.
+    Scale(f32),
+}
+
+/// A place in an unpatched run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Source {
+    pub model: ModelId,
+    pub prompt: usize,
+    pub position: usize,
+}
+
+/// What a sweep found.
+#[derive(Debug, Default)]
+pub(crate) struct Outcome {
+    /// delta of each patched run, in the order given.
+    pub patched: Vec<f64>,
+    /// delta of each unpatched run that was needed, by model and prompt.
+    pub plain: BTreeMap<(ModelId, usize), f64>,
+}
+
+/// Carries out patched runs.
+pub(crate) struct Sweep<'a> {
+    subject: &'a Subject,
+    /// The decision of every prompt.
+    questions: Vec<Question>,
+    /// Bytes that the rows of one chunk may take.
+    budget: usize,
+}
+
+impl<'a> Sweep<'a> {
+    /// Decisions are those of each prompt's primary pair.
+    pub fn new(subject: &'a Subject, memory: usize) -> Result<Self> {
+        let primary = subject.primary_pairs()?;
+        let questions = subject.prompts.iter().zip(primary).map(|(p, pair)| Question::new(p, pair)).collect();
+        Ok(Self { subject, questions, budget: memory })
+    }
+
+    /// Position of a prompt's decision point.
+    pub fn decision_position(&self, prompt: usize) -> usize {
+        self.questions[prompt].position()
+    }
+
+    /// Tokens of a prompt up to its decision point.
+    pub fn decision_tokens(&self, prompt: usize) -> Vec<u32> {
+        self.questions[prompt].stem().to_vec()
+    }
+
+    /// delta of every patched run and of the unpatched runs that they need. Runs that share a prompt should follow one
+    /// another. Draws progress under the name `what`.
+    pub fn run(&self, what: &str, runs: &[PatchedRun], progress: &dyn Progress) -> Result<Outcome> {
+        let spec = self.subject.model.spec();
+        let chunks = chunks(spec, runs, &self.questions, self.budget);
+        progress.begin(what, chunks.iter().map(|c| c.work).sum());
+        let mut outcome = Outcome::default();
+        let mut done = 0;
+        for chunk in chunks {
+            if progress.should_stop() {
+                return Err(Error::Stopped);
+            }
+            let at = |share: f64| progress.at(done + (share * chunk.work as f64) as u64);
+            self.run_chunk(&runs[chunk.runs.clone()], &at, &mut outcome)?;
+            done += chunk.work;
+        }
+        progress.end();
+        Ok(outcome)
+    }
+
+    fn run_chunk(&self, runs: &[PatchedRun], at: &(dyn Fn(f64) + Sync), outcome: &mut Outcome) -> Result<()> {
+        let model = &self.subject.model;
+        let keys: BTreeSet<(ModelId, usize)> = runs.iter().flat_map(needed).collect();
+        let mut first_sequence = BTreeMap::new();
+        let mut sequences: Vec<(ModelId, Vec<u32>)> = Vec::new();
+        for &(which, prompt) in &keys {
+            first_sequence.insert((which, prompt), sequences.len());
+            sequences.extend(self.questions[prompt].sequences().into_iter().map(|s| (which, s)));
+        }
+        let borrowed: Vec<(ModelId, &[u32])> = sequences.iter().map(|(m, s)| (*m, s.as_slice())).collect();
+        let branch = |run: &PatchedRun| {
+            let (from, birth) = start(run);
+            let first = first_sequence[&(run.model, run.prompt)];
+            let all = first..first + self.questions[run.prompt].sequences().len();
+            // Endings that branch off before the first change have no part in it.
+            Branch { sequences: all.collect(), from, birth }
+        };
+        let branches: Vec<Branch> = runs.iter().map(branch).collect();
+        let batch = Batch::with_branches(model.spec(), &borrowed, &branches)?;
+        let mut edits = Vec::new();
+        for (b, run) in runs.iter().enumerate() {
+            let first = first_sequence[&(run.model, run.prompt)];
+            for change in &run.changes {
+                edits.push(edit(&batch, b, first, change, &first_sequence));
+            }
+        }
+        let asked: Vec<Asked> = keys
+            .iter()
+            .map(|&(which, prompt)| (which, prompt, None))
+            .chain(runs.iter().enumerate().map(|(b, run)| (run.model, run.prompt, Some(b))))
+            .map(|(which, prompt, branch)| Asked {
+                model: which,
+                question: &self.questions[prompt],
+                first_sequence: first_sequence[&(which, prompt)],
+                branch,
+            })
+            .collect();
+        let rows: BTreeSet<usize> = asked.iter().flat_map(|a| a.rows(&batch)).collect();
+        let place: BTreeMap<usize, usize> = rows.iter().enumerate().map(|(i, &row)| (row, i)).collect();
+        let rows: Vec<usize> = rows.into_iter().collect();
+        let alive: Vec<usize> = (0..model.spec().n_layers).map(|l| batch.n_rows_alive(l)).collect();
+        let all: usize = alive.iter().sum();
+        let progress = |layer: usize, _: usize| at(alive[..layer].iter().sum::<usize>() as f64 / all as f64);
+        let hooks = Hooks { captures: Vec::new(), edits };
+        let states = model.run_with_progress(&batch, &hooks, &rows, &progress)?.readout;
+        let found = deltas(model, &batch, &asked, &states, &place)?;
+        outcome.plain.extend(keys.iter().copied().zip(found.iter().copied()));
+        outcome.patched.extend(&found[keys.len()..]);
+        Ok(())
+    }
+}
+
+/// A change as an edit of the branch's row.
+fn edit(
+    batch: &Batch,
+    branch: usize,
+    first: usize,
+    change: &Change,
+    first_sequence: &BTreeMap<(ModelId, usize), usize>,
+) -> Edit<f32> {
+    let missing = || -> usize { unreachable!("every position of a change is in its sequence") };
+    let row_of = |sequence: usize, position: usize| batch.row_of(sequence, position).unwrap_or_else(missing);
+    let row = batch.branch_row(branch, first, change.position).unwrap_or_else(missing);
+    let source = |s: &Source| row_of(first_sequence[&(s.model, s.prompt)], s.position);
+    let op = match &change.replacement {
+        Replacement::From(from) => EditOp::CopyFrom(source(from)),
+        Replacement::Along { source: from, basis } => {
+            EditOp::CopyAlong { source: source(from), basis: basis.clone() }
+        }
+        Replacement::Shift { source: from, point, units } => EditOp::Shift(Shift {
+            point: *point,
+            units: units.clone(),
+            plus: source(from),
+            minus: row_of(first, change.position),
+        }),
+        Replacement::Values(values) => EditOp::Set(values.to_vec()),
+        Replacement::Scale(factor) => EditOp::Scale(*factor),
+    };
+    Edit { point: change.point, row, units: change.units.clone(), op }
+}

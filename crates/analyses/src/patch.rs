@@ -1,0 +1,223 @@
+//! What does one model's activation do in another? Activation patching (Vig et al. 2020, Meng et al. 2022; Zhang & Nanda
+//! 2023 for its practice), exact.
+//!
+//! One activation, or a set of them together, of the *target* run is replaced by what the *source* run has at the same place,
+//! and delta is measured. `change = delta_patched − delta_target`, `recovery = change / (delta_source − delta_target)`.
+//! *Denoising* puts a fine-tuned model's activation into the base and asks what suffices for its behaviour; *noising* puts
+//! the base's into the fine-tuned model and asks what its behaviour needs. Every patched run is a branch of the target's
+//! run and computes only what the patch can change.
+
+mod effects;
+mod figures;
+mod jobs;
+mod positions;
+mod settings;
+
+use crate::Analysis;
+use crate::context::{Context, Findings, read_settings};
+use crate::decide::{PROMPT_ID, SCENARIO, column};
+use crate::error::Result;
+use crate::flags::Flag;
+use crate::interventions::{PatchedRun, Sweep, Unit};
+use crate::subject::Subject;
+use jobs::{Job, Means, jobs, means};
+use lorascope_record::ColumnKind::{Bool, Float, FloatOrNull, Int, IntOrNull, Text, TextOrNull};
+use lorascope_record::{ColumnSpec, Table, TableSpec};
+use serde_json::Value;
+use settings::{From, NAME, Settings};
+
+pub(crate) struct Patch;
+
+/// Target prompts per part of a run that is kept when it is cut off.
+const PROMPTS_PER_PART: usize = 8;
+
+const SOURCE: ColumnSpec = column(
+    "source",
+    Text,
+    "",
+    "Model whose activation is taken, or the ablation: `zero`, `mean`, `resample`.",
+);
+const TARGET: ColumnSpec = column("target", Text, "", "Model that it is put into.");
+const DIRECTION: ColumnSpec = column(
+    "direction",
+    Text,
+    "",
+    "`denoising`: an adapter into the base; `noising`: the base into an adapter; `transfer`: between adapters; `prompts`: \
+     between prompts; `ablation`.",
+);
+const SITE: ColumnSpec =
+    column("site", Text, "", "Kind of place; units joined by `+` where several are patched together.");
+const LAYER: ColumnSpec = column("layer", IntOrNull, "", "Layer, from 0; null for a joint set.");
+const HEAD: ColumnSpec =
+    column("head", IntOrNull, "", "Head, where the place is one's; a key/value head for `k` and `v`.");
+const NEURON: ColumnSpec = column("neuron", IntOrNull, "", "Neuron, where the place is one.");
+const POSITION: ColumnSpec = column(
+    "position",
+    Text,
+    "",
+    "`decision` (the decision point), `all`, the name of a span (all its tokens together), or one position from 0.",
+);
+
+static PATCHES: TableSpec = TableSpec {
+    name: "patches",
+    doc: "One patched run: an activation of one model (or prompt) put into another, and what it does to delta.",
+    columns: &[
+        SOURCE,
+        TARGET,
+        PROMPT_ID,
+        SCENARIO,
+        column(
+            "source_prompt_id",
+            TextOrNull,
+            "",
+            "Prompt whose activation is taken; null for zero and mean.",
+        ),
+        DIRECTION,
+        SITE,
+        LAYER,
+        HEAD,
+        NEURON,
+        POSITION,
+        column("first_position", Int, "token", "First patched position, from 0."),
+        column("n_positions", Int, "", "Number of patched positions."),
+        column(
+            "delta_source",
+            FloatOrNull,
+            "logit",
+            "delta of the source's own run; null for zero and mean.",
+        ),
+        column("delta_target", Float, "logit", "delta of the target's unpatched run."),
+        column("delta_patched", Float, "logit", "delta of the patched run."),
+        column("change", Float, "logit", "delta_patched − delta_target."),
+        column(
+            "recovery",
+            FloatOrNull,
+            "",
+            "change / (delta_source − delta_target); null where the denominator is below the floor.",
+        ),
+        column("flipped", Bool, "", "Whether the preferred answer changed."),
+    ],
+};
+
+static TABLES: &[&TableSpec] = &[&PATCHES, &effects::EFFECTS];
+
+impl Analysis for Patch {
+    fn name(&self) -> &'static str {
+        NAME
+    }
+    fn title(&self) -> &'static str {
+        "Activation patching"
+    }
+    fn question(&self) -> &'static str {
+        "Which heads and layers carry what fine-tuning changed in the decision?"
+    }
+    fn tables(&self) -> &'static [&'static TableSpec] {
+        TABLES
+    }
+    fn flags(&self) -> &'static [Flag] {
+        settings::FLAGS
+    }
+    fn settings(&self, given: &Value) -> Result<Value> {
+        let settings: Settings = read_settings(NAME, given)?;
+        settings.check()?;
+        Ok(serde_json::to_value(settings).unwrap_or_default())
+    }
+
+    fn run(&self, context: &Context, settings: &Value) -> Result<Findings> {
+        let settings: Settings = read_settings(NAME, settings)?;
+        let subject = context.subject;
+        positions::check_names(&settings, subject)?;
+        let pairs = settings.pairs(subject)?;
+        let sweep = Sweep::new(subject, context.memory)?;
+        let means = means(&settings, subject, &sweep)?;
+        let mut patches = Table::new(&PATCHES);
+        // Prompts that begin alike stand together.
+        let order: Vec<usize> = subject.blocks().into_iter().flatten().collect();
+        let blocks: Vec<&[usize]> = order.chunks(PROMPTS_PER_PART).collect();
+        for (b, block) in blocks.iter().enumerate() {
+            let part = context.part(&format!("patch-{b:05}"), &PATCHES, || {
+                let what = format!("patching ({} of {})", b + 1, blocks.len());
+                patch_block(context, &settings, &sweep, &means, block, &what)
+            })?;
+            patches.append(part)?;
+        }
+        patches.sort_by_keys();
+        let effects = effects::effects(context, &patches)?;
+        let section = figures::section(self, context, &settings, &pairs, &patches, &effects)?;
+        Ok(Findings { tables: vec![patches, effects], section })
+    }
+}
+
+fn patch_block(
+    context: &Context,
+    settings: &Settings,
+    sweep: &Sweep,
+    means: &Means,
+    block: &[usize],
+    what: &str,
+) -> Result<Table> {
+    let subject = context.subject;
+    let mut all = Vec::new();
+    for &prompt in block {
+        all.extend(jobs(settings, subject, sweep, prompt, context.seed)?);
+    }
+    let runs: Vec<PatchedRun> = all.iter().map(|job| job.run(subject, sweep, means)).collect();
+    let found = sweep.run(what, &runs, context.progress)?;
+    let mut table = Table::new(&PATCHES);
+    for (job, &patched) in all.iter().zip(&found.patched) {
+        let target = found.plain[&(job.target, job.prompt)];
+        let source = job.source_prompt.map(|p| found.plain[&(job.source_model(), p)]);
+        push(subject, settings.floor, &mut table, job, (source, target, patched))?;
+    }
+    Ok(table)
+}
+
+fn push(
+    subject: &Subject,
+    floor: f64,
+    table: &mut Table,
+    job: &Job,
+    (source, target, patched): (Option<f64>, f64, f64),
+) -> Result<()> {
+    let prompt = &subject.prompts[job.prompt];
+    let change = patched - target;
+    let span = source.map(|s| s - target).filter(|d| d.abs() >= floor && *d != 0.0);
+    let one: Option<&Unit> = if let [unit] = &job.units[..] { Some(unit) } else { None };
+    let site = match one {
+        Some(unit) => unit.kind.site_name(),
+        None => job.units.iter().map(Unit::to_string).collect::<Vec<_>>().join("+"),
+    };
+    table.push(&[
+        job.source.name(subject).into(),
+        subject.model.name(job.target).into(),
+        prompt.id().into(),
+        prompt.item.scenario.clone().into(),
+        job.source_prompt.map(|p| subject.prompts[p].id()).into(),
+        direction(job.source, job.target, job.source_prompt.is_some_and(|p| p != job.prompt)).into(),
+        site.into(),
+        one.map(|u| u.layer).into(),
+        one.and_then(Unit::head).into(),
+        one.and_then(Unit::neuron).into(),
+        job.place.label.as_str().into(),
+        job.place.positions[0].into(),
+        job.place.positions.len().into(),
+        source.into(),
+        target.into(),
+        patched.into(),
+        change.into(),
+        span.map(|s| change / s).into(),
+        ((patched > 0.0) != (target > 0.0)).into(),
+    ])?;
+    Ok(())
+}
+
+/// What a pair of source and target asks.
+fn direction(source: From, target: usize, between_prompts: bool) -> &'static str {
+    match (source, target) {
+        (From::Zero | From::Mean | From::Resample, _) => "ablation",
+        (From::Model(s), t) if s == t || between_prompts => "prompts",
+        (From::Model(_), 0) => "denoising",
+        (From::Model(0), _) => "noising",
+        (From::Model(_), _) => "transfer",
+    }
+}

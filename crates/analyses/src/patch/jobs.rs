@@ -1,0 +1,165 @@
+//! From settings to patched runs.
+
+use super::positions::{Where, partners, positions};
+use super::settings::{From, Settings, refused};
+use crate::error::Result;
+use crate::interventions::{Change, PatchedRun, PlaceKind, Replacement, Sweep, Unit};
+use crate::subject::Subject;
+use lorascope_engine::{Batch, Capture, HookPoint, Hooks, Site};
+use rand::{RngExt, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+/// A patched run and what the table says of it.
+pub(super) struct Job {
+    pub source: From,
+    pub target: usize,
+    pub prompt: usize,
+    /// The prompt whose activations are taken; `None` for numbers.
+    pub source_prompt: Option<usize>,
+    pub units: Vec<Unit>,
+    pub place: Where,
+}
+
+/// Everything that one prompt, as a target, is asked.
+pub(super) fn jobs(
+    settings: &Settings,
+    subject: &Subject,
+    sweep: &Sweep,
+    prompt: usize,
+    seed: u64,
+) -> Result<Vec<Job>> {
+    let partners = &partners(settings, subject)?[prompt];
+    let places = positions(&settings.position, &subject.prompts[prompt], sweep.decision_position(prompt))?;
+    let mut jobs = Vec::new();
+    for pair in settings.pairs(subject)? {
+        let sets = settings.sets(subject, pair)?;
+        let source_prompts: Vec<Option<usize>> = match pair.0 {
+            From::Model(_) => partners.iter().map(|&p| Some(p)).collect(),
+            From::Resample => vec![Some(another(subject.prompts.len(), prompt, seed)?)],
+            From::Zero | From::Mean => vec![None],
+        };
+        for place in &places {
+            for &source_prompt in &source_prompts {
+                for units in &sets {
+                    check(pair.0, units, place)?;
+                    jobs.push(Job {
+                        source: pair.0,
+                        target: pair.1,
+                        prompt,
+                        source_prompt,
+                        units: units.clone(),
+                        place: place.clone(),
+                    });
+                }
+            }
+        }
+    }
+    Ok(jobs)
+}
+
+/// Another prompt, the same for the same seed.
+fn another(n: usize, prompt: usize, seed: u64) -> Result<usize> {
+    if n < 2 {
+        return Err(refused("resampling needs at least two prompts".to_owned()));
+    }
+    let mut rng = ChaCha8Rng::seed_from_u64(seed);
+    rng.set_stream(prompt as u64);
+    let other = rng.random_range(0..n - 1);
+    Ok(if other >= prompt { other + 1 } else { other })
+}
+
+/// Ablations that have no meaning.
+fn check(source: From, units: &[Unit], place: &Where) -> Result<()> {
+    if matches!(source, From::Mean | From::Resample) {
+        if place.label != "decision" {
+            return Err(refused(format!(
+                "mean and resample take the decision point of other prompts; they can't be put at `{}`",
+                place.label
+            )));
+        }
+        if units.iter().any(|u| u.kind == PlaceKind::Head(Site::Pattern)) {
+            return Err(refused(
+                "patterns of prompts of different lengths can't be averaged or exchanged".to_owned(),
+            ));
+        }
+    }
+    Ok(())
+}
+
+/// Means over all prompts of the target's values at decision points, by model and point.
+pub(super) type Means = BTreeMap<(usize, HookPoint), Arc<Vec<f32>>>;
+
+/// Runs every model that is to be ablated by means once over all prompts.
+pub(super) fn means(settings: &Settings, subject: &Subject, sweep: &Sweep) -> Result<Means> {
+    let mut wanted: BTreeMap<usize, BTreeSet<HookPoint>> = BTreeMap::new();
+    for pair in settings.pairs(subject)?.into_iter().filter(|p| p.0 == From::Mean) {
+        let points = settings.sets(subject, pair)?.into_iter().flatten().map(|u| u.point());
+        wanted.entry(pair.1).or_default().extend(points);
+    }
+    let mut means = Means::new();
+    for (model, points) in wanted {
+        let mut sums: BTreeMap<HookPoint, Vec<f64>> = BTreeMap::new();
+        for block in subject.blocks() {
+            let inputs: Vec<Vec<u32>> = block.iter().map(|&p| sweep.decision_tokens(p)).collect();
+            let sequences: Vec<(usize, &[u32])> = inputs.iter().map(|i| (model, i.as_slice())).collect();
+            let batch = Batch::new(subject.model.spec(), &sequences)?;
+            let last = |s: usize| batch.row_of(s, inputs[s].len() - 1).unwrap_or_default();
+            let rows: Vec<usize> = (0..inputs.len()).map(last).collect();
+            let captures = points.iter().map(|&point| Capture { point, rows: rows.clone() }).collect();
+            let run = subject.model.run(&batch, &Hooks { captures, edits: Vec::new() }, &[])?;
+            for (&point, values) in points.iter().zip(run.captures) {
+                for row in values {
+                    let sum = sums.entry(point).or_insert_with(|| vec![0.0; row.len()]);
+                    sum.iter_mut().zip(row).for_each(|(s, v)| *s += f64::from(v));
+                }
+            }
+        }
+        let n = subject.prompts.len() as f64;
+        means.extend(sums.into_iter().map(|(point, sum)| {
+            ((model, point), Arc::new(sum.into_iter().map(|s| (s / n) as f32).collect()))
+        }));
+    }
+    Ok(means)
+}
+
+impl Job {
+    /// The run that this job asks for.
+    pub fn run(&self, subject: &Subject, sweep: &Sweep, means: &Means) -> PatchedRun {
+        let spec = subject.model.spec();
+        let mut changes = Vec::with_capacity(self.units.len() * self.place.positions.len());
+        for &position in &self.place.positions {
+            for unit in &self.units {
+                let values = unit.values(spec, position);
+                let replacement = match self.source {
+                    From::Zero => Replacement::Scale(0.0),
+                    From::Mean => {
+                        let mean = &means[&(self.target, unit.point())];
+                        Replacement::Values(Arc::new(mean[values.clone()].to_vec()))
+                    }
+                    From::Model(_) | From::Resample => {
+                        let (model, prompt) =
+                            (self.source_model(), self.source_prompt.unwrap_or(self.prompt));
+                        // Resampled prompts have lengths of their own: decision point into decision point.
+                        let from = match self.source {
+                            From::Resample => sweep.decision_position(prompt),
+                            _ => position,
+                        };
+                        Replacement::From(crate::interventions::Source { model, prompt, position: from })
+                    }
+                };
+                changes.push(Change { point: unit.point(), units: values, position, replacement });
+            }
+        }
+        PatchedRun { model: self.target, prompt: self.prompt, changes }
+    }
+
+    /// The model whose activations are taken.
+    pub fn source_model(&self) -> usize {
+        match self.source {
+            From::Model(m) => m,
+            _ => self.target,
+        }
+    }
+}

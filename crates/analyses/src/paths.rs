@@ -1,0 +1,315 @@
+//! By which way does a change reach the decision? Path patching of edges (Wang et al. 2022), and spans of layers patched
+//! together.
+//!
+//! An *edge* is what one component (the sender) writes, as one reader (the receiver) sees it: the sender's output becomes the
+//! source's for this receiver only, everything between is frozen, everything after the receiver runs freely. A *span* is
+//! all attention outputs, all MLP outputs, or both, of consecutive layers, patched together at the decision point.
+
+mod figures;
+mod settings;
+mod summary;
+
+use crate::Analysis;
+use crate::context::{Context, Findings, read_settings};
+use crate::decide::{PROMPT_ID, SCENARIO, column};
+use crate::error::Result;
+use crate::flags::Flag;
+use crate::interventions::{
+    Change, PatchedRun, PlaceKind, Receiver, Replacement, Source, Sweep, Unit, edge, pairs_by_name, units_of,
+};
+use crate::subject::Subject;
+use lorascope_engine::Site;
+use lorascope_record::ColumnKind::{Float, FloatOrNull, Int, IntOrNull, Text};
+use lorascope_record::{Cell, ColumnSpec, Table, TableSpec};
+use serde_json::Value;
+use settings::{NAME, Settings, Span, refused};
+
+pub(crate) struct Paths;
+
+/// Target prompts per part of a run that is kept when it is cut off.
+const PROMPTS_PER_PART: usize = 8;
+
+pub(super) const SOURCE: ColumnSpec = column("source", Text, "", "Model whose activation is taken.");
+pub(super) const TARGET: ColumnSpec = column("target", Text, "", "Model that it is put into.");
+pub(super) const SENDER: ColumnSpec = column("sender", Text, "", "The component whose output is the source's, as `SITE:LAYER.HEAD`.");
+pub(super) const RECEIVER: ColumnSpec = column(
+    "receiver",
+    Text,
+    "",
+    "The one reader that sees it: `q`, `k` or `v` of a head, `head` (all three), `mlp`, `logits`, or `logits_frozen` (the final \
+     norm's scale frozen).",
+);
+pub(super) const KIND: ColumnSpec = column("kind", Text, "", "`residual` (attention and MLP outputs), `attn` or `mlp`.");
+pub(super) const FIRST: ColumnSpec = column("first_layer", Int, "", "First layer of the span.");
+pub(super) const LAST: ColumnSpec = column("last_layer", Int, "", "Last layer of the span.");
+
+const DELTA_SOURCE: ColumnSpec = column("delta_source", Float, "logit", "delta of the source's own run.");
+const DELTA_TARGET: ColumnSpec = column("delta_target", Float, "logit", "delta of the target's unpatched run.");
+const DELTA_PATCHED: ColumnSpec = column("delta_patched", Float, "logit", "delta of the patched run.");
+const CHANGE: ColumnSpec = column("change", Float, "logit", "delta_patched − delta_target.");
+const RECOVERY: ColumnSpec =
+    column("recovery", FloatOrNull, "", "change / (delta_source − delta_target); null where they are equal.");
+
+static PATHS: TableSpec = TableSpec {
+    name: "paths",
+    doc: "One patched edge: what a sender of the source writes, seen by one receiver of the target, at the decision point.",
+    columns: &[
+        SOURCE,
+        TARGET,
+        PROMPT_ID,
+        SCENARIO,
+        SENDER,
+        column("sender_layer", Int, "", "Layer of the sender."),
+        column("sender_head", IntOrNull, "", "Head, where the sender is one."),
+        RECEIVER,
+        column("receiver_layer", IntOrNull, "", "Layer of the receiver; null for the logits."),
+        column("receiver_head", IntOrNull, "", "Head of the receiver; a key/value head for `k` and `v`."),
+        DELTA_SOURCE,
+        DELTA_TARGET,
+        DELTA_PATCHED,
+        CHANGE,
+        RECOVERY,
+    ],
+};
+
+static SPANS: TableSpec = TableSpec {
+    name: "spans",
+    doc: "One patched span: all components of consecutive layers together, at the decision point.",
+    columns: &[
+        SOURCE,
+        TARGET,
+        PROMPT_ID,
+        SCENARIO,
+        KIND,
+        FIRST,
+        LAST,
+        DELTA_SOURCE,
+        DELTA_TARGET,
+        DELTA_PATCHED,
+        CHANGE,
+        RECOVERY,
+    ],
+};
+
+static TABLES: &[&TableSpec] = &[&PATHS, &SPANS, &summary::PATH_EFFECTS, &summary::SPAN_EFFECTS];
+
+impl Analysis for Paths {
+    fn name(&self) -> &'static str {
+        NAME
+    }
+    fn title(&self) -> &'static str {
+        "Path patching"
+    }
+    fn question(&self) -> &'static str {
+        "By which way do the changes of fine-tuning reach the decision?"
+    }
+    fn tables(&self) -> &'static [&'static TableSpec] {
+        TABLES
+    }
+    fn flags(&self) -> &'static [Flag] {
+        settings::FLAGS
+    }
+    fn settings(&self, given: &Value) -> Result<Value> {
+        let settings: Settings = read_settings(NAME, given)?;
+        settings.check()?;
+        Ok(serde_json::to_value(settings).unwrap_or_default())
+    }
+
+    fn run(&self, context: &Context, settings: &Value) -> Result<Findings> {
+        let settings: Settings = read_settings(NAME, settings)?;
+        let subject = context.subject;
+        let sweep = Sweep::new(subject, context.memory)?;
+        let mut plans = Vec::new();
+        for (source, target) in pairs_by_name(NAME, subject, &settings.source, &settings.target)? {
+            plans.push(Plan::new(context, &settings, &sweep, source, target)?);
+        }
+        let (mut paths, mut spans) = (Table::new(&PATHS), Table::new(&SPANS));
+        let order: Vec<usize> = subject.blocks().into_iter().flatten().collect();
+        let blocks: Vec<&[usize]> = order.chunks(PROMPTS_PER_PART).collect();
+        for (b, block) in blocks.iter().enumerate() {
+            let of = format!("({} of {})", b + 1, blocks.len());
+            paths.append(context.part(&format!("paths-{b:05}"), &PATHS, || {
+                patch_edges(context, &sweep, &plans, block, &format!("patching edges {of}"))
+            })?)?;
+            spans.append(context.part(&format!("spans-{b:05}"), &SPANS, || {
+                patch_spans(context, &sweep, &plans, block, &format!("patching spans {of}"))
+            })?)?;
+        }
+        paths.sort_by_keys();
+        spans.sort_by_keys();
+        let path_effects = summary::path_effects(context, &paths)?;
+        let span_effects = summary::span_effects(context, &spans)?;
+        let section = figures::section(self, context, &path_effects, &span_effects)?;
+        Ok(Findings { tables: vec![paths, spans, path_effects, span_effects], section })
+    }
+}
+
+/// What is patched between one source and one target.
+struct Plan {
+    source: usize,
+    target: usize,
+    edges: Vec<(Unit, Receiver)>,
+    spans: Vec<Span>,
+}
+
+impl Plan {
+    fn new(
+        context: &Context,
+        settings: &Settings,
+        sweep: &Sweep,
+        source: usize,
+        target: usize,
+    ) -> Result<Self> {
+        let subject = context.subject;
+        let (mut senders, mut receivers) = (settings.senders(subject)?, settings.receivers(subject)?);
+        if senders.is_empty() || receivers.is_empty() {
+            let top = largest(context, sweep, source, target, settings.top)?;
+            if receivers.is_empty() {
+                receivers = readers(&top, subject);
+            }
+            if senders.is_empty() {
+                senders = top;
+            }
+        }
+        let pairs = senders.iter().flat_map(|s| receivers.iter().map(move |r| (*s, *r)));
+        let edges: Vec<(Unit, Receiver)> = pairs.filter(|(s, r)| r.comes_after(s)).collect();
+        if edges.is_empty() {
+            return Err(refused("no receiver comes after any sender".to_owned()));
+        }
+        Ok(Self { source, target, edges, spans: settings.spans(subject)? })
+    }
+}
+
+/// The readers that belong to components: all three inputs of a head, an MLP's, and the logits.
+fn readers(units: &[Unit], subject: &Subject) -> Vec<Receiver> {
+    let group = subject.model.spec().group();
+    let of_unit = |unit: &Unit| -> Vec<Receiver> {
+        let layer = unit.layer;
+        match unit.head() {
+            Some(head) => {
+                let kv = head / group;
+                vec![Receiver::Q { layer, head }, Receiver::K { layer, head: kv }, Receiver::V { layer, head: kv }]
+            }
+            None => vec![Receiver::Mlp { layer }],
+        }
+    };
+    let mut all: Vec<Receiver> = units.iter().flat_map(of_unit).collect();
+    all.extend([Receiver::Logits, Receiver::LogitsFrozen]);
+    all.sort_unstable();
+    all.dedup();
+    all
+}
+
+/// A change that puts the source's values of a unit into the target, at the decision point of a prompt.
+fn node(subject: &Subject, unit: &Unit, source: usize, prompt: usize, position: usize) -> Change {
+    let from = Source { model: source, prompt, position };
+    let units = unit.values(subject.model.spec(), position);
+    Change { point: unit.point(), units, position, replacement: Replacement::From(from) }
+}
+
+/// The heads and MLPs with the largest mean effect when patched by themselves, in the order of layers.
+fn largest(context: &Context, sweep: &Sweep, source: usize, target: usize, top: usize) -> Result<Vec<Unit>> {
+    let subject = context.subject;
+    let kinds = [PlaceKind::Head(Site::Result), PlaceKind::Whole(Site::MlpOut)];
+    let units = units_of(subject, &kinds, None, &[]);
+    let mut runs = Vec::new();
+    for prompt in subject.blocks().into_iter().flatten() {
+        let position = sweep.decision_position(prompt);
+        runs.extend(units.iter().map(|unit| PatchedRun {
+            model: target,
+            prompt,
+            changes: vec![node(subject, unit, source, prompt, position)],
+        }));
+    }
+    let found = sweep.run("looking for senders", &runs, context.progress)?;
+    let mut effect = vec![0.0; units.len()];
+    for (i, (run, patched)) in runs.iter().zip(&found.patched).enumerate() {
+        effect[i % units.len()] += patched - found.plain[&(target, run.prompt)];
+    }
+    let mut order: Vec<usize> = (0..units.len()).collect();
+    order.sort_by(|&a, &b| effect[b].abs().total_cmp(&effect[a].abs()));
+    let mut chosen: Vec<Unit> = order.into_iter().take(top).map(|i| units[i]).collect();
+    chosen.sort_unstable();
+    Ok(chosen)
+}
+
+/// Runs of all plans on some prompts, with what the table says of them.
+fn patched(
+    context: &Context,
+    sweep: &Sweep,
+    plans: &[Plan],
+    block: &[usize],
+    what: &str,
+    changes: impl Fn(&Plan, usize, usize) -> Vec<(Vec<Cell>, Vec<Change>)>,
+    table: &mut Table,
+) -> Result<()> {
+    let subject = context.subject;
+    let (mut runs, mut rows) = (Vec::new(), Vec::new());
+    for &prompt in block {
+        for plan in plans {
+            for (cells, changes) in changes(plan, prompt, sweep.decision_position(prompt)) {
+                runs.push(PatchedRun { model: plan.target, prompt, changes });
+                rows.push((plan, prompt, cells));
+            }
+        }
+    }
+    let found = sweep.run(what, &runs, context.progress)?;
+    for ((plan, prompt, cells), &patched) in rows.into_iter().zip(&found.patched) {
+        let (source, target) = (found.plain[&(plan.source, prompt)], found.plain[&(plan.target, prompt)]);
+        let (change, span) = (patched - target, source - target);
+        let item = &subject.prompts[prompt].item;
+        let mut row: Vec<Cell> = vec![
+            subject.model.name(plan.source).into(),
+            subject.model.name(plan.target).into(),
+            item.id.as_str().into(),
+            item.scenario.clone().into(),
+        ];
+        row.extend(cells);
+        row.extend([source.into(), target.into(), patched.into(), change.into()]);
+        row.push((span != 0.0).then(|| change / span).into());
+        table.push(&row)?;
+    }
+    Ok(())
+}
+
+fn patch_edges(context: &Context, sweep: &Sweep, plans: &[Plan], block: &[usize], what: &str) -> Result<Table> {
+    let spec = context.subject.model.spec();
+    let mut table = Table::new(&PATHS);
+    let changes = |plan: &Plan, prompt: usize, position: usize| {
+        let source = Source { model: plan.source, prompt, position };
+        let one = |(sender, receiver): &(Unit, Receiver)| {
+            let (_, layer, head) = receiver.parts();
+            let cells = vec![
+                sender.to_string().into(),
+                sender.layer.into(),
+                sender.head().into(),
+                receiver.to_string().into(),
+                layer.into(),
+                head.into(),
+            ];
+            (cells, edge(spec, sender, *receiver, source, (plan.target, prompt)))
+        };
+        plan.edges.iter().map(one).collect()
+    };
+    patched(context, sweep, plans, block, what, changes, &mut table)?;
+    Ok(table)
+}
+
+fn patch_spans(context: &Context, sweep: &Sweep, plans: &[Plan], block: &[usize], what: &str) -> Result<Table> {
+    let subject = context.subject;
+    let mut table = Table::new(&SPANS);
+    let changes = |plan: &Plan, prompt: usize, position: usize| {
+        let one = |span: &Span| {
+            let kinds = [(span.attention, Site::AttnOut), (span.mlp, Site::MlpOut)];
+            let units = (span.first..=span.last).flat_map(|layer| {
+                let present = kinds.into_iter().filter(|(present, _)| *present);
+                present.map(move |(_, site)| Unit { layer, kind: PlaceKind::Whole(site), index: 0 })
+            });
+            let changes = units.map(|unit| node(subject, &unit, plan.source, prompt, position)).collect();
+            (vec![span.kind().into(), span.first.into(), span.last.into()], changes)
+        };
+        plan.spans.iter().map(one).collect()
+    };
+    patched(context, sweep, plans, block, what, changes, &mut table)?;
+    Ok(table)
+}
