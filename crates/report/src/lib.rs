@@ -7,6 +7,7 @@
 mod bars;
 mod canvas;
 mod color;
+mod colorbar;
 mod downloads;
 mod error;
 mod figure;
