@@ -1,4 +1,5 @@
-//! Writes every kind of figure, and a page with all of them, from invented data, to look at:
+//! Writes every kind of figure, for light and dark screens, and a page with all of them, from invented data,
+//! to look at:
 //! `cargo run -p lorascope-report --example sample_report -- FOLDER`
 
 #![allow(clippy::unwrap_used, clippy::expect_used)] // a test or example may panic
@@ -9,8 +10,8 @@ mod common;
 use std::error::Error;
 use std::path::PathBuf;
 
-use common::{MODELS, SCENARIOS};
-use lorascope_report::{Figure, Theme, render_html, render_png, render_svg};
+use common::{MODELS, SCENARIOS, circuits};
+use lorascope_report::{Figure, Section, Theme, render_html, render_png, render_svg};
 
 fn main() -> Result<(), Box<dyn Error>> {
     let folder = PathBuf::from(std::env::args().nth(1).ok_or("name a folder to write into")?);
@@ -25,13 +26,42 @@ fn main() -> Result<(), Box<dyn Error>> {
         common::bars(&MODELS, &SCENARIOS),
         named("one-panel", common::trajectories(&MODELS[..1], &SCENARIOS[..1], 30)),
         named("ten-series", common::trajectories(&long, &SCENARIOS[..2], 26)),
+        circuits::small_circuit(),
+        circuits::circuit_difference(),
+        circuits::graph(
+            "circuit-large",
+            "A circuit of sixty components",
+            vec![circuits::circuit("", 3, (60, 150), (26, 8))],
+        ),
+        circuits::graph(
+            "circuit-panels",
+            "The circuits of four models",
+            (1..5).map(|model| circuits::circuit(MODELS[model], model, (16, 30), (12, 6))).collect(),
+        ),
+        circuits::sweep("sweep-30x11", 1, 30, &circuits::components(9, &["attn", "MLP"]), None),
+        circuits::sweep("sweep-26x10", 4, 26, &circuits::components(8, &["attn", "MLP"]), Some(0.6)),
+        circuits::sweep("sweep-42x18", 4, 42, &circuits::components(16, &["attn", "MLP"]), Some(0.6)),
+        circuits::ranked("ranked", &[""], 40, &["strategic"]),
+        circuits::ranked("ranked-panels", &["CC_continue", "DD_trapped"], 40, &MODELS[..2]),
         named("long-names", common::decisions(&long, &long)),
     ];
     for figure in &figures {
         let svg = render_svg(figure, &Theme::default())?;
         std::fs::write(folder.join(format!("{}.png", figure.name)), render_png(&svg)?)?;
+        let dark = render_png(&render_svg(figure, &Theme::dark())?)?;
+        std::fs::write(folder.join(format!("{}-dark.png", figure.name)), dark)?;
         std::fs::write(folder.join(format!("{}.svg", figure.name)), svg)?;
     }
-    std::fs::write(folder.join("report.html"), render_html(&common::page())?)?;
+    let mut page = common::page();
+    let shown: Vec<_> =
+        page.sections.iter().flat_map(|section| &section.figures).map(|f| f.name.clone()).collect();
+    page.sections.push(Section {
+        id: "more".to_owned(),
+        title: "More figures".to_owned(),
+        question: "Is every kind legible at every size?".to_owned(),
+        figures: figures.into_iter().filter(|figure| !shown.contains(&figure.name)).collect(),
+        ..Section::default()
+    });
+    std::fs::write(folder.join("report.html"), render_html(&page)?)?;
     Ok(())
 }

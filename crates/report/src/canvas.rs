@@ -64,11 +64,13 @@ pub(crate) struct Stroke {
     pub(crate) paint: Paint,
     pub(crate) width: f64,
     pub(crate) dashes: Option<&'static str>,
+    /// 0 invisible to 1 solid.
+    pub(crate) opacity: f64,
 }
 
 impl Stroke {
     pub(crate) fn new(paint: Paint, width: f64) -> Self {
-        Self { paint, width, dashes: None }
+        Self { paint, width, dashes: None, opacity: 1.0 }
     }
 }
 
@@ -131,6 +133,23 @@ impl<'a> Canvas<'a> {
         let _ = writeln!(self.body, r#"<circle cx="{x:.2}" cy="{y:.2}" r="{radius}" {fill}/>"#);
     }
 
+    /// A cubic Bézier curve: its start, two control points, its end.
+    pub(crate) fn curve(&mut self, points: [(f64, f64); 4], stroke: Stroke) {
+        let [a, b, c, d] = points.map(|(x, y)| format!("{x:.2} {y:.2}"));
+        let stroke = self.stroked(stroke);
+        let _ = writeln!(self.body, r#"<path d="M{a}C{b} {c} {d}" fill="none" {stroke}/>"#);
+    }
+
+    /// The outline of a rectangle with round corners.
+    pub(crate) fn frame(&mut self, rect: Rect, radius: f64, stroke: Stroke) {
+        let Rect { x, y, width, height } = rect;
+        let stroke = self.stroked(stroke);
+        let _ = writeln!(
+            self.body,
+            r#"<rect x="{x:.2}" y="{y:.2}" width="{width:.2}" height="{height:.2}" rx="{radius}" fill="none" {stroke}/>"#
+        );
+    }
+
     pub(crate) fn text(&mut self, (x, y): (f64, f64), text: &str, style: TextStyle) {
         let anchor = match style.anchor {
             Anchor::Start => "start",
@@ -189,7 +208,12 @@ impl<'a> Canvas<'a> {
 
     fn stroked(&self, stroke: Stroke) -> String {
         let dashes = stroke.dashes.map(|d| format!(r#" stroke-dasharray="{d}""#)).unwrap_or_default();
-        format!(r#"{} stroke-width="{}"{dashes}"#, self.painted("stroke", stroke.paint), stroke.width)
+        let opacity = opacity_attribute("stroke-opacity", stroke.opacity);
+        format!(
+            r#"{} stroke-width="{}"{dashes}{opacity}"#,
+            self.painted("stroke", stroke.paint),
+            stroke.width
+        )
     }
 }
 

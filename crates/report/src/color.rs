@@ -80,6 +80,12 @@ impl Rgb {
     }
 }
 
+/// Black or white, whichever is easier to read on `fill`.
+pub(crate) fn text_on(fill: Rgb) -> Rgb {
+    let (dark, light) = (Rgb(0x1F, 0x23, 0x28), Rgb(0xFF, 0xFF, 0xFF));
+    if fill.contrast(dark) >= fill.contrast(light) { dark } else { light }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

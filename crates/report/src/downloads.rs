@@ -5,6 +5,7 @@ use base64::engine::general_purpose::STANDARD;
 
 use crate::error::{Error, Result};
 use crate::figure::{Figure, FigureKind};
+use crate::graph::{Change, HeadInput};
 
 /// A figure's numbers in long form.
 pub(crate) struct Numbers {
@@ -63,7 +64,7 @@ pub(crate) fn numbers_of(figure: &Figure) -> Numbers {
             }
             vec!["panel", "row", "column", "value", "lo", "hi"]
         }
-        FigureKind::Bars { panels, .. } => {
+        FigureKind::Bars { panels, .. } | FigureKind::HorizontalBars { panels, .. } => {
             for (panel, series) in panels.iter().flat_map(|p| p.series.iter().map(move |s| (p, s))) {
                 for (g, group) in panel.groups.iter().enumerate() {
                     let [lo, hi] = ends(series.intervals.get(g).copied().flatten());
@@ -72,6 +73,27 @@ pub(crate) fn numbers_of(figure: &Figure) -> Numbers {
                 }
             }
             vec!["panel", "group", "series", "value", "lo", "hi"]
+        }
+        FigureKind::Graph { panels, .. } => {
+            let change = |change: Option<Change>| change.map(Change::name).unwrap_or_default().to_owned();
+            for panel in panels {
+                for node in &panel.nodes {
+                    let [lo, hi] = ends(node.interval);
+                    let names = [panel.title.clone(), "node".to_owned(), node.id.clone()];
+                    let edge_only = [String::new(), String::new()];
+                    let rest = [text(node.weight), lo, hi, change(node.change), node.member.to_string()];
+                    rows.push(names.into_iter().chain(edge_only).chain(rest).collect());
+                }
+                for edge in &panel.edges {
+                    let [lo, hi] = ends(edge.interval);
+                    let input = edge.input.map(HeadInput::name).unwrap_or_default().to_owned();
+                    let names =
+                        [panel.title.clone(), "edge".to_owned(), edge.from.clone(), edge.to.clone(), input];
+                    let rest = [text(edge.weight), lo, hi, change(edge.change), String::new()];
+                    rows.push(names.into_iter().chain(rest).collect());
+                }
+            }
+            vec!["panel", "part", "node", "receiver", "input", "weight", "lo", "hi", "change", "member"]
         }
     };
     Numbers { columns, rows }

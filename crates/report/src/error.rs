@@ -30,6 +30,16 @@ pub enum Error {
         /// The value.
         value: f64,
     },
+    /// A graph whose names don't fit together.
+    #[error("figure `{figure}`, panel `{panel}`: {problem}")]
+    Graph {
+        /// Figure name.
+        figure: String,
+        /// Panel title.
+        panel: String,
+        /// What is wrong, with the names.
+        problem: String,
+    },
     /// A figure without panels, or a panel without anything in it.
     #[error("figure `{figure}` has nothing to show: {problem}")]
     Empty {

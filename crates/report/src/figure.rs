@@ -5,6 +5,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
+use crate::graph::GraphPanel;
 
 /// Largest magnitude that an axis can span without overflow of its own arithmetic.
 const LARGEST: f64 = 1e300;
@@ -59,6 +60,28 @@ pub enum FigureKind {
         y_label: String,
         /// Small multiples.
         panels: Vec<BarPanel>,
+    },
+    /// Bars from zero to the left and right, with the groups under one another in the order given: for
+    /// many groups or long names. Panels share the axis of values; each has groups of its own.
+    HorizontalBars {
+        /// Name and unit of the values.
+        x_label: String,
+        /// Small multiples.
+        panels: Vec<BarPanel>,
+    },
+    /// Circuits: components by layer, from the embedding at the bottom to the logits at the top, and their
+    /// connections. Panels share both scales, and a component has the same place in all.
+    Graph {
+        /// Small multiples.
+        panels: Vec<GraphPanel>,
+        /// What a component's colour means, with unit.
+        node_unit: String,
+        /// Size of a component's weight at which its colour is full; `None`: the largest in the data.
+        node_reach: Option<f64>,
+        /// What a connection's width means, with unit.
+        edge_unit: String,
+        /// Size of a connection's weight at which it is widest; `None`: the largest in the data.
+        edge_reach: Option<f64>,
     },
 }
 
@@ -188,7 +211,8 @@ impl Figure {
     /// Whether the figure can be drawn: names, lengths and numbers.
     ///
     /// # Errors
-    /// [`Error::BadName`], [`Error::Empty`], [`Error::LengthMismatch`], [`Error::NotDrawable`].
+    /// [`Error::BadName`], [`Error::Empty`], [`Error::LengthMismatch`], [`Error::NotDrawable`],
+    /// [`Error::Graph`].
     pub fn check(&self) -> Result<()> {
         check_name(&self.name)?;
         let (n_panels, filled) = match &self.kind {
@@ -196,13 +220,17 @@ impl Figure {
             FigureKind::Heatmap { panels, .. } => {
                 (panels.len(), panels.iter().all(|p| !p.rows.is_empty() && !p.cols.is_empty()))
             }
-            FigureKind::Bars { panels, .. } => {
+            FigureKind::Bars { panels, .. } | FigureKind::HorizontalBars { panels, .. } => {
                 (panels.len(), panels.iter().all(|p| !p.series.is_empty() && !p.groups.is_empty()))
             }
+            FigureKind::Graph { panels, .. } => (panels.len(), panels.iter().all(|p| !p.nodes.is_empty())),
         };
         if n_panels == 0 || !filled {
-            let problem =
-                if n_panels == 0 { "it has no panels" } else { "a panel has no series, rows or columns" };
+            let problem = if n_panels == 0 {
+                "it has no panels"
+            } else {
+                "a panel has no series, rows, columns or nodes"
+            };
             return Err(Error::Empty { figure: self.name.clone(), problem: problem.to_owned() });
         }
         match &self.kind {
@@ -211,7 +239,13 @@ impl Figure {
                 self.check_scale(scale)?;
                 panels.iter().try_for_each(|panel| self.check_heatmap(panel))
             }
-            FigureKind::Bars { panels, .. } => panels.iter().try_for_each(|panel| self.check_bars(panel)),
+            FigureKind::Bars { panels, .. } | FigureKind::HorizontalBars { panels, .. } => {
+                panels.iter().try_for_each(|panel| self.check_bars(panel))
+            }
+            FigureKind::Graph { panels, node_reach, edge_reach, .. } => {
+                self.drawable("scale", [*node_reach, *edge_reach].into_iter().flatten())?;
+                panels.iter().try_for_each(|panel| self.check_graph(panel))
+            }
         }
     }
 
@@ -267,6 +301,19 @@ impl Figure {
             }
             self.drawable(&place, series.values.iter().flatten().copied())?;
             self.drawable(&place, series.intervals.iter().flatten().flat_map(|&(lo, hi)| [lo, hi]))?;
+        }
+        Ok(())
+    }
+
+    fn check_graph(&self, panel: &GraphPanel) -> Result<()> {
+        if let Some(problem) = panel.structure_problem() {
+            return Err(Error::Graph { figure: self.name.clone(), panel: panel.title.clone(), problem });
+        }
+        let nodes = panel.nodes.iter().map(|node| (node.id.clone(), node.weight, node.interval));
+        let edges = panel.edges.iter().map(|edge| (edge.name(), edge.weight, edge.interval));
+        for (name, weight, interval) in nodes.chain(edges) {
+            let values = weight.into_iter().chain(interval.into_iter().flat_map(|(lo, hi)| [lo, hi]));
+            self.drawable(&format!("panel `{}`, `{name}`", panel.title), values)?;
         }
         Ok(())
     }

@@ -1,17 +1,24 @@
-//! Heat maps: panels under one another, one colour scale, numbers in the cells.
+//! Heat maps: panels in a grid, one colour scale, numbers in the cells.
 
 use crate::canvas::{Anchor, Canvas, Paint, Rect, Stroke, TextStyle};
-use crate::color::{Rgb, diverging, sequential};
+use crate::color::{Rgb, text_on};
+use crate::colorbar::Colors;
 use crate::figure::{HeatmapPanel, HeatmapScale};
 use crate::fonts::{Weight, shortened, text_width};
 use crate::frame::{GAP, MARGIN, draw_title};
-use crate::scale::{Axis, Ends, NumberForm};
+use crate::scale::NumberForm;
 
 const LONGEST_LABEL: f64 = 210.0;
 const SMALLEST_NUMBER: f64 = 7.5;
 const TILT_DEGREES: f64 = -40.0;
-const BAR_WIDTH: f64 = 14.0;
-const SHORTEST_BAR: f64 = 150.0;
+/// Most panels side by side.
+const MOST_COLUMNS: usize = 4;
+/// Height that the rows of a panel without numbers share, as long as they stay legible.
+const PANEL_HEIGHT: f64 = 520.0;
+/// A row that is lower than this cannot have a label of its own.
+const LOWEST_LABELLED: f64 = 14.0;
+/// A row of which only every second or third has a label.
+const LOWEST_ROW: f64 = 11.0;
 
 /// What a heat map shows.
 pub(crate) struct Heatmap<'a> {
@@ -24,40 +31,19 @@ pub(crate) struct Heatmap<'a> {
     pub(crate) annotate: bool,
 }
 
-/// Values at the ends of the colour scale, and the colour of each value between.
-struct Colors {
-    low: f64,
-    high: f64,
-    is_diverging: bool,
-}
-
-impl Colors {
-    fn new(figure: &Heatmap<'_>) -> Self {
-        match figure.scale {
-            HeatmapScale::Sequential { min, max } => {
-                Self { low: min, high: if max > min { max } else { min + 1.0 }, is_diverging: false }
-            }
-            HeatmapScale::Diverging { center, reach } => {
-                let values = figure.panels.iter().flat_map(|p| &p.values).flatten().flatten();
-                let farthest = values.map(|value| (value - center).abs()).fold(0.0, f64::max);
-                let reach = reach.unwrap_or(farthest);
-                let reach = if reach > 0.0 { reach } else { 1.0 };
-                Self { low: center - reach, high: center + reach, is_diverging: true }
-            }
-        }
-    }
-
-    fn of(&self, value: f64) -> Rgb {
-        // Halves are taken first, since the span of a legal scale may be twice what its ends are.
-        let share = (value / 2.0 - self.low / 2.0) / (self.high / 2.0 - self.low / 2.0);
-        if self.is_diverging { diverging(2.0 * share - 1.0) } else { sequential(share) }
-    }
-}
-
 /// Sizes that all panels share.
 struct Layout {
+    /// Panels side by side.
+    n_columns: usize,
+    /// Left edge of the first panel's cells.
     left: f64,
+    /// From one panel's left edge to the next one's.
+    pitch: f64,
     cell: (f64, f64),
+    /// Whether all panels have the same rows, so that those of the first in line are labelled only.
+    same_rows: bool,
+    /// Every which row and column has a label.
+    every: (usize, usize),
     tilted: bool,
     /// Room under a panel for its column labels.
     foot: f64,
@@ -68,28 +54,32 @@ struct Layout {
 /// Draws the figure; returns its size.
 pub(crate) fn draw(canvas: &mut Canvas<'_>, figure: &Heatmap<'_>) -> (f64, f64) {
     let theme = canvas.theme();
-    let colors = Colors::new(figure);
+    let values = figure.panels.iter().flat_map(|panel| &panel.values).flatten().flatten().copied();
+    let colors = Colors::new(figure.scale, values);
     let layout = Layout::new(canvas, figure);
-    let n_columns = figure.panels.iter().map(|panel| panel.cols.len()).max().unwrap_or(0);
-    let right = layout.left + n_columns as f64 * layout.cell.0;
-    let bar_room = bar_room(canvas, &colors);
-    let width = (right + bar_room).max(420.0);
+    let panel_width = most_cols(figure) as f64 * layout.cell.0;
+    let right = layout.left + (layout.n_columns - 1) as f64 * layout.pitch + panel_width;
+    let width = (right + colors.bar_room(canvas)).max(420.0);
 
     let top = draw_title(canvas, figure.title, width);
+    let title_room =
+        if figure.panels.iter().any(|panel| !panel.title.is_empty()) { theme.label_size + 8.0 } else { 0.0 };
     let (mut y, mut last_row) = (top, top);
-    for panel in figure.panels {
-        if !panel.title.is_empty() {
-            y += theme.label_size;
+    for line in figure.panels.chunks(layout.n_columns) {
+        for (column, panel) in line.iter().enumerate() {
+            let x = layout.left + column as f64 * layout.pitch;
             let style = TextStyle::new(theme.label_size, Paint::Ink).bold();
-            let title = shortened(&panel.title, right - layout.left, theme.label_size, Weight::Semibold);
-            canvas.text((layout.left, y), &title, style);
-            y += 8.0;
+            let title = shortened(&panel.title, panel_width, theme.label_size, Weight::Semibold);
+            if !title.is_empty() {
+                canvas.text((x, y + theme.label_size), &title, style);
+            }
+            canvas.begin_group(&panel.title);
+            draw_cells(canvas, figure, panel, (&layout, &colors), (x, y + title_room));
+            draw_labels(canvas, panel, (&layout, column == 0), (x, y + title_room));
+            canvas.end_group();
         }
-        canvas.begin_group(&panel.title);
-        draw_cells(canvas, figure, panel, (&layout, &colors), y);
-        last_row = y + panel.rows.len() as f64 * layout.cell.1;
-        draw_labels(canvas, panel, &layout, y);
-        canvas.end_group();
+        let n_rows = line.iter().map(|panel| panel.rows.len()).max().unwrap_or(0);
+        last_row = y + title_room + n_rows as f64 * layout.cell.1;
         y = last_row + layout.foot + GAP;
     }
     let mut height = y - GAP;
@@ -100,41 +90,82 @@ pub(crate) fn draw(canvas: &mut Canvas<'_>, figure: &Heatmap<'_>) -> (f64, f64) 
     }
     let row_label = shortened(figure.row_label, last_row - top, theme.label_size, Weight::Regular);
     canvas.text((MARGIN + theme.label_size * 0.8, (top + last_row) / 2.0), &row_label, style.turned(-90.0));
-    let bar_bottom = draw_bar(canvas, figure.unit, &colors, (right + 1.5 * GAP, top, last_row - top));
+    let bar_bottom = colors.draw_bar(canvas, figure.unit, (right, top, last_row - top));
     (width, height.max(bar_bottom) + MARGIN)
+}
+
+/// Columns of the widest panel.
+fn most_cols(figure: &Heatmap<'_>) -> usize {
+    figure.panels.iter().map(|panel| panel.cols.len()).max().unwrap_or(1).max(1)
+}
+
+/// Whether all labels are whole numbers, so that a reader can fill in those left out.
+fn are_numbers<'a>(mut labels: impl Iterator<Item = &'a String>) -> bool {
+    labels.all(|label| label.parse::<u32>().is_ok())
 }
 
 impl Layout {
     fn new(canvas: &Canvas<'_>, figure: &Heatmap<'_>) -> Self {
         let theme = canvas.theme();
+        let panels = figure.panels;
         let width = |label: &String| text_width(label, theme.tick_size, Weight::Regular).min(LONGEST_LABEL);
         let widest = |labels: &mut dyn Iterator<Item = &String>| labels.map(width).fold(0.0, f64::max);
-        let row_width = widest(&mut figure.panels.iter().flat_map(|panel| &panel.rows));
-        let col_width = widest(&mut figure.panels.iter().flat_map(|panel| &panel.cols));
-        let n_columns = figure.panels.iter().map(|panel| panel.cols.len()).max().unwrap_or(1).max(1);
+        let row_width = widest(&mut panels.iter().flat_map(|panel| &panel.rows));
+        let col_width = widest(&mut panels.iter().flat_map(|panel| &panel.cols));
+        let n_rows = panels.iter().map(|panel| panel.rows.len()).max().unwrap_or(1).max(1);
+        let same_rows = panels.windows(2).all(|pair| pair[0].rows == pair[1].rows);
+        let has_intervals = panels.iter().any(|panel| !panel.intervals.is_empty());
+
         let name_room = if figure.row_label.is_empty() { 0.0 } else { theme.label_size * 1.6 };
         let mut left = MARGIN + name_room + row_width + 10.0;
-        let cell_width = ((theme.width - left - 110.0) / n_columns as f64).clamp(15.0, 98.0);
-        let has_intervals = figure.panels.iter().any(|panel| !panel.intervals.is_empty());
+        let between = if same_rows { 1.8 * GAP } else { row_width + 10.0 + 1.8 * GAP };
+        let cell_width = |n_columns: usize| {
+            let cells = theme.width - left - 110.0 - (n_columns - 1) as f64 * between;
+            cells / (n_columns * most_cols(figure)) as f64
+        };
+        let narrowest = match (figure.annotate, has_intervals) {
+            (true, true) => 80.0,
+            (true, false) => 40.0,
+            (false, _) => 16.0,
+        };
+        let fitting = (1..=panels.len().min(MOST_COLUMNS)).rev().find(|&n| cell_width(n) >= narrowest);
+        // As many lines as that needs, filled evenly: two and two rather than three and one.
+        let n_columns = panels.len().div_ceil(panels.len().div_ceil(fitting.unwrap_or(1)));
+        let mut cell_width = cell_width(n_columns).clamp(15.0, 98.0);
+        let numbered_rows = are_numbers(panels.iter().flat_map(|panel| &panel.rows));
         let cell_height = match (figure.annotate, has_intervals) {
             (true, true) => 46.0,
             (true, false) => 36.0,
-            (false, _) => cell_width.clamp(16.0, 28.0),
+            (false, _) => {
+                let lowest = if numbered_rows { LOWEST_ROW } else { LOWEST_LABELLED };
+                cell_width.clamp(16.0, 28.0).min((PANEL_HEIGHT / n_rows as f64).max(lowest))
+            }
         };
-        let tilted = col_width > cell_width - 6.0;
+        if !figure.annotate {
+            cell_width = cell_width.min((2.5 * cell_height).max(24.0));
+        }
+        let every_row = (LOWEST_LABELLED / cell_height - 1e-9).ceil().max(1.0) as usize;
+        let numbered_cols = are_numbers(panels.iter().flat_map(|panel| &panel.cols));
+        let too_wide = col_width > cell_width - 6.0;
+        let tilted = too_wide && !numbered_cols;
+        let every_col =
+            if too_wide && numbered_cols { ((col_width + 6.0) / cell_width).ceil() as usize } else { 1 };
         let tilt = TILT_DEGREES.abs().to_radians();
         // A tilted label hangs to the lower left; the first one must not leave the drawing.
         if tilted {
             left = left.max(MARGIN + name_room + col_width * tilt.cos() - cell_width / 2.0);
         }
         let foot = if tilted { col_width * tilt.sin() + 16.0 } else { theme.tick_size * 2.0 };
-        let form = NumberForm::of(figure.panels.iter().flat_map(|p| &p.values).flatten().flatten().copied());
-        Self { left, cell: (cell_width, cell_height), tilted, foot, form }
+        let form = NumberForm::of(panels.iter().flat_map(|p| &p.values).flatten().flatten().copied());
+        let pitch = most_cols(figure) as f64 * cell_width + between;
+        let (cell, every) = ((cell_width, cell_height), (every_row, every_col));
+        Self { n_columns, left, pitch, cell, same_rows, every, tilted, foot, form }
     }
 
-    fn cell(&self, top: f64, row: usize, col: usize) -> Rect {
+    /// The cell of a panel whose first cell's corner is `(x, y)`.
+    fn cell(&self, (x, y): (f64, f64), row: usize, col: usize) -> Rect {
         let (width, height) = self.cell;
-        Rect { x: self.left + col as f64 * width, y: top + row as f64 * height, width, height }
+        Rect { x: x + col as f64 * width, y: y + row as f64 * height, width, height }
     }
 }
 
@@ -143,11 +174,11 @@ fn draw_cells(
     figure: &Heatmap<'_>,
     panel: &HeatmapPanel,
     (layout, colors): (&Layout, &Colors),
-    top: f64,
+    corner: (f64, f64),
 ) {
     for (row, values) in panel.values.iter().enumerate() {
         for (col, value) in values.iter().enumerate() {
-            let cell = layout.cell(top, row, col);
+            let cell = layout.cell(corner, row, col);
             let inner = Rect { width: cell.width - 1.0, height: cell.height - 1.0, ..cell };
             let Some(value) = *value else {
                 draw_missing(canvas, inner);
@@ -178,8 +209,7 @@ fn draw_number(
     form: NumberForm,
     (value, interval): (f64, Option<(f64, f64)>),
 ) {
-    let (dark, light) = (Rgb(0x1F, 0x23, 0x28), Rgb(0xFF, 0xFF, 0xFF));
-    let paint = Paint::Fixed(if fill.contrast(dark) >= fill.contrast(light) { dark } else { light });
+    let paint = Paint::Fixed(text_on(fill));
     let (center, middle) = (cell.x + cell.width / 2.0, cell.y + cell.height / 2.0);
     let mut put = |text: &str, wanted: f64, weight: Weight, y: f64| {
         let size = wanted.min(wanted * (cell.width - 5.0) / text_width(text, wanted, weight));
@@ -197,18 +227,25 @@ fn draw_number(
     }
 }
 
-fn draw_labels(canvas: &mut Canvas<'_>, panel: &HeatmapPanel, layout: &Layout, top: f64) {
+/// Labels the columns, and the rows where the panel is first in line or has rows of its own.
+fn draw_labels(
+    canvas: &mut Canvas<'_>,
+    panel: &HeatmapPanel,
+    (layout, is_first): (&Layout, bool),
+    corner: (f64, f64),
+) {
     let size = canvas.theme().tick_size;
     let style = TextStyle::new(size, Paint::Ink);
-    for (row, label) in panel.rows.iter().enumerate() {
-        let cell = layout.cell(top, row, 0);
+    let rows = if is_first || !layout.same_rows { panel.rows.as_slice() } else { &[] };
+    for (row, label) in rows.iter().enumerate().step_by(layout.every.0) {
+        let cell = layout.cell(corner, row, 0);
         let label = shortened(label, LONGEST_LABEL, size, Weight::Regular);
         let y = cell.y + cell.height / 2.0 + size * 0.36;
-        canvas.text((layout.left - 8.0, y), &label, style.anchor(Anchor::End));
+        canvas.text((cell.x - 8.0, y), &label, style.anchor(Anchor::End));
     }
-    let bottom = layout.cell(top, panel.rows.len(), 0).y;
-    for (col, label) in panel.cols.iter().enumerate() {
-        let center = layout.cell(top, 0, col).x + layout.cell.0 / 2.0;
+    for (col, label) in panel.cols.iter().enumerate().step_by(layout.every.1) {
+        let foot = layout.cell(corner, panel.rows.len(), col);
+        let (center, bottom) = (foot.x + layout.cell.0 / 2.0, foot.y);
         let label = shortened(label, LONGEST_LABEL, size, Weight::Regular);
         if layout.tilted {
             let style = style.anchor(Anchor::End).turned(TILT_DEGREES);
@@ -217,49 +254,4 @@ fn draw_labels(canvas: &mut Canvas<'_>, panel: &HeatmapPanel, layout: &Layout, t
             canvas.text((center, bottom + 5.0 + size), &label, style.anchor(Anchor::Middle));
         }
     }
-}
-
-/// Ticks of the colour scale.
-fn bar_axis(colors: &Colors) -> Axis {
-    Axis::over([colors.low, colors.high].into_iter(), Ends::Tight, 4)
-}
-
-/// Room that the colour scale needs right of the cells.
-fn bar_room(canvas: &Canvas<'_>, colors: &Colors) -> f64 {
-    let (theme, axis) = (canvas.theme(), bar_axis(colors));
-    let width = |&tick: &f64| text_width(&axis.label(tick), theme.tick_size, Weight::Regular);
-    let labels = axis.ticks.iter().map(width).fold(0.0, f64::max);
-    1.5 * GAP + BAR_WIDTH + 6.0 + labels + 8.0 + theme.label_size + MARGIN
-}
-
-/// Draws the colour scale at `(x, top)`; returns the y of its lower end.
-fn draw_bar(canvas: &mut Canvas<'_>, unit: &str, colors: &Colors, (x, top, room): (f64, f64, f64)) -> f64 {
-    const N_STEPS: usize = 64;
-    let (tick_size, label_size) = (canvas.theme().tick_size, canvas.theme().label_size);
-    let height = room.clamp(SHORTEST_BAR, 300.0);
-    let axis = bar_axis(colors);
-    for step in 0..N_STEPS {
-        let share = (step as f64 + 0.5) / N_STEPS as f64;
-        let value = colors.low * (1.0 - share) + colors.high * share;
-        let y = top + height * (1.0 - (step + 1) as f64 / N_STEPS as f64);
-        // A hair taller than a step, or the renderer leaves light seams between steps.
-        let slice = Rect { x, y, width: BAR_WIDTH, height: height / N_STEPS as f64 + 0.4 };
-        canvas.rect(slice, Paint::Fixed(colors.of(value)), 1.0);
-    }
-    let mut widest: f64 = 0.0;
-    for &tick in &axis.ticks {
-        let y = top + height * (1.0 - axis.share(tick));
-        let label = axis.label(tick);
-        canvas.line((x + BAR_WIDTH, y), (x + BAR_WIDTH + 4.0, y), Stroke::new(Paint::Muted, 1.0));
-        canvas.text(
-            (x + BAR_WIDTH + 6.0, y + tick_size * 0.36),
-            &label,
-            TextStyle::new(tick_size, Paint::Muted),
-        );
-        widest = widest.max(text_width(&label, tick_size, Weight::Regular));
-    }
-    let unit = shortened(unit, height, label_size, Weight::Regular);
-    let style = TextStyle::new(label_size, Paint::Muted).anchor(Anchor::Middle).turned(-90.0);
-    canvas.text((x + BAR_WIDTH + 6.0 + widest + 8.0 + label_size * 0.8, top + height / 2.0), &unit, style);
-    top + height
 }

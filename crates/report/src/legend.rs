@@ -50,7 +50,7 @@ fn draw_sample(canvas: &mut Canvas<'_>, (x, y): (f64, f64), color: ColorKey, sam
     let dashes = canvas.theme().dashes(color);
     let paint = Paint::Series(color);
     match sample {
-        Sample::Line => canvas.line((x, y), (x + SWATCH, y), Stroke { paint, width: 2.5, dashes }),
+        Sample::Line => canvas.line((x, y), (x + SWATCH, y), Stroke { dashes, ..Stroke::new(paint, 2.5) }),
         Sample::Box => {
             canvas.rect(Rect { x: x + SWATCH - 12.0, y: y - 6.0, width: 12.0, height: 12.0 }, paint, 1.0)
         }

@@ -7,12 +7,15 @@
 mod bars;
 mod canvas;
 mod color;
+mod colorbar;
 mod downloads;
 mod error;
 mod figure;
 mod fonts;
 mod frame;
+mod graph;
 mod heatmap;
+mod horizontal_bars;
 mod legend;
 mod lines;
 mod page;
@@ -27,6 +30,7 @@ pub use error::{Error, Result};
 pub use figure::{
     BarPanel, BarSeries, ColorKey, Figure, FigureKind, HeatmapPanel, HeatmapScale, LinePanel, Series,
 };
+pub use graph::{Change, GraphEdge, GraphNode, GraphPanel, GraphPlace, HeadInput};
 pub use page::{Page, ProvenanceItem, Section, SummaryColumn, SummaryTable, render_html};
 pub use raster::{PNG_SCALE, render_png};
 pub use render::render_svg;

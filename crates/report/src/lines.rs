@@ -42,7 +42,7 @@ pub(crate) fn draw(canvas: &mut Canvas<'_>, figure: &Lines<'_>) -> (f64, f64) {
         draw_x_axis(canvas, plot, &x_axis, grid.is_lowest(index));
         if figure.zero_line {
             let y = y_of(plot, &y_axis, 0.0);
-            let stroke = Stroke { paint: Paint::Muted, width: 1.2, dashes: Some("4 3") };
+            let stroke = Stroke { dashes: Some("4 3"), ..Stroke::new(Paint::Muted, 1.2) };
             canvas.line((plot.x, y), (plot.x + plot.width, y), stroke);
         }
         let drawing = Plot { plot, x_axis: &x_axis, y_axis: &y_axis };
@@ -94,7 +94,7 @@ impl Plot<'_> {
             match points[..] {
                 [point] => canvas.dot(point, 2.5, Paint::Series(series.color)),
                 _ => canvas
-                    .polyline(&points, Stroke { paint: Paint::Series(series.color), width: 1.9, dashes }),
+                    .polyline(&points, Stroke { dashes, ..Stroke::new(Paint::Series(series.color), 1.9) }),
             }
         }
     }

@@ -4,7 +4,9 @@ use crate::bars::{self, Bars};
 use crate::canvas::Canvas;
 use crate::error::Result;
 use crate::figure::{Figure, FigureKind};
+use crate::graph::{self, Graph};
 use crate::heatmap::{self, Heatmap};
+use crate::horizontal_bars::{self, HorizontalBars};
 use crate::lines::{self, Lines};
 use crate::theme::Theme;
 
@@ -28,6 +30,14 @@ pub fn render_svg(figure: &Figure, theme: &Theme) -> Result<String> {
             )
         }
         FigureKind::Bars { y_label, panels } => bars::draw(&mut canvas, &Bars { title, y_label, panels }),
+        FigureKind::HorizontalBars { x_label, panels } => {
+            horizontal_bars::draw(&mut canvas, &HorizontalBars { title, x_label, panels })
+        }
+        FigureKind::Graph { panels, node_unit, node_reach, edge_unit, edge_reach } => {
+            let (node_scale, edge_scale) =
+                ((node_unit.as_str(), *node_reach), (edge_unit.as_str(), *edge_reach));
+            graph::draw(&mut canvas, &Graph { title, panels, node_scale, edge_scale })
+        }
     };
     Ok(canvas.finish(size, &figure.name, title, &figure.caption))
 }

@@ -4,7 +4,7 @@
 
 mod common;
 
-use common::{MODELS, SCENARIOS};
+use common::{MODELS, SCENARIOS, circuits};
 use lorascope_report::{
     ColorKey, Error, Figure, FigureKind, HeatmapPanel, HeatmapScale, LinePanel, PNG_SCALE, Series, Theme,
     figure_csv, render_png, render_svg,
@@ -59,8 +59,11 @@ fn heatmap(values: Vec<Vec<Option<f64>>>, scale: HeatmapScale) -> Figure {
     Figure { name: "h".to_owned(), title: "t".to_owned(), caption: "c".to_owned(), kind }
 }
 
-fn all_kinds() -> [Figure; 4] {
+fn all_kinds() -> [Figure; 7] {
     [
+        circuits::small_circuit(),
+        circuits::circuit_difference(),
+        circuits::ranked("ranked", &["a", "b"], 40, &MODELS[..2]),
         common::trajectories(&MODELS, &SCENARIOS, 30),
         common::decisions(&MODELS, &SCENARIOS),
         common::heads(30, 9),

@@ -3,6 +3,8 @@
 
 #![allow(dead_code, reason = "each test file takes what it needs")]
 
+pub mod circuits;
+
 use lorascope_report::{
     BarPanel, BarSeries, ColorKey, Figure, FigureKind, HeatmapPanel, HeatmapScale, LinePanel, Page,
     ProvenanceItem, Section, Series, SummaryColumn, SummaryTable,
