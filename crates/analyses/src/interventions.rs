@@ -4,6 +4,7 @@
 //! together, as branches of the unpatched runs, in chunks that fit a budget of memory, and measures delta at each. Which
 //! changes there are and what they mean is the business of the analyses.
 
+mod average;
 mod edges;
 mod measure;
 mod pairs;
@@ -11,6 +12,7 @@ mod places;
 mod plan;
 mod sweep;
 
+pub(crate) use average::{AVERAGES, Effect, average, effects_of};
 pub(crate) use edges::{Receiver, edge, is_sender};
 pub(crate) use pairs::{model_of, model_pairs, no_pair, pairs_by_name};
 pub(crate) use places::{PlaceKind, Unit, parse_site, units_of};

@@ -15,6 +15,7 @@ mod interventions;
 mod lens;
 mod memory;
 mod patch;
+mod paths;
 mod scenarios;
 mod score;
 mod subject;
@@ -67,7 +68,8 @@ pub trait Analysis: Sync {
 }
 
 /// All analyses, in the order of a report.
-pub const ANALYSES: &[&dyn Analysis] = &[&decide::Decide, &lens::Lens, &tuned_lens::TunedLens, &patch::Patch];
+pub const ANALYSES: &[&dyn Analysis] =
+    &[&decide::Decide, &lens::Lens, &tuned_lens::TunedLens, &patch::Patch, &paths::Paths];
 
 /// The analysis of that name.
 pub fn analysis(name: &str) -> Option<&'static dyn Analysis> {

@@ -18,7 +18,7 @@ use crate::context::{Context, Findings, read_settings};
 use crate::decide::{PROMPT_ID, SCENARIO, column};
 use crate::error::Result;
 use crate::flags::Flag;
-use crate::interventions::{PatchedRun, Sweep, Unit};
+use crate::interventions::{PatchedRun, Sweep, Unit, average};
 use crate::subject::Subject;
 use jobs::{Job, Means, jobs, means};
 use lorascope_record::ColumnKind::{Bool, Float, FloatOrNull, Int, IntOrNull, Text, TextOrNull};
@@ -142,7 +142,7 @@ impl Analysis for Patch {
             patches.append(part)?;
         }
         patches.sort_by_keys();
-        let effects = effects::effects(context, &patches)?;
+        let effects = average(context, &patches, &effects::EFFECTS)?;
         let section = figures::section(self, context, &settings, &pairs, &patches, &effects)?;
         Ok(Findings { tables: vec![patches, effects], section })
     }

@@ -15,7 +15,8 @@ use crate::decide::{PROMPT_ID, SCENARIO, column};
 use crate::error::Result;
 use crate::flags::Flag;
 use crate::interventions::{
-    Change, PatchedRun, PlaceKind, Receiver, Replacement, Source, Sweep, Unit, edge, pairs_by_name, units_of,
+    Change, PatchedRun, PlaceKind, Receiver, Replacement, Source, Sweep, Unit, average, edge, pairs_by_name,
+    units_of,
 };
 use crate::subject::Subject;
 use lorascope_engine::Site;
@@ -31,7 +32,8 @@ const PROMPTS_PER_PART: usize = 8;
 
 pub(super) const SOURCE: ColumnSpec = column("source", Text, "", "Model whose activation is taken.");
 pub(super) const TARGET: ColumnSpec = column("target", Text, "", "Model that it is put into.");
-pub(super) const SENDER: ColumnSpec = column("sender", Text, "", "The component whose output is the source's, as `SITE:LAYER.HEAD`.");
+pub(super) const SENDER: ColumnSpec =
+    column("sender", Text, "", "The component whose output is the source's, as `SITE:LAYER.HEAD`.");
 pub(super) const RECEIVER: ColumnSpec = column(
     "receiver",
     Text,
@@ -39,12 +41,14 @@ pub(super) const RECEIVER: ColumnSpec = column(
     "The one reader that sees it: `q`, `k` or `v` of a head, `head` (all three), `mlp`, `logits`, or `logits_frozen` (the final \
      norm's scale frozen).",
 );
-pub(super) const KIND: ColumnSpec = column("kind", Text, "", "`residual` (attention and MLP outputs), `attn` or `mlp`.");
+pub(super) const KIND: ColumnSpec =
+    column("kind", Text, "", "`residual` (attention and MLP outputs), `attn` or `mlp`.");
 pub(super) const FIRST: ColumnSpec = column("first_layer", Int, "", "First layer of the span.");
 pub(super) const LAST: ColumnSpec = column("last_layer", Int, "", "Last layer of the span.");
 
 const DELTA_SOURCE: ColumnSpec = column("delta_source", Float, "logit", "delta of the source's own run.");
-const DELTA_TARGET: ColumnSpec = column("delta_target", Float, "logit", "delta of the target's unpatched run.");
+const DELTA_TARGET: ColumnSpec =
+    column("delta_target", Float, "logit", "delta of the target's unpatched run.");
 const DELTA_PATCHED: ColumnSpec = column("delta_patched", Float, "logit", "delta of the patched run.");
 const CHANGE: ColumnSpec = column("change", Float, "logit", "delta_patched − delta_target.");
 const RECOVERY: ColumnSpec =
@@ -137,8 +141,8 @@ impl Analysis for Paths {
         }
         paths.sort_by_keys();
         spans.sort_by_keys();
-        let path_effects = summary::path_effects(context, &paths)?;
-        let span_effects = summary::span_effects(context, &spans)?;
+        let path_effects = average(context, &paths, &summary::PATH_EFFECTS)?;
+        let span_effects = average(context, &spans, &summary::SPAN_EFFECTS)?;
         let section = figures::section(self, context, &path_effects, &span_effects)?;
         Ok(Findings { tables: vec![paths, spans, path_effects, span_effects], section })
     }
@@ -188,7 +192,11 @@ fn readers(units: &[Unit], subject: &Subject) -> Vec<Receiver> {
         match unit.head() {
             Some(head) => {
                 let kv = head / group;
-                vec![Receiver::Q { layer, head }, Receiver::K { layer, head: kv }, Receiver::V { layer, head: kv }]
+                vec![
+                    Receiver::Q { layer, head },
+                    Receiver::K { layer, head: kv },
+                    Receiver::V { layer, head: kv },
+                ]
             }
             None => vec![Receiver::Mlp { layer }],
         }
@@ -272,7 +280,13 @@ fn patched(
     Ok(())
 }
 
-fn patch_edges(context: &Context, sweep: &Sweep, plans: &[Plan], block: &[usize], what: &str) -> Result<Table> {
+fn patch_edges(
+    context: &Context,
+    sweep: &Sweep,
+    plans: &[Plan],
+    block: &[usize],
+    what: &str,
+) -> Result<Table> {
     let spec = context.subject.model.spec();
     let mut table = Table::new(&PATHS);
     let changes = |plan: &Plan, prompt: usize, position: usize| {
@@ -295,7 +309,13 @@ fn patch_edges(context: &Context, sweep: &Sweep, plans: &[Plan], block: &[usize]
     Ok(table)
 }
 
-fn patch_spans(context: &Context, sweep: &Sweep, plans: &[Plan], block: &[usize], what: &str) -> Result<Table> {
+fn patch_spans(
+    context: &Context,
+    sweep: &Sweep,
+    plans: &[Plan],
+    block: &[usize],
+    what: &str,
+) -> Result<Table> {
     let subject = context.subject;
     let mut table = Table::new(&SPANS);
     let changes = |plan: &Plan, prompt: usize, position: usize| {

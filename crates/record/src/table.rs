@@ -184,6 +184,15 @@ impl Table {
         }
     }
 
+    /// A column of any type as cells, row by row.
+    ///
+    /// # Errors
+    /// [`Error::NoSuchColumn`].
+    pub fn cells(&self, column: &str) -> Result<Vec<Cell>> {
+        let found = self.column(column).ok_or_else(|| self.no_such(column, ValueType::Text))?;
+        Ok((0..self.n_rows()).map(|row| found.cell(row)).collect())
+    }
+
     /// Columns with their specifications, in order.
     pub(crate) fn columns(&self) -> impl Iterator<Item = (&'static ColumnSpec, &Column)> {
         self.spec.columns.iter().zip(&self.columns)
@@ -321,6 +330,15 @@ impl Column {
             Self::Int(values) => *values = permuted(values, order),
             Self::Float(values) => *values = permuted(values, order),
             Self::Bool(values) => *values = permuted(values, order),
+        }
+    }
+
+    fn cell(&self, row: usize) -> Cell {
+        match self {
+            Self::Text(values) => values[row].clone().into(),
+            Self::Int(values) => values[row].into(),
+            Self::Float(values) => values[row].into(),
+            Self::Bool(values) => values[row].into(),
         }
     }
 

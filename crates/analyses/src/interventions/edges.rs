@@ -31,7 +31,8 @@ pub(crate) enum Receiver {
 }
 
 /// How receivers are written.
-const FORM: &str = "q:LAYER.HEAD, k:LAYER.HEAD, v:LAYER.HEAD, head:LAYER.HEAD, mlp:LAYER, logits or logits_frozen";
+const FORM: &str =
+    "q:LAYER.HEAD, k:LAYER.HEAD, v:LAYER.HEAD, head:LAYER.HEAD, mlp:LAYER, logits or logits_frozen";
 
 impl Receiver {
     pub fn parse(given: &str, spec: &ModelSpec) -> Result<Self, String> {

@@ -7,6 +7,7 @@ use crate::Analysis;
 use crate::bootstrap::RESAMPLES;
 use crate::context::Context;
 use crate::error::Result;
+use crate::interventions::{Effect, effects_of};
 use lorascope_record::Table;
 use lorascope_report::{
     Figure, FigureKind, HeatmapPanel, HeatmapScale, Section, SummaryColumn, SummaryTable,
@@ -16,12 +17,6 @@ use std::collections::{BTreeMap, BTreeSet};
 /// Rows of the list of largest effects, per pair.
 const LARGEST: usize = 10;
 
-/// Mean change of one place with its interval, and the recovery.
-struct Effect {
-    change: (f64, f64, f64),
-    recovery: Option<f64>,
-}
-
 pub(super) fn section(
     patch: &Patch,
     context: &Context,
@@ -30,7 +25,7 @@ pub(super) fn section(
     patches: &Table,
     effects: &Table,
 ) -> Result<Section> {
-    let found: BTreeMap<Key, Effect> = keys(effects)?.into_iter().zip(rows(effects)?).collect();
+    let found: BTreeMap<Key, Effect> = keys(effects)?.into_iter().zip(effects_of(effects)?).collect();
     let subject = context.subject;
     let names: Vec<(String, String)> =
         pairs.iter().map(|(s, t)| (s.name(subject), subject.model.name(*t).to_owned())).collect();
@@ -89,14 +84,6 @@ pub(super) fn section(
     })
 }
 
-fn rows(effects: &Table) -> Result<Vec<Effect>> {
-    let (change, lo, hi) =
-        (effects.floats("change")?, effects.floats("change_lo")?, effects.floats("change_hi")?);
-    let recovery = effects.floats_or_null("recovery")?;
-    let effect = |i: usize| Effect { change: (change[i], lo[i], hi[i]), recovery: recovery[i] };
-    Ok((0..effects.n_rows()).map(effect).collect())
-}
-
 fn of_pair<'f>(
     found: &'f BTreeMap<Key, Effect>,
     pair: &'f (String, String),
@@ -146,32 +133,32 @@ fn sentence(
 ) -> Option<String> {
     let all = by_size(found, pair);
     let (key, effect) = all.first()?;
-    let (mean, lo, hi) = effect.change;
+    let mean = effect.change.0;
     let towards = if mean > 0.0 { &meanings.b } else { &meanings.a };
     let share = effect
         .recovery
         .map_or(String::new(), |r| format!(", {:.0}% of the difference between the two", 100.0 * r));
-    let clear = all.iter().filter(|(_, e)| e.change.1 * e.change.2 > 0.0).count();
+    let clear = all.iter().filter(|(_, e)| e.is_clear()).count();
     Some(format!(
-        "{} into {}: the largest single effect is at {} ({}), {mean:+.3} logits [{lo:+.3}, {hi:+.3}] towards {towards}{share}. \
+        "{} into {}: the largest single effect is at {} ({}), {} logits towards {towards}{share}. \
          {clear} of {} places have intervals that exclude zero (not corrected for their number).",
         pair.0,
         pair.1,
         key.place(),
         key.position,
+        effect.text(),
         all.len()
     ))
 }
 
 fn largest(found: &BTreeMap<Key, Effect>, names: &[(String, String)]) -> SummaryTable {
     let row = |(key, effect): (&Key, &Effect)| {
-        let (mean, lo, hi) = effect.change;
         vec![
             key.source.clone(),
             key.target.clone(),
             key.place(),
             key.position.clone(),
-            format!("{mean:+.3} [{lo:+.3}, {hi:+.3}]"),
+            effect.text(),
             effect.recovery.map_or(String::new(), |r| format!("{r:+.2}")),
         ]
     };

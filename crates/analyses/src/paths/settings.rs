@@ -112,7 +112,9 @@ impl Settings {
             if is_sender(&unit) {
                 return Ok(unit);
             }
-            Err(refused(format!("`{given}` adds nothing to the residual stream; use result, attn_out or mlp_out")))
+            Err(refused(format!(
+                "`{given}` adds nothing to the residual stream; use result, attn_out or mlp_out"
+            )))
         };
         self.sender.iter().map(sender).collect()
     }

@@ -20,7 +20,11 @@ pub fn with_analyses(mut command: Command) -> Command {
         let tables: Vec<&str> = analysis.tables().iter().map(|t| t.name).collect();
         let about = format!("{} ({})", analysis.question(), tables.join(", "));
         let flag = |flag: &Flag| {
-            Arg::new(flag.name).long(flag.name).value_name(flag.value).help(flag.help).action(ArgAction::Append)
+            Arg::new(flag.name)
+                .long(flag.name)
+                .value_name(flag.value)
+                .help(flag.help)
+                .action(ArgAction::Append)
         };
         let verb = AnalyseArgs::augment_args(Command::new(name)).args(analysis.flags().iter().map(flag));
         command = command.subcommand(verb.about(about).after_help(example));

@@ -1,0 +1,108 @@
+//! Patched runs over prompts: mean change and recovery of each thing that was patched, with intervals.
+
+use crate::bootstrap::Resampler;
+use crate::context::Context;
+use crate::decide::column;
+use crate::error::Result;
+use lorascope_record::ColumnKind::{Float, FloatOrNull, Int};
+use lorascope_record::{Cell, ColumnSpec, Table, TableSpec};
+use std::collections::BTreeMap;
+
+/// The columns that [`average`] writes after the keys, in this order.
+pub(crate) const AVERAGES: [ColumnSpec; 9] = [
+    column("n", Int, "", "Patched runs behind the row."),
+    column("n_clusters", Int, "", "Clusters of prompts behind it."),
+    column("n_flipped", Int, "", "Runs in which the preferred answer changed."),
+    column("change", Float, "logit", "Mean of delta_patched − delta_target."),
+    column("change_lo", Float, "logit", "Lower end of its 95% bootstrap interval over prompt clusters."),
+    column("change_hi", Float, "logit", "Upper end of its interval."),
+    column(
+        "recovery",
+        FloatOrNull,
+        "",
+        "Share of the difference between source and target that the patch brings: Σ change·sign(d) / Σ |d| with d = delta_source \
+         − delta_target, so that prompts with small differences do not dominate; null without a source, or where there is \
+         no difference.",
+    ),
+    column("recovery_lo", FloatOrNull, "", "Lower end of its interval."),
+    column("recovery_hi", FloatOrNull, "", "Upper end of its interval."),
+];
+
+/// One row of `spec` for each combination of its key columns, which are those before [`AVERAGES`], in `patches`; a table
+/// with `prompt_id`, `delta_source`, `delta_target`, `delta_patched` and `change`.
+pub(crate) fn average(context: &Context, patches: &Table, spec: &'static TableSpec) -> Result<Table> {
+    let n_keys = spec.columns.len() - AVERAGES.len();
+    let keys = spec.columns[..n_keys].iter().map(|c| patches.cells(c.name));
+    let keys: Vec<Vec<Cell>> = keys.collect::<std::result::Result<_, _>>()?;
+    let mut groups: BTreeMap<String, Vec<usize>> = BTreeMap::new();
+    for row in 0..patches.n_rows() {
+        let key: Vec<String> = keys.iter().map(|column| format!("{:?}", column[row])).collect();
+        groups.entry(key.join("\u{1f}")).or_default().push(row);
+    }
+    let prompts = &context.subject.prompts;
+    let cluster: BTreeMap<&str, &str> = prompts.iter().map(|p| (p.id(), p.item.cluster())).collect();
+    let ids = patches.texts("prompt_id")?;
+    let (change, target) = (patches.floats("change")?, patches.floats("delta_target")?);
+    let (source, patched) = (patches.floats_or_null("delta_source")?, patches.floats("delta_patched")?);
+    // Groups over the same prompts share their draws.
+    let mut resamplers: BTreeMap<Vec<&str>, Resampler> = BTreeMap::new();
+    let mut table = Table::new(spec);
+    for rows in groups.into_values() {
+        let clusters: Vec<&str> = rows.iter().map(|&r| cluster[ids[r]]).collect();
+        let resampler =
+            resamplers.entry(clusters.clone()).or_insert_with(|| Resampler::new(&clusters, context.seed));
+        let changes: Vec<f64> = rows.iter().map(|&r| change[r]).collect();
+        let mean = resampler.mean(&changes);
+        let spans: Option<Vec<f64>> = rows.iter().map(|&r| source[r].map(|s| s - target[r])).collect();
+        let recovery = spans.filter(|s| s.iter().any(|d| *d != 0.0)).map(|spans| {
+            let aligned: Vec<f64> = changes.iter().zip(&spans).map(|(c, d)| c * d.signum()).collect();
+            let sizes: Vec<f64> = spans.iter().map(|d| d.abs()).collect();
+            resampler.ratio(&aligned, &sizes)
+        });
+        let flipped = rows.iter().filter(|&&r| (patched[r] > 0.0) != (target[r] > 0.0)).count();
+        let mut cells: Vec<Cell> = keys.iter().map(|column| column[rows[0]].clone()).collect();
+        cells.extend::<[Cell; 9]>([
+            rows.len().into(),
+            resampler.n_clusters().into(),
+            flipped.into(),
+            mean.mean.into(),
+            mean.lo.into(),
+            mean.hi.into(),
+            recovery.map(|r| r.mean).into(),
+            recovery.map(|r| r.lo).filter(|v| v.is_finite()).into(),
+            recovery.map(|r| r.hi).filter(|v| v.is_finite()).into(),
+        ]);
+        table.push(&cells)?;
+    }
+    table.sort_by_keys();
+    Ok(table)
+}
+
+/// Mean change with its interval, and recovery with its own, of one row of averages.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Effect {
+    pub change: (f64, f64, f64),
+    pub recovery: Option<f64>,
+}
+
+impl Effect {
+    /// `+0.123 [+0.100, +0.150]`.
+    pub fn text(&self) -> String {
+        let (mean, lo, hi) = self.change;
+        format!("{mean:+.3} [{lo:+.3}, {hi:+.3}]")
+    }
+
+    /// Whether the interval excludes zero.
+    pub fn is_clear(&self) -> bool {
+        self.change.1 * self.change.2 > 0.0
+    }
+}
+
+/// The effects of a table that [`average`] made, row by row.
+pub(crate) fn effects_of(averages: &Table) -> Result<Vec<Effect>> {
+    let (change, lo, hi) =
+        (averages.floats("change")?, averages.floats("change_lo")?, averages.floats("change_hi")?);
+    let recovery = averages.floats_or_null("recovery")?;
+    let effect = |i: usize| Effect { change: (change[i], lo[i], hi[i]), recovery: recovery[i] };
+    Ok((0..averages.n_rows()).map(effect).collect())
+}
