@@ -7,6 +7,7 @@
 mod activity;
 mod answers;
 mod bootstrap;
+mod circuit;
 mod context;
 mod decide;
 mod error;
@@ -69,7 +70,7 @@ pub trait Analysis: Sync {
 
 /// All analyses, in the order of a report.
 pub const ANALYSES: &[&dyn Analysis] =
-    &[&decide::Decide, &lens::Lens, &tuned_lens::TunedLens, &patch::Patch, &paths::Paths];
+    &[&decide::Decide, &lens::Lens, &tuned_lens::TunedLens, &patch::Patch, &paths::Paths, &circuit::Circuit];
 
 /// The analysis of that name.
 pub fn analysis(name: &str) -> Option<&'static dyn Analysis> {

@@ -1,0 +1,290 @@
+//! Which few components together carry a fine-tuned model's behaviour? Circuits grown by joint patching, pruned, tested and
+//! compared.
+//!
+//! A circuit of a source and a target is a set of heads and MLPs which, taken from the source at the decision point, bring its
+//! behaviour into the target. Effects do not add up, so it is grown greedily by *joint* patching and pruned backwards (Conmy et
+//! al. 2023 search in a like manner), on some prompts; and judged on others, against random circuits of equal size.
+
+mod edges;
+mod figures;
+mod grow;
+mod hypotheses;
+mod prompts;
+mod random;
+mod score;
+mod settings;
+mod tables;
+
+use crate::Analysis;
+use crate::bootstrap::Resampler;
+use crate::context::{Context, Findings, read_settings};
+use crate::error::Result;
+use crate::flags::Flag;
+use crate::interventions::{Sweep, Unit, pairs_by_name};
+use edges::{Measured, Two, differences, measured, nodes};
+use grow::{Grown, grow};
+use hypotheses::Tested;
+use lorascope_record::{Cell, Table, TableSpec};
+use prompts::{Split, split};
+use random::Random;
+use score::Scorer;
+use serde_json::Value;
+use settings::{NAME, Settings};
+use std::collections::BTreeMap;
+use tables::{COMPONENTS, CURVE, DIFFERENCES, EDGES, MEMBERS, OVERLAP, PAIRS, TESTS};
+
+pub(crate) struct Circuit;
+
+static TABLES: &[&TableSpec] =
+    &[&COMPONENTS, &MEMBERS, &CURVE, &TESTS, &PAIRS, &EDGES, &OVERLAP, &DIFFERENCES];
+
+/// A circuit, read back from the table of components.
+pub(super) struct Found {
+    source: usize,
+    target: usize,
+    /// Members in the order of growth.
+    members: Vec<Unit>,
+    /// All components in the order of the curve.
+    order: Vec<Unit>,
+    alone: BTreeMap<Unit, f64>,
+    measured: Measured,
+}
+
+impl Analysis for Circuit {
+    fn name(&self) -> &'static str {
+        NAME
+    }
+    fn title(&self) -> &'static str {
+        "Circuits"
+    }
+    fn question(&self) -> &'static str {
+        "Which few components together carry each model's behaviour, and do the models share them?"
+    }
+    fn tables(&self) -> &'static [&'static TableSpec] {
+        TABLES
+    }
+    fn flags(&self) -> &'static [Flag] {
+        settings::FLAGS
+    }
+    fn settings(&self, given: &Value) -> Result<Value> {
+        let settings: Settings = read_settings(NAME, given)?;
+        settings.check()?;
+        Ok(serde_json::to_value(settings).unwrap_or_default())
+    }
+
+    fn run(&self, context: &Context, settings: &Value) -> Result<Findings> {
+        let settings: Settings = read_settings(NAME, settings)?;
+        let subject = context.subject;
+        let sweep = Sweep::new(subject, context.memory)?;
+        let split = split(subject, context.seed, settings.prompts, settings.heldout);
+        let mut all: Vec<Table> = TABLES.iter().map(|spec| Table::new(spec)).collect();
+        let mut found = Vec::new();
+        for (source, target) in pairs_by_name(NAME, subject, &settings.source, &settings.target)? {
+            let scorer = Scorer { context, sweep: &sweep, source, target };
+            found.push(one_circuit(&scorer, &settings, &split, &mut all)?);
+        }
+        measure_edges(context, &sweep, &split, &mut found, &mut all[5])?;
+        overlaps(context, &found, &mut all[6])?;
+        compare(context, &split, &found, &mut all[7])?;
+        all.iter_mut().for_each(Table::sort_by_keys);
+        let counts = (split.grow.len(), split.test.len(), split.is_clean);
+        let section = figures::section(self, context, &found, &all[3], &all[2], &all[7], counts)?;
+        Ok(Findings { tables: all, section })
+    }
+}
+
+fn resampler(context: &Context, prompts: &[usize]) -> Resampler {
+    let clusters: Vec<&str> = prompts.iter().map(|&i| context.subject.prompts[i].item.cluster()).collect();
+    Resampler::new(&clusters, context.seed)
+}
+
+/// Grows and tests the circuit of one source and target; every step is a part of its own.
+fn one_circuit(scorer: &Scorer, settings: &Settings, split: &Split, all: &mut [Table]) -> Result<Found> {
+    let context = scorer.context;
+    let part = |step: &str| format!("circuit-{step}-{}-{}", scorer.source, scorer.target);
+    let components = context.part(&part("components"), &COMPONENTS, || grown(scorer, settings, split))?;
+    let found = read_back(scorer, &components)?;
+    let tested = Tested {
+        scorer,
+        settings,
+        members: found.members.clone(),
+        order: found.order.clone(),
+        prompts: &split.test,
+        resampler: resampler(context, &split.test),
+        seed: context.seed,
+    };
+    let curve = context.part(&part("curve"), &CURVE, || tested.curve())?;
+    let tests = context.part(&part("tests"), &TESTS, || {
+        let mut tests = tested.tests(&curve)?;
+        push_growth_tests(scorer, &components, &found, &mut tests)?;
+        Ok(tests)
+    })?;
+    let members = context.part(&part("members"), &MEMBERS, || tested.minimality())?;
+    let pairs = context.part(&part("pairs"), &PAIRS, || tested.pairs())?;
+    for (table, part) in all.iter_mut().zip([components, members, curve, tests, pairs]) {
+        table.append(part)?;
+    }
+    Ok(found)
+}
+
+/// The circuit on all prompts for growing, and on each half of them.
+fn grown(scorer: &Scorer, settings: &Settings, split: &Split) -> Result<Table> {
+    let half = |which: usize| split.grow.iter().copied().skip(which).step_by(2).collect::<Vec<_>>();
+    let whole = grow(scorer, settings, &split.grow, "circuit")?;
+    let halves = match split.grow.len() {
+        1 => [whole.clone(), whole.clone()],
+        _ => [grow(scorer, settings, &half(0), "half a")?, grow(scorer, settings, &half(1), "half b")?],
+    };
+    let mut table = Table::new(&COMPONENTS);
+    let alone: BTreeMap<Unit, f64> = whole.ranked.iter().copied().collect();
+    let model = &scorer.context.subject.model;
+    for (rank, unit) in whole.order().into_iter().enumerate() {
+        let step = whole.members.iter().position(|(u, _)| *u == unit);
+        let is_in = |grown: &Grown| grown.members.iter().any(|(u, _)| *u == unit);
+        let cells: [Cell; 13] = [
+            model.name(scorer.source).into(),
+            model.name(scorer.target).into(),
+            unit.to_string().into(),
+            unit.layer.into(),
+            unit.head().into(),
+            rank.into(),
+            step.into(),
+            step.is_some().into(),
+            whole.pruned.contains(&unit).into(),
+            is_in(&halves[0]).into(),
+            is_in(&halves[1]).into(),
+            alone[&unit].into(),
+            step.map(|s| whole.members[s].1).into(),
+        ];
+        table.push(&cells)?;
+    }
+    Ok(table)
+}
+
+fn read_back(scorer: &Scorer, components: &Table) -> Result<Found> {
+    let spec = scorer.context.subject.model.spec();
+    let names = components.texts("component")?;
+    let rank = components.ints("rank")?;
+    let (member, alone) = (components.bools_or_null("member")?, components.floats("alone")?);
+    let mut rows: Vec<usize> = (0..components.n_rows()).collect();
+    rows.sort_by_key(|&i| rank[i]);
+    let unit = |i: usize| {
+        Unit::parse(names[i], spec).map_err(|why| crate::error::Error::Settings { analysis: NAME, why })
+    };
+    let order = rows.iter().map(|&i| unit(i)).collect::<Result<Vec<Unit>>>()?;
+    let members =
+        rows.iter().zip(&order).filter(|(i, _)| member[**i] == Some(true)).map(|(_, u)| *u).collect();
+    Ok(Found {
+        source: scorer.source,
+        target: scorer.target,
+        members,
+        alone: rows.iter().zip(&order).map(|(&i, u)| (*u, alone[i])).collect(),
+        order,
+        measured: figures::nothing(),
+    })
+}
+
+/// Faithfulness where the circuit was grown, and how far halves of those prompts agree.
+fn push_growth_tests(scorer: &Scorer, components: &Table, found: &Found, tests: &mut Table) -> Result<()> {
+    let names = components.texts("component")?;
+    let reached = components.floats_or_null("reached")?;
+    let grown = reached.iter().flatten().copied().fold(0.0, f64::max);
+    let spec = scorer.context.subject.model.spec();
+    let half = |column: &str| -> Result<Vec<Unit>> {
+        let within = components.bools_or_null(column)?;
+        let units = names.iter().zip(within).filter(|(_, is_in)| **is_in == Some(true));
+        Ok(units.filter_map(|(name, _)| Unit::parse(name, spec).ok()).collect())
+    };
+    let (a, b) = (half("in_half_a")?, half("in_half_b")?);
+    let (overlap, expected, p) = Random::new(&found.order, scorer.context.seed, 3).overlap(&a, &b);
+    let model = &scorer.context.subject.model;
+    let mut push = |test: &str, value: f64, null: Option<(f64, f64)>| -> Result<()> {
+        let cells: [Cell; 12] = [
+            model.name(scorer.source).into(),
+            model.name(scorer.target).into(),
+            test.into(),
+            found.members.len().into(),
+            value.into(),
+            Cell::Null,
+            Cell::Null,
+            null.map(|n| n.0).into(),
+            Cell::Null,
+            Cell::Null,
+            null.map(|n| n.1).into(),
+            null.map(|_| random::SIMULATIONS).into(),
+        ];
+        Ok(tests.push(&cells)?)
+    };
+    push("grown", grown, None)?;
+    push("stability", overlap, Some((expected, p)))
+}
+
+/// Patches the components and edges of all circuits that share a target.
+fn measure_edges(
+    context: &Context,
+    sweep: &Sweep,
+    split: &Split,
+    found: &mut [Found],
+    table: &mut Table,
+) -> Result<()> {
+    let model = &context.subject.model;
+    let ids: Vec<&str> = split.test.iter().map(|&i| context.subject.prompts[i].id()).collect();
+    let resampler = resampler(context, &split.test);
+    for i in 0..found.len() {
+        let (source, target) = (found[i].source, found[i].target);
+        let same_target = found.iter().filter(|f| f.target == target);
+        let circuits: Vec<(&[Unit], &BTreeMap<Unit, f64>)> =
+            same_target.map(|f| (&f.members[..], &f.alone)).collect();
+        let nodes = nodes(&circuits);
+        let part = context.part(&format!("circuit-edges-{source}-{target}"), &EDGES, || {
+            edges::patch(context, sweep, (source, target), &nodes, &split.test)
+        })?;
+        found[i].measured = measured(&part, (model.name(source), model.name(target)), &ids, &resampler)?;
+        table.append(part)?;
+    }
+    Ok(())
+}
+
+fn overlaps(context: &Context, found: &[Found], table: &mut Table) -> Result<()> {
+    let model = &context.subject.model;
+    for (i, one) in found.iter().enumerate() {
+        for (j, other) in found.iter().enumerate().skip(i + 1) {
+            let stream = 10 + (i * found.len() + j) as u64;
+            let (jaccard, expected, p) =
+                Random::new(&one.order, context.seed, stream).overlap(&one.members, &other.members);
+            let shared = one.members.iter().filter(|u| other.members.contains(u)).count();
+            let cells: [Cell; 10] = [
+                model.name(one.source).into(),
+                model.name(one.target).into(),
+                model.name(other.source).into(),
+                model.name(other.target).into(),
+                one.members.len().into(),
+                other.members.len().into(),
+                shared.into(),
+                jaccard.into(),
+                expected.into(),
+                p.into(),
+            ];
+            table.push(&cells)?;
+        }
+    }
+    Ok(())
+}
+
+fn compare(context: &Context, split: &Split, found: &[Found], table: &mut Table) -> Result<()> {
+    let model = &context.subject.model;
+    let resampler = resampler(context, &split.test);
+    for (i, one) in found.iter().enumerate() {
+        for other in found[i + 1..].iter().filter(|o| o.target == one.target) {
+            let members = (figures::member_names(&one.members), figures::member_names(&other.members));
+            let two = Two {
+                sources: (model.name(one.source), model.name(other.source)),
+                target: model.name(one.target),
+                measured: (&one.measured, &other.measured),
+                members: (&members.0, &members.1),
+            };
+            differences(&two, &resampler, table)?;
+        }
+    }
+    Ok(())
+}

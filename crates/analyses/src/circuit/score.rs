@@ -1,0 +1,105 @@
+//! Faithfulness of sets of components: how much of the source's behaviour the target gets when exactly these are the source's.
+//!
+//! `f(S) = (m(S) − m(∅)) / (m(all) − m(∅))` (Mueller et al. 2025, arXiv 2504.13151), where m is delta, each prompt counted
+//! in the direction in which source and target differ on it: `f = Σ sign(d)·(delta_S − delta_target) / Σ |d|` with `d =
+//! delta_source − delta_target`. Components are heads (`result`) and MLPs (`mlp_out`) at the decision point, as added: all of
+//! them together are the source's residual stream, up to its embedding and biases.
+
+use crate::bootstrap::{Interval, Resampler};
+use crate::context::Context;
+use crate::error::Result;
+use crate::interventions::{Change, PatchedRun, PlaceKind, Replacement, Source, Sweep, Unit, units_of};
+use crate::subject::Subject;
+use lorascope_engine::Site;
+
+/// All components of a model that circuits are made of.
+pub(super) fn components(subject: &Subject) -> Vec<Unit> {
+    units_of(subject, &[PlaceKind::Head(Site::Result), PlaceKind::Whole(Site::MlpOut)], None, &[])
+}
+
+/// Evaluates sets for one source and target.
+pub(super) struct Scorer<'a> {
+    pub context: &'a Context<'a>,
+    pub sweep: &'a Sweep<'a>,
+    pub source: usize,
+    pub target: usize,
+}
+
+/// What each set does on each prompt.
+pub(super) struct Scores {
+    /// `[set][prompt]`: change of delta in the direction of the source.
+    pub aligned: Vec<Vec<f64>>,
+    /// `[prompt]`: |delta_source − delta_target|.
+    pub spans: Vec<f64>,
+}
+
+impl Scores {
+    /// f of a set over all prompts.
+    pub fn faithfulness(&self, set: usize) -> f64 {
+        self.over(set, &(0..self.spans.len()).collect::<Vec<_>>())
+    }
+
+    /// f of a set over some of the prompts (indices into those that were asked).
+    pub fn over(&self, set: usize, prompts: &[usize]) -> f64 {
+        let sum = |values: &[f64]| prompts.iter().map(|&p| values[p]).sum::<f64>();
+        let span = sum(&self.spans);
+        if span == 0.0 { 0.0 } else { sum(&self.aligned[set]) / span }
+    }
+
+    /// f of a set with its interval over clusters.
+    pub fn interval(&self, set: usize, resampler: &Resampler) -> Interval {
+        resampler.ratio(&self.aligned[set], &self.spans)
+    }
+
+    /// `f(one) − f(other)` with its interval.
+    pub fn difference(&self, one: usize, other: usize, resampler: &Resampler) -> Interval {
+        let difference: Vec<f64> =
+            self.aligned[one].iter().zip(&self.aligned[other]).map(|(a, b)| a - b).collect();
+        resampler.ratio(&difference, &self.spans)
+    }
+}
+
+impl Scorer<'_> {
+    /// Carries out all sets on all prompts; `what` names the work.
+    pub fn score(&self, what: &str, sets: &[Vec<Unit>], prompts: &[usize]) -> Result<Scores> {
+        let mut runs = Vec::with_capacity(sets.len() * prompts.len());
+        for &prompt in prompts {
+            runs.extend(sets.iter().map(|set| self.run(set, prompt)));
+        }
+        let found = self.sweep.run(what, &runs, self.context.progress)?;
+        let mut scores = Scores { aligned: vec![Vec::new(); sets.len()], spans: Vec::new() };
+        for (p, &prompt) in prompts.iter().enumerate() {
+            let (source, target) = (found.plain[&(self.source, prompt)], found.plain[&(self.target, prompt)]);
+            let direction = if source > target { 1.0 } else { -1.0 };
+            scores.spans.push((source - target).abs());
+            for (s, aligned) in scores.aligned.iter_mut().enumerate() {
+                aligned.push(direction * (found.patched[p * sets.len() + s] - target));
+            }
+        }
+        Ok(scores)
+    }
+
+    /// The target's run with a set of components from the source. The empty set copies a component from the target
+    /// itself, which changes nothing.
+    fn run(&self, set: &[Unit], prompt: usize) -> PatchedRun {
+        let spec = self.context.subject.model.spec();
+        let position = self.sweep.decision_position(prompt);
+        let change = |unit: &Unit, model: usize| Change {
+            point: unit.point(),
+            units: unit.values(spec, position),
+            position,
+            replacement: Replacement::From(Source { model, prompt, position }),
+        };
+        let mut changes: Vec<Change> = set.iter().map(|unit| change(unit, self.source)).collect();
+        // The source's own run is needed for delta_source, whatever the set.
+        let last = Unit { layer: spec.n_layers - 1, kind: PlaceKind::Whole(Site::MlpOut), index: 0 };
+        if changes.is_empty() {
+            let own = change(&last, self.target);
+            let mut touch = change(&last, self.source);
+            touch.units = own.units.clone();
+            // First the source's, then the target's own again.
+            changes = vec![touch, own];
+        }
+        PatchedRun { model: self.target, prompt, changes }
+    }
+}
