@@ -14,6 +14,7 @@
 #[macro_use]
 mod dispatch;
 mod activation;
+mod dot;
 mod elementwise;
 mod matmul;
 mod matrix;
@@ -26,6 +27,7 @@ mod tile;
 
 pub use activation::{Activation, activate, activate_gated, softcap};
 pub use dispatch::{Isa, isa};
+pub use dot::dot_ordered;
 pub use elementwise::{add_assign, add_row, all_finite, dot, hadamard_rows, scale_assign};
 pub use matmul::{Write, matmul, matmul_inner};
 pub use matrix::{MatMut, MatRef};
