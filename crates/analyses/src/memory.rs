@@ -16,6 +16,7 @@
 
 use crate::subject::PROMPT_BLOCK;
 use lorascope_engine::{Adapter, Model};
+use lorascope_kernels::PANEL;
 use serde::Serialize;
 
 /// Rows that the engine works on together within a layer.
@@ -24,8 +25,6 @@ const BLOCK: usize = 512;
 const QUERIES: usize = 128;
 /// Tokens of a block of the output matrix.
 const OUTPUT_BLOCK: usize = 4096;
-/// Outputs of a panel of packed weights.
-const PANEL: usize = 16;
 
 /// Bytes that a run is expected to take; see the module's description.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]

@@ -11,7 +11,7 @@ use crate::families::{LinearSource, Names, in_layer};
 use crate::module::Module;
 use crate::spec::{ModelSpec, NormKind};
 use lorascope_checkpoint::{Checkpoint, StoredTensor};
-use lorascope_kernels::{MatRef, Packed, Real, Write, all_finite, matmul};
+use lorascope_kernels::{MatRef, PANEL, Packed, Real, Write, all_finite, matmul};
 use std::sync::{Arc, OnceLock};
 
 /// A norm's parameters, with the unit offset of the family already added.
@@ -127,7 +127,7 @@ impl<R: Real> WeightStore<R> {
     /// Bytes of all layers' panels, adapters included.
     pub fn panel_bytes(&self, spec: &ModelSpec) -> usize {
         let linears: usize =
-            spec.modules().map(|m| spec.module_shape(m)).map(|(o, i)| o.div_ceil(16) * 16 * i).sum();
+            spec.modules().map(|m| spec.module_shape(m)).map(|(o, i)| o.div_ceil(PANEL) * PANEL * i).sum();
         let factors: usize = self.adapters.iter().map(|a| a.peft.report.parameters).sum();
         (spec.n_layers * linears + factors) * size_of::<R>()
     }

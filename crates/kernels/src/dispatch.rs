@@ -49,7 +49,42 @@ fn detect(_wanted: &str) -> Isa {
 ///
 /// The compiler vectorises each copy for its instruction set; results are the same in every copy that has fused
 /// multiply-add, because the order of operations is that of the source.
+///
+/// A body that wants to know how many vector registers its copy has (the matrix product, for the height of its tiles)
+/// declares `isa WIDE` as its last generic parameter: `true` in the copy for AVX-512, with 32 registers of 64
+/// bytes, `false` in the others. The order of operations must not depend on it.
 macro_rules! vectorised {
+    ($(#[$meta:meta])* $vis:vis fn $name:ident<R: Real, isa $wide:ident>($($arg:ident: $ty:ty),* $(,)?) $body:block) => {
+        $(#[$meta])*
+        $vis fn $name<R: Real>($($arg: $ty),*) {
+            #[inline(always)]
+            #[allow(clippy::too_many_arguments)]
+            fn body<R: Real, const $wide: bool>($($arg: $ty),*) $body
+
+            #[cfg(target_arch = "x86_64")]
+            {
+                #[target_feature(enable = "avx2,fma")]
+                #[allow(clippy::too_many_arguments)]
+                fn avx2<R: Real>($($arg: $ty),*) {
+                    body::<R, false>($($arg),*)
+                }
+                #[target_feature(enable = "avx512f,avx512vl,avx512dq,avx512bw,avx2,fma")]
+                #[allow(clippy::too_many_arguments)]
+                fn avx512<R: Real>($($arg: $ty),*) {
+                    body::<R, true>($($arg),*)
+                }
+                match $crate::dispatch::isa() {
+                    // SAFETY: `isa` returned this variant only after detecting the features that it stands for.
+                    $crate::dispatch::Isa::Avx512 => unsafe { avx512::<R>($($arg),*) },
+                    // SAFETY: as above.
+                    $crate::dispatch::Isa::Avx2 => unsafe { avx2::<R>($($arg),*) },
+                    $crate::dispatch::Isa::Baseline => body::<R, false>($($arg),*),
+                }
+            }
+            #[cfg(not(target_arch = "x86_64"))]
+            body::<R, false>($($arg),*)
+        }
+    };
     ($(#[$meta:meta])* $vis:vis fn $name:ident<R: Real $(, const $c:ident: $ct:ty)*>(
         $($arg:ident: $ty:ty),* $(,)?
     ) $(-> $ret:ty)? $body:block) => {

@@ -30,8 +30,6 @@ pub trait Real:
     const ONE: Self;
     /// Minus infinity: the logarithm of probability zero, the maximum of nothing.
     const NEG_INFINITY: Self;
-    /// Rows of a register tile of the matrix product on a machine with sixteen (AVX2) or fewer vector registers.
-    const TILE_ROWS: usize;
     /// Rounds an f32 (exact for both types).
     fn from_f32(x: f32) -> Self;
     /// Rounds an f64.
@@ -56,7 +54,6 @@ impl Real for f32 {
     const ZERO: Self = 0.0;
     const ONE: Self = 1.0;
     const NEG_INFINITY: Self = f32::NEG_INFINITY;
-    const TILE_ROWS: usize = 6;
     #[inline(always)]
     fn from_f32(x: f32) -> Self {
         x
@@ -134,7 +131,6 @@ impl Real for f64 {
     const ZERO: Self = 0.0;
     const ONE: Self = 1.0;
     const NEG_INFINITY: Self = f64::NEG_INFINITY;
-    const TILE_ROWS: usize = 3;
     #[inline(always)]
     fn from_f32(x: f32) -> Self {
         f64::from(x)

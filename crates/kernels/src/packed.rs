@@ -1,0 +1,125 @@
+//! Weight matrices in the layout that the products read: panels of [`PANEL`] outputs, inner dimension first.
+
+use crate::{MatRef, Real};
+use rayon::prelude::*;
+
+/// Outputs in a panel: a matrix takes memory for its outputs rounded up to a multiple of this.
+pub const PANEL: usize = 16;
+
+/// One inner index of a panel. Aligned to a cache line, since a vector that lies across two takes two loads.
+#[derive(Clone, Copy, Debug, PartialEq)]
+#[repr(C, align(64))]
+pub(crate) struct Lane<R>(pub [R; PANEL]);
+
+/// A weight matrix `[n_out, n_in]` in panels.
+#[derive(Clone, Debug)]
+pub struct Packed<R> {
+    n_out: usize,
+    n_in: usize,
+    /// `[panel][k]`, the last panel padded with zeros.
+    pub(crate) panels: Vec<Lane<R>>,
+}
+
+impl<R: Real> Packed<R> {
+    /// Room for an `[n_out, n_in]` matrix, all zeros.
+    pub fn zeros(n_out: usize, n_in: usize) -> Self {
+        Self { n_out, n_in, panels: vec![Lane([R::ZERO; PANEL]); n_out.div_ceil(PANEL) * n_in] }
+    }
+
+    /// Packs a matrix whose rows are outputs: `w[o][k]` (the layout of a linear map in a checkpoint).
+    pub fn from_output_rows(w: MatRef<R>) -> Self {
+        let mut packed = Self::zeros(w.rows(), w.cols());
+        packed.fill_output_rows(w);
+        packed
+    }
+
+    /// Packs a matrix whose rows are inputs: `w[k][o]` (the layout of values in attention, and of GPT-2's weights).
+    pub fn from_input_rows(w: MatRef<R>) -> Self {
+        let mut packed = Self::zeros(w.cols(), w.rows());
+        for (p, panel) in packed.panels.chunks_exact_mut(w.rows().max(1)).enumerate() {
+            let first = p * PANEL;
+            let width = PANEL.min(w.cols() - first);
+            for (k, Lane(lane)) in panel.iter_mut().enumerate() {
+                lane[..width].copy_from_slice(&w.row(k)[first..first + width]);
+            }
+        }
+        packed
+    }
+
+    /// Overwrites the matrix from rows that are outputs; see [`Packed::from_output_rows`].
+    pub fn fill_output_rows(&mut self, w: MatRef<R>) {
+        assert_eq!((w.rows(), w.cols()), (self.n_out, self.n_in), "shape of the matrix to pack");
+        for (p, panel) in self.panels.chunks_exact_mut(w.cols().max(1)).enumerate() {
+            let first = p * PANEL;
+            for o in first..w.rows().min(first + PANEL) {
+                let row = w.row(o);
+                for (Lane(lane), &value) in panel.iter_mut().zip(row) {
+                    lane[o - first] = value;
+                }
+            }
+        }
+    }
+
+    /// Packs rows `o..` that `fill(rows, buffer)` widens from their stored type, in parallel, panel by panel: no
+    /// widened copy of the whole matrix ever exists.
+    pub fn from_stored<E: Send>(
+        n_out: usize,
+        n_in: usize,
+        fill: impl Fn(std::ops::Range<usize>, &mut [R]) -> Result<(), E> + Sync,
+    ) -> Result<Self, E> {
+        let mut packed = Self::zeros(n_out, n_in);
+        packed.panels.par_chunks_exact_mut(n_in.max(1)).enumerate().try_for_each_init(
+            || vec![R::ZERO; PANEL * n_in],
+            |buffer, (p, panel)| {
+                let first = p * PANEL;
+                let width = PANEL.min(n_out - first);
+                fill(first..first + width, &mut buffer[..width * n_in])?;
+                for (k, Lane(lane)) in panel.iter_mut().enumerate() {
+                    for (o, value) in lane[..width].iter_mut().enumerate() {
+                        *value = buffer[o * n_in + k];
+                    }
+                }
+                Ok(())
+            },
+        )?;
+        Ok(packed)
+    }
+
+    /// Number of outputs.
+    pub fn n_out(&self) -> usize {
+        self.n_out
+    }
+    /// Number of inputs.
+    pub fn n_in(&self) -> usize {
+        self.n_in
+    }
+    /// Bytes that the panels take.
+    pub fn n_bytes(&self) -> usize {
+        std::mem::size_of_val(self.panels.as_slice())
+    }
+    /// One weight; slow, for checks.
+    pub fn at(&self, output: usize, input: usize) -> R {
+        self.panels[output / PANEL * self.n_in + input].0[output % PANEL]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn both_layouts_and_the_stored_form_pack_alike() {
+        let (n_out, n_in) = (37, 21);
+        let w: Vec<f32> = (0..n_out * n_in).map(|i| (i as f32 * 0.7).sin()).collect();
+        let transposed: Vec<f32> = (0..n_in * n_out).map(|i| w[(i % n_out) * n_in + i / n_out]).collect();
+        let a = Packed::from_output_rows(MatRef::new(&w, n_out, n_in));
+        let b = Packed::from_input_rows(MatRef::new(&transposed, n_in, n_out));
+        let c = Packed::from_stored(n_out, n_in, |rows, out: &mut [f32]| {
+            out.copy_from_slice(&w[rows.start * n_in..rows.end * n_in]);
+            Ok::<(), ()>(())
+        });
+        assert_eq!(a.panels, b.panels);
+        assert_eq!(Ok(a.panels), c.map(|c| c.panels));
+        assert_eq!(b.at(36, 20), w[36 * n_in + 20]);
+    }
+}
