@@ -9,6 +9,7 @@ mod answers;
 mod bootstrap;
 mod context;
 mod decide;
+mod dla;
 mod error;
 mod flags;
 mod interventions;
@@ -18,8 +19,10 @@ mod patch;
 mod paths;
 mod scenarios;
 mod score;
+mod statistics;
 mod subject;
 mod tuned_lens;
+mod twins;
 
 pub use activity::{
     Activity, Bf16Merge, ChangeKind, ChangedWeight, LOGIT_PRECISION, LogitMovement, MergeSummary, Spread,
@@ -32,6 +35,7 @@ pub use error::{Error, Result};
 pub use flags::Flag;
 pub use memory::{MemoryEstimate, memory_estimate};
 pub use score::{Decision, score};
+pub use statistics::{Comparison, Design, benjamini_hochberg};
 pub use subject::{Meanings, Prompt, Subject};
 
 use lorascope_record::TableSpec;
@@ -69,7 +73,7 @@ pub trait Analysis: Sync {
 
 /// All analyses, in the order of a report.
 pub const ANALYSES: &[&dyn Analysis] =
-    &[&decide::Decide, &lens::Lens, &tuned_lens::TunedLens, &patch::Patch, &paths::Paths];
+    &[&decide::Decide, &lens::Lens, &tuned_lens::TunedLens, &dla::Dla, &patch::Patch, &paths::Paths];
 
 /// The analysis of that name.
 pub fn analysis(name: &str) -> Option<&'static dyn Analysis> {
