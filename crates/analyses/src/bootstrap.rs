@@ -28,6 +28,7 @@ pub fn mean_interval(values: &[f64], clusters: &[&str], seed: u64) -> Interval {
 }
 
 /// Draws of clusters, made once for many quantities over the same prompts.
+#[derive(Debug)]
 pub(crate) struct Resampler {
     /// The cluster of each value.
     cluster_of: Vec<usize>,
@@ -55,6 +56,18 @@ impl Resampler {
     /// Number of clusters.
     pub fn n_clusters(&self) -> usize {
         self.n_clusters
+    }
+
+    /// Number of prompts.
+    pub fn n(&self) -> usize {
+        self.cluster_of.len()
+    }
+
+    /// Sum of one value per prompt, by cluster.
+    pub fn sums(&self, values: &[f64]) -> Vec<f64> {
+        let mut sums = vec![0.0; self.n_clusters];
+        self.cluster_of.iter().zip(values).for_each(|(&c, v)| sums[c] += v);
+        sums
     }
 
     /// Mean of one value per prompt, with its interval.

@@ -11,6 +11,7 @@ use crate::error::Result;
 use crate::scenarios::{Scenario, mean_over, n_clusters, scenarios};
 use crate::score::{Decision, score};
 use crate::subject::{Prompt, Subject};
+use crate::twins::{Twins, label_twins};
 use lorascope_record::ColumnKind::{Float, Int, Text, TextOrNull};
 use lorascope_record::{Cell, ColumnSpec, Table, TableSpec};
 use lorascope_report::{
@@ -193,34 +194,24 @@ pub(crate) fn by_prompt<'t>(table: &'t Table, column: &str) -> Result<BTreeMap<(
 
 fn split_by_labels(subject: &Subject, decisions: &Table) -> Result<Table> {
     let deltas = by_prompt(decisions, "delta")?;
-    let mut twins: BTreeMap<String, Vec<&Prompt>> = BTreeMap::new();
-    for prompt in &subject.prompts {
-        if let Some(key) = prompt.item.rest.get("label_twins").and_then(Value::as_str) {
-            twins.entry(key.to_owned()).or_default().push(prompt);
-        }
-    }
     let mut parts = Table::new(&DECISION_PARTS);
+    let twins = label_twins(&subject.prompts);
     for model in subject.model.names() {
-        for (key, pair) in &twins {
-            let [one, other] = pair[..] else { continue };
-            let swapped =
-                one.answers.text_a == other.answers.text_b && one.answers.text_b == other.answers.text_a;
-            let (Some(d1), Some(d2)) = (deltas.get(&(model, one.id())), deltas.get(&(model, other.id())))
+        for pair in &twins {
+            let (one, other) = (&subject.prompts[pair.one], &subject.prompts[pair.other]);
+            let (Some(&d1), Some(&d2)) = (deltas.get(&(model, one.id())), deltas.get(&(model, other.id())))
             else {
                 continue;
             };
-            if !swapped {
-                continue;
-            }
             let cells: [Cell; 8] = [
                 model.into(),
-                key.as_str().into(),
+                pair.key.into(),
                 one.item.scenario.clone().into(),
                 one.id().into(),
                 other.id().into(),
                 one.answers.text_b.as_str().into(),
-                ((d1 + d2) / 2.0).into(),
-                ((d1 - d2) / 2.0).into(),
+                Twins::meaning(d1, d2).into(),
+                Twins::label(d1, d2).into(),
             ];
             parts.push(&cells)?;
         }

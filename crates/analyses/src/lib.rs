@@ -10,6 +10,7 @@ mod bootstrap;
 mod circuit;
 mod context;
 mod decide;
+mod dla;
 mod error;
 mod flags;
 mod interventions;
@@ -19,8 +20,10 @@ mod patch;
 mod paths;
 mod scenarios;
 mod score;
+mod statistics;
 mod subject;
 mod tuned_lens;
+mod twins;
 
 pub use activity::{
     Activity, Bf16Merge, ChangeKind, ChangedWeight, LOGIT_PRECISION, LogitMovement, MergeSummary, Spread,
@@ -33,6 +36,7 @@ pub use error::{Error, Result};
 pub use flags::Flag;
 pub use memory::{MemoryEstimate, memory_estimate};
 pub use score::{Decision, score};
+pub use statistics::{Comparison, Design, benjamini_hochberg};
 pub use subject::{Meanings, Prompt, Subject};
 
 use lorascope_record::TableSpec;
@@ -69,8 +73,15 @@ pub trait Analysis: Sync {
 }
 
 /// All analyses, in the order of a report.
-pub const ANALYSES: &[&dyn Analysis] =
-    &[&decide::Decide, &lens::Lens, &tuned_lens::TunedLens, &patch::Patch, &paths::Paths, &circuit::Circuit];
+pub const ANALYSES: &[&dyn Analysis] = &[
+    &decide::Decide,
+    &lens::Lens,
+    &tuned_lens::TunedLens,
+    &dla::Dla,
+    &patch::Patch,
+    &paths::Paths,
+    &circuit::Circuit,
+];
 
 /// The analysis of that name.
 pub fn analysis(name: &str) -> Option<&'static dyn Analysis> {

@@ -9,12 +9,15 @@ pub(crate) struct Scenario {
     pub prompts: Vec<usize>,
 }
 
+/// Name of the group of all prompts.
+pub(crate) const ALL_PROMPTS: &str = "all prompts";
+
 /// The scenarios of a prompt set in order of first appearance; prompts that name none form one called `all prompts`.
 pub(crate) fn scenarios(prompts: &[Prompt]) -> Vec<Scenario> {
     let mut found: Vec<Scenario> = Vec::new();
     for (i, prompt) in prompts.iter().enumerate() {
         let name = match prompt.scenario() {
-            "" => "all prompts",
+            "" => ALL_PROMPTS,
             name => name,
         };
         match found.iter_mut().find(|s| s.name == name) {

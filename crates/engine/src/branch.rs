@@ -45,6 +45,7 @@ impl Birth {
         let HookPoint::Layer(layer, site) = point else { return None };
         let stage = match site {
             Site::ResidPre
+            | Site::Ln1Scale
             | Site::QInput
             | Site::KInput
             | Site::VInput
@@ -57,14 +58,21 @@ impl Birth {
             | Site::Pattern
             | Site::LoraA(Module::Q | Module::K | Module::V)
             | Site::LoraOut(Module::Q | Module::K | Module::V) => Stage::Layer,
-            Site::Z | Site::Result | Site::LoraA(Module::O) | Site::LoraOut(Module::O) => Stage::Heads,
+            Site::Z
+            | Site::Ln1PostScale
+            | Site::Result
+            | Site::LoraA(Module::O)
+            | Site::LoraOut(Module::O) => Stage::Heads,
             Site::AttnOut
             | Site::ResidMid
             | Site::MlpIn
+            | Site::Ln2Scale
             | Site::MlpPre
             | Site::LoraA(Module::Gate | Module::Up)
             | Site::LoraOut(Module::Gate | Module::Up) => Stage::Mlp,
-            Site::MlpPost | Site::LoraA(Module::Down) | Site::LoraOut(Module::Down) => Stage::Neurons,
+            Site::MlpPost | Site::Ln2PostScale | Site::LoraA(Module::Down) | Site::LoraOut(Module::Down) => {
+                Stage::Neurons
+            }
             Site::MlpOut | Site::ResidPost => Stage::End,
         };
         Some(Self { layer, stage })

@@ -14,7 +14,8 @@ use lorascope_kernels::Real;
 #[derive(Debug)]
 pub(crate) struct Embeddings<R> {
     tokens: Vec<StoredTensor>,
-    positions: Option<StoredTensor>,
+    /// Tables of learned positions, by model; empty where positions are rotary.
+    positions: Vec<StoredTensor>,
     updates: Vec<Option<Update<R>>>,
     scale: R,
 }
@@ -40,7 +41,12 @@ impl<R: Real> Embeddings<R> {
             let scale = R::from_f64(u.scale);
             Ok(Some(Update { a: u.a.clone(), b: vector(&u.b)?, rank: u.rank, scale }))
         };
-        let positions = names.positions.map(|p| base.tensor(&format!("{p}.weight"))).transpose()?.cloned();
+        let mut positions = Vec::new();
+        if let Some(path) = names.positions {
+            let table = base.tensor(&format!("{path}.weight"))?;
+            positions.push(table.clone());
+            positions.extend(adapters.iter().map(|a| a.replaced_weight(path).unwrap_or(table).clone()));
+        }
         Ok(Self {
             tokens: std::iter::once(table.clone()).chain(adapters.iter().map(own)).collect(),
             positions,
@@ -58,27 +64,39 @@ impl<R: Real> Embeddings<R> {
     pub fn lookup(&self, batch: &Batch) -> Result<Mat<R>> {
         let mut out = Mat::zeros(batch.n_rows(), self.tokens[0].n_cols());
         for i in 0..batch.n_rows() {
-            let (row, token) = (batch.row(i), batch.row(i).token as usize);
-            let values = out.row_mut(i);
-            widen(&self.tokens[row.model], token..token + 1, values)?;
-            if let Some(update) = &self.updates[row.model] {
-                update.add(token, values)?;
-            }
-            values.iter_mut().for_each(|v| *v *= self.scale);
+            let row = batch.row(i);
+            self.token(row.model, row.token, out.row_mut(i))?;
         }
         Ok(out)
+    }
+
+    /// `hook_embed` of one token.
+    pub fn token(&self, model: ModelId, token: u32, values: &mut [R]) -> Result<()> {
+        let token = token as usize;
+        widen(&self.tokens[model], token..token + 1, values)?;
+        if let Some(update) = &self.updates[model] {
+            update.add(token, values)?;
+        }
+        values.iter_mut().for_each(|v| *v *= self.scale);
+        Ok(())
     }
 
     /// `hook_pos_embed` of every row.
     pub fn lookup_positions(&self, batch: &Batch) -> Result<Mat<R>> {
         let mut out = Mat::zeros(batch.n_rows(), self.tokens[0].n_cols());
-        if let Some(table) = &self.positions {
-            for i in 0..batch.n_rows() {
-                let position = batch.row(i).position;
-                widen(table, position..position + 1, out.row_mut(i))?;
-            }
+        for i in 0..batch.n_rows() {
+            let row = batch.row(i);
+            self.position(row.model, row.position, out.row_mut(i))?;
         }
         Ok(out)
+    }
+
+    /// `hook_pos_embed` of one position; leaves the values alone where positions are rotary.
+    pub fn position(&self, model: ModelId, position: usize, values: &mut [R]) -> Result<()> {
+        match self.positions.get(model) {
+            Some(table) => widen(table, position..position + 1, values),
+            None => Ok(()),
+        }
     }
 }
 

@@ -177,6 +177,12 @@ pub enum Error {
         /// Reason.
         why: String,
     },
+    /// Directions that can't be taken back through the weights named.
+    #[error("directions to be taken back: {why}")]
+    BadDirections {
+        /// What does not fit.
+        why: String,
+    },
     /// A sequence that the model can't take.
     #[error("sequence {sequence}: {why}")]
     BadSequence {

@@ -30,6 +30,8 @@ pub enum HookPoint {
 pub enum Site {
     /// Residual stream before the layer.
     ResidPre,
+    /// Denominator of the norm before attention.
+    Ln1Scale,
     /// What each query head reads from the residual stream, before the norm: the residual stream, unless edited.
     QInput,
     /// What each key head reads.
@@ -52,6 +54,8 @@ pub enum Site {
     Pattern,
     /// Pattern times values.
     Z,
+    /// Denominator of the norm after attention (families with post norms).
+    Ln1PostScale,
     /// Each head's share of the attention output, as added.
     Result,
     /// Attention output, as added.
@@ -60,10 +64,14 @@ pub enum Site {
     ResidMid,
     /// What the MLP reads from the residual stream, before the norm: the residual stream, unless edited.
     MlpIn,
+    /// Denominator of the norm before the MLP.
+    Ln2Scale,
     /// Gate pre-activation (gated MLP) or pre-activation.
     MlpPre,
     /// What enters the down projection.
     MlpPost,
+    /// Denominator of the norm after the MLP (families with post norms).
+    Ln2PostScale,
     /// MLP output, as added.
     MlpOut,
     /// Residual stream after the layer.
@@ -76,8 +84,9 @@ pub enum Site {
 
 impl Site {
     /// Sites other than the adapters' own, in the order of the forward pass.
-    pub const PLAIN: [Site; 20] = [
+    pub const PLAIN: [Site; 24] = [
         Site::ResidPre,
+        Site::Ln1Scale,
         Site::QInput,
         Site::KInput,
         Site::VInput,
@@ -89,12 +98,15 @@ impl Site {
         Site::AttnScores,
         Site::Pattern,
         Site::Z,
+        Site::Ln1PostScale,
         Site::Result,
         Site::AttnOut,
         Site::ResidMid,
         Site::MlpIn,
+        Site::Ln2Scale,
         Site::MlpPre,
         Site::MlpPost,
+        Site::Ln2PostScale,
         Site::MlpOut,
         Site::ResidPost,
     ];
@@ -109,6 +121,10 @@ impl Site {
     fn name(self) -> String {
         let fixed = match self {
             Site::ResidPre => "hook_resid_pre",
+            Site::Ln1Scale => "ln1.hook_scale",
+            Site::Ln1PostScale => "ln1_post.hook_scale",
+            Site::Ln2Scale => "ln2.hook_scale",
+            Site::Ln2PostScale => "ln2_post.hook_scale",
             Site::QInput => "hook_q_input",
             Site::KInput => "hook_k_input",
             Site::VInput => "hook_v_input",
@@ -140,7 +156,7 @@ impl Site {
         let module = |m: Module| match m {
             Module::Q | Module::K | Module::V => plain(Site::VInput),
             Module::O => plain(Site::Z),
-            Module::Gate | Module::Up => plain(Site::MlpIn),
+            Module::Gate | Module::Up => plain(Site::Ln2Scale),
             Module::Down => plain(Site::MlpPost),
         };
         match self {
@@ -150,11 +166,15 @@ impl Site {
         }
     }
 
-    /// Short name for tables: `resid_post`, `z`, `attn_out` …
+    /// Short name for tables: `resid_post`, `z`, `attn_out`, `ln1_scale` …
     pub fn short_name(self) -> String {
         let name = self.name();
         match self {
             Site::LoraA(_) | Site::LoraOut(_) => name.replace("hook_", ""),
+            // There is a scale for each norm; the last part alone would not say which.
+            Site::Ln1Scale | Site::Ln1PostScale | Site::Ln2Scale | Site::Ln2PostScale => {
+                name.replace(".hook_", "_")
+            }
             _ => name.rsplit("hook_").next().unwrap_or(&name).to_owned(),
         }
     }
@@ -198,6 +218,10 @@ impl HookPoint {
             Site::RotQ => Width::Fixed(spec.n_heads * spec.d_head),
             Site::RotK => Width::Fixed(spec.n_kv_heads * spec.d_head),
             Site::AttnScores | Site::Pattern => Width::PerKey(spec.n_heads),
+            Site::Ln1PostScale | Site::Ln2PostScale if !spec.post_norms => {
+                return none("it has no norms after attention and MLP");
+            }
+            Site::Ln1Scale | Site::Ln1PostScale | Site::Ln2Scale | Site::Ln2PostScale => Width::Fixed(1),
             Site::Result | Site::QInput => Width::Fixed(spec.n_heads * spec.d_model),
             Site::KInput | Site::VInput => Width::Fixed(spec.n_kv_heads * spec.d_model),
             Site::MlpPre | Site::MlpPost => Width::Fixed(spec.d_mlp),

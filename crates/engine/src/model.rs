@@ -4,7 +4,7 @@ use crate::adapter::Adapter;
 use crate::batch::{Batch, ModelId};
 use crate::embed::Embeddings;
 use crate::error::{Error, Result};
-use crate::families::{Family, read_spec};
+use crate::families::{Family, Names, read_spec};
 use crate::forward::{self, Progress, Run, norm_row};
 use crate::hook::{HookPoint, Site};
 use crate::mat::Mat;
@@ -144,6 +144,9 @@ impl<R: Real> Model<R> {
         out
     }
 
+    pub(crate) fn tensor_names(&self) -> &'static Names {
+        &self.family.names
+    }
     pub(crate) fn weights(&self) -> &WeightStore<R> {
         &self.weights
     }

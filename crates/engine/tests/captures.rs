@@ -57,7 +57,8 @@ fn every_point_is_captured_at_every_row_in_its_width() {
         for which in 0..2 {
             let points = points_of(model, which);
             let s = model.spec();
-            let sites = 20 - if s.positions == Positions::Learned { 2 } else { 0 };
+            let rotary = if s.positions == Positions::Learned { 0 } else { 2 };
+            let sites = 20 + rotary + if s.post_norms { 2 } else { 0 };
             let modules = if matches!(s.mlp, Mlp::Plain(_)) { 6 } else { 7 };
             let top = if s.positions == Positions::Learned { 4 } else { 3 };
             assert_eq!(points.len(), top + s.n_layers * (sites + 2 * modules * which), "{family} {which}");
@@ -338,6 +339,46 @@ fn the_residual_stream_adds_up_bit_for_bit() {
                         seen.at(layer + 1, Site::ResidPre, row),
                         "{name} {layer}"
                     );
+                }
+            }
+        }
+    });
+}
+
+#[test]
+fn scales_are_what_the_norms_divide_by() {
+    each_model(|name, seen| {
+        let s = seen.model.spec();
+        let (norm_1, norm_2) = if seen.gpt2() {
+            ("transformer.h.{l}.ln_1", "transformer.h.{l}.ln_2")
+        } else if s.post_norms {
+            ("model.layers.{l}.input_layernorm", "model.layers.{l}.pre_feedforward_layernorm")
+        } else {
+            ("model.layers.{l}.input_layernorm", "model.layers.{l}.post_attention_layernorm")
+        };
+        for (layer, row) in (0..s.n_layers).flat_map(|l| (0..N).map(move |r| (l, r))) {
+            let path = |pattern: &str| pattern.replace("{l}", &layer.to_string());
+            let check = |site: Site, path: String, x: &[f64]| {
+                let (scale, _) = seen.norm(&path, x);
+                let got = seen.at(layer, site, row);
+                assert!((got[0] - scale).abs() < 1e-12 * scale, "{name} {layer} {row}: {path}");
+            };
+            check(Site::Ln1Scale, path(norm_1), seen.at(layer, Site::ResidPre, row));
+            check(Site::Ln2Scale, path(norm_2), seen.at(layer, Site::ResidMid, row));
+            if s.post_norms {
+                // What these norms see has no hook point of its own: the module's output, from its input.
+                for (site, module, norm) in [
+                    (Site::Ln1PostScale, Module::O, "post_attention_layernorm"),
+                    (Site::Ln2PostScale, Module::Down, "post_feedforward_layernorm"),
+                ] {
+                    let input = seen.input(layer, module, row);
+                    let mut out =
+                        seen.base.times(&format!("{}.weight", seen.path(layer, module).0), false, &input);
+                    if seen.adapter.is_some() {
+                        let (_, added) = seen.low_rank(layer, module, &input);
+                        out.iter_mut().zip(added).for_each(|(o, a)| *o += a);
+                    }
+                    check(site, path(&format!("model.layers.{{l}}.{norm}")), &out);
                 }
             }
         }

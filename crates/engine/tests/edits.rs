@@ -73,7 +73,7 @@ fn edits_that_change_no_value_change_no_bit() {
 
 /// Whether a change at a point of one row can reach later rows: through keys and values of this layer or a later one.
 fn reaches_later_rows(point: HookPoint, n_layers: usize) -> bool {
-    let keys = [Site::ResidPre, Site::KInput, Site::VInput, Site::K, Site::V, Site::RotK];
+    let keys = [Site::ResidPre, Site::Ln1Scale, Site::KInput, Site::VInput, Site::K, Site::V, Site::RotK];
     match point {
         HookPoint::Embed | HookPoint::PosEmbed => true,
         HookPoint::FinalScale | HookPoint::FinalNormalized => false,
@@ -322,6 +322,48 @@ fn edits_of_the_same_values_happen_in_their_order_and_captures_and_copies_come_a
     assert_eq!(got[1][4..6], got[0][4..6], "a copy takes what the source has after its edits");
     assert_eq!((&got[1][..4], &got[1][6..]), (&plain[1][..4], &plain[1][6..]));
     assert_eq!(run(vec![scale, add, set, copy])[0][4], 2.0, "the last one sets");
+}
+
+#[test]
+fn an_edited_scale_divides_its_norm() {
+    each_family::<f64>(|family, model| {
+        let s = model.spec();
+        let (layer, row) = (1, 5);
+        let batch = Batch::new(s, &[(1, &tokens(3, N))]).unwrap();
+        // Without adapter and bias, what a norm feeds is proportional to it.
+        let (site, reads) = (Site::Ln2PostScale, Site::MlpOut);
+        if s.post_norms {
+            let run = |edits: Vec<Edit<f64>>| {
+                let captures = vec![Capture { point: at(layer, reads), rows: vec![row] }];
+                model.run(&batch, &Hooks { captures, edits }, &[]).unwrap().captures[0][0].clone()
+            };
+            let (plain, halved) =
+                (run(Vec::new()), run(vec![edit(at(layer, site), row, 1, EditOp::Scale(2.0))]));
+            let half: Vec<f64> = plain.iter().map(|v| v / 2.0).collect();
+            assert!(distance(&halved, &half) < 1e-12, "{family}");
+            // Heads stay additive under an edited scale.
+            let point = at(layer, Site::Ln1PostScale);
+            let captures = [Site::Result, Site::AttnOut]
+                .map(|s| Capture { point: at(layer, s), rows: vec![row] })
+                .to_vec();
+            let edits = vec![edit(point, row, 1, EditOp::Scale(3.0))];
+            let seen = model.run(&batch, &Hooks { captures, edits }, &[]).unwrap().captures;
+            let mut sum = vec![0.0; s.d_model];
+            for head in seen[0][0].chunks_exact(s.d_model) {
+                sum.iter_mut().zip(head).for_each(|(s, v)| *s += v);
+            }
+            assert!(distance(&sum, &seen[1][0]) < 1e-12, "{family}: heads add up");
+        }
+        // A norm by a scale without bounds is its bias.
+        let huge = |site| {
+            let captures = vec![Capture { point: at(layer, Site::Q), rows: vec![row] }];
+            let edits = vec![edit(at(layer, site), row, 1, EditOp::Scale(1e200))];
+            model.run(&batch, &Hooks { captures, edits }, &[]).unwrap().captures[0][0].clone()
+        };
+        if s.positions != Positions::Learned && !s.biases.qkv && !s.qk_norm {
+            assert!(huge(Site::Ln1Scale).iter().all(|v| v.abs() < 1e-100), "{family}");
+        }
+    });
 }
 
 #[test]

@@ -33,17 +33,24 @@ fn named_points() -> BTreeSet<String> {
 #[test]
 fn the_page_lists_every_hook_point_and_no_other() {
     let named = named_points();
-    // Between them, a rotary model with a gate and GPT-2 have every point.
+    // Between them, a rotary model with a gate, one with norms after attention and MLP, and GPT-2 have every point.
     let llama = serde_json::json!({
         "model_type": "llama", "hidden_size": 8, "intermediate_size": 8, "num_hidden_layers": 1,
         "num_attention_heads": 2, "vocab_size": 8, "max_position_embeddings": 10, "hidden_act": "silu"
     });
+    let mut gemma2 = llama.clone();
+    gemma2["model_type"] = "gemma2".into();
+    gemma2["hidden_activation"] = "gelu_pytorch_tanh".into();
+    gemma2["query_pre_attn_scalar"] = 4.into();
+    gemma2["sliding_window"] = 4.into();
+    gemma2["head_dim"] = 4.into();
+    gemma2["num_key_value_heads"] = 2.into();
     let gpt2 = serde_json::json!({
         "model_type": "gpt2", "n_embd": 8, "n_layer": 1, "n_head": 2, "vocab_size": 8, "n_positions": 10,
         "activation_function": "gelu_new"
     });
     let mut existing = BTreeSet::new();
-    for config in [llama, gpt2] {
+    for config in [llama, gemma2, gpt2] {
         let points = HookPoint::all(&read_spec(&config).unwrap().1);
         existing.extend(points.iter().map(|p| p.to_string().replacen("blocks.0.", "blocks.{l}.", 1)));
     }

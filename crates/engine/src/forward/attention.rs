@@ -127,7 +127,8 @@ impl<R: Real> Pass<'_, '_, R> {
         let mut out = self.linear(layer, Module::O, w.linear(Module::O), first_row, &z);
         let mut scales = None;
         if let Some((post_norm, _)) = &w.post_norms {
-            let (normalized, scale) = self.norm(post_norm, first_row, &out);
+            let point = HookPoint::Layer(layer, Site::Ln1PostScale);
+            let (normalized, scale) = self.norm(point, post_norm, first_row, &out);
             self.scratch.give(std::mem::replace(&mut out, normalized));
             scales = Some(scale);
         }
@@ -146,7 +147,7 @@ impl<R: Real> Pass<'_, '_, R> {
         cache: &mut Keys<R>,
     ) -> Mat<R> {
         let at = |site| HookPoint::Layer(layer, site);
-        let (x, _) = self.norm(&w.norm_1, first_row, resid_pre);
+        let (x, _) = self.norm(at(Site::Ln1Scale), &w.norm_1, first_row, resid_pre);
         let mut q = self.linear(layer, Module::Q, w.linear(Module::Q), first_row, &x);
         let mut k = self.linear(layer, Module::K, w.linear(Module::K), first_row, &x);
         let mut v = self.linear(layer, Module::V, w.linear(Module::V), first_row, &x);

@@ -54,7 +54,8 @@ impl<R: Real> Pass<'_, '_, R> {
         let mut out = self.linear(layer, Module::Down, w.linear(Module::Down), first_row, &post);
         self.scratch.give(post);
         if let Some((_, post_norm)) = &w.post_norms {
-            let (normalized, _) = self.norm(post_norm, first_row, &out);
+            let (normalized, _) =
+                self.norm(HookPoint::Layer(layer, Site::Ln2PostScale), post_norm, first_row, &out);
             self.scratch.give(std::mem::replace(&mut out, normalized));
         }
         out

@@ -170,9 +170,11 @@ impl<R: Real> Pass<'_, '_, R> {
         self.scratch.give(x);
     }
 
-    /// Applies a norm to consecutive rows of the batch, each with its own model's parameters; returns the scales.
+    /// Applies a norm to consecutive rows of the batch, each with its own model's parameters; returns the scales, which
+    /// are a hook point.
     pub(crate) fn norm(
         &mut self,
+        scale_point: HookPoint,
         w: &PerModel<NormWeights<R>>,
         first_row: usize,
         x: &Mat<R>,
@@ -184,6 +186,13 @@ impl<R: Real> Pass<'_, '_, R> {
             let own = w.of(self.batch.row(first_row + i).model);
             *scale = norm_row(kind, own, x.row(i), values);
         });
+        for row in self.tap.rows_wanted(scale_point, first_row..first_row + x.rows) {
+            let (i, before) = (row - first_row, scales[row - first_row]);
+            self.tap.at_row(scale_point, row, &mut scales[i..=i]);
+            if scales[i] != before {
+                rescale(kind, w.of(self.batch.row(row).model), out.row_mut(i), before / scales[i]);
+            }
+        }
         (out, scales)
     }
 
