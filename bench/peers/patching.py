@@ -107,6 +107,17 @@ def rows_by_layer(patches: list[Patch]) -> dict[tuple[str, int], list[tuple[int,
     return groups
 
 
+def mask_of_rows(n: int, before: int) -> torch.Tensor:
+    """Additive mask in which each of n copies of a token sees the `before` cached ones and itself."""
+    mask = torch.full((n, n), torch.finfo(torch.float32).min).fill_diagonal_(0.0)
+    return torch.cat([torch.zeros(n, before), mask], dim=1)[None, None]
+
+
+def differences(logits: torch.Tensor, prompt: Prompt) -> list[float]:
+    """logit(B) − logit(A) of each row."""
+    return (logits[:, prompt.token_b].double() - logits[:, prompt.token_a].double()).tolist()
+
+
 def chunks(patches: list[Patch], size: int) -> list[list[Patch]]:
     return [patches[start : start + size] for start in range(0, len(patches), size)]
 

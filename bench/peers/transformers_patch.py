@@ -24,7 +24,7 @@ import smollm2  # first: it takes the hub offline
 import patching
 import peft
 import torch
-from patching import BASE, Patch, Prompt, Source, Way
+from patching import BASE, Patch, Prompt, Source, Way, differences
 from peft import PeftModel
 
 
@@ -112,7 +112,7 @@ class TransformersPeer:
             logits = self.model(
                 input_ids=torch.full((1, n), prompt.ids[-1]),
                 position_ids=torch.full((1, n), before),
-                attention_mask=mask_of_rows(n, before),
+                attention_mask=patching.mask_of_rows(n, before),
                 past_key_values=cache,
                 use_cache=True,
             ).logits[0]
@@ -120,20 +120,9 @@ class TransformersPeer:
         return differences(logits, prompt)
 
 
-def mask_of_rows(n: int, before: int) -> torch.Tensor:
-    """Additive mask in which each of n copies of a token sees the `before` cached ones and itself."""
-    mask = torch.full((n, n), torch.finfo(torch.float32).min).fill_diagonal_(0.0)
-    return torch.cat([torch.zeros(n, before), mask], dim=1)[None, None]
-
-
 def write(output: torch.Tensor, rows, source: Source, place) -> None:
     for row, patch in rows:
         place(output, row).copy_(source.value(patch))
-
-
-def differences(logits: torch.Tensor, prompt: Prompt) -> list[float]:
-    """logit(B) − logit(A) of each row."""
-    return (logits[:, prompt.token_b].double() - logits[:, prompt.token_a].double()).tolist()
 
 
 def main() -> int:
