@@ -118,6 +118,12 @@ def differences(logits: torch.Tensor, prompt: Prompt) -> list[float]:
     return (logits[:, prompt.token_b].double() - logits[:, prompt.token_a].double()).tolist()
 
 
+def write(output: torch.Tensor, rows, source: Source, place) -> None:
+    """Puts the source's vectors into the rows of a module's output."""
+    for row, patch in rows:
+        place(output, row).copy_(source.value(patch))
+
+
 def chunks(patches: list[Patch], size: int) -> list[list[Patch]]:
     return [patches[start : start + size] for start in range(0, len(patches), size)]
 

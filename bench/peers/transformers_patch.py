@@ -84,7 +84,7 @@ class TransformersPeer:
                 hook = lambda _module, inputs, rows=rows: self.write_z(inputs[0], rows, source, place)
                 handles.append(module.self_attn.o_proj.register_forward_pre_hook(hook))
             else:
-                hook = lambda _module, _inputs, output, rows=rows: write(output, rows, source, place)
+                hook = lambda _module, _inputs, output, rows=rows: patching.write(output, rows, source, place)
                 handles.append(module.mlp.register_forward_hook(hook))
         try:
             yield
@@ -118,11 +118,6 @@ class TransformersPeer:
             ).logits[0]
         cache.crop(-n)
         return differences(logits, prompt)
-
-
-def write(output: torch.Tensor, rows, source: Source, place) -> None:
-    for row, patch in rows:
-        place(output, row).copy_(source.value(patch))
 
 
 def main() -> int:
