@@ -27,7 +27,7 @@ import statistics
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import smollm2
@@ -73,7 +73,7 @@ class Way:
     patch: Callable
     batch: int
     prepare: Callable = lambda prompt: None
-    whole_cell: bool = False  # fast enough to patch everything in a sampled cell instead of the sample
+    cached: bool = False  # patches everything in a cell, not the sample; the target's own delta would be one more row
 
 
 def read_prompts(folder: Path) -> list[Prompt]:
@@ -90,7 +90,7 @@ def prompt_of(entry: dict, row: dict) -> Prompt:
     shared = next(i for i, (x, y) in enumerate(zip(a, b)) if x != y)
     ids = entry["ids"] + a[:shared]
     if len(ids) - 1 != int(row["decision_position"]):
-        raise SystemExit(f"`{entry['prompt_id']}`: position {len(ids) - 1} is not {row['decision_position']} as decided")
+        raise SystemExit(f"`{row['prompt_id']}`: position {len(ids) - 1} is not {row['decision_position']} as decided")
     return Prompt(entry["prompt_id"], tuple(ids), a[shared], b[shared])
 
 
@@ -149,14 +149,14 @@ def run_cell(peer, call: argparse.Namespace, target: str, prompt: Prompt, sample
     for name in call.ways or peer.ways:
         way = peer.ways[name]
         prepared, prepare_seconds = timed(way.prepare, prompt)
-        parts = chunks(everything if way.whole_cell else sample, way.batch)
+        parts = chunks(everything if way.cached else sample, way.batch)
         way.patch(prompt, parts[0], source, prepared)
         each = []
         for part in parts:
             deltas, seconds = timed(way.patch, prompt, part, source, prepared)
             each.append({"patches": len(part), "seconds": seconds})
             result["patches"] += [
-                same | {"way": name, "site": patch.site, "layer": patch.layer, "head": patch.head, "delta_patched": delta}
+                same | {"way": name, **asdict(patch), "delta_patched": delta}
                 for patch, delta in zip(part, deltas, strict=True)
             ]
         result["ways"][name] = {"prepare_seconds": prepare_seconds, "calls": each}
@@ -165,15 +165,16 @@ def run_cell(peer, call: argparse.Namespace, target: str, prompt: Prompt, sample
     return result
 
 
-def summary(cells: list[dict], name: str, whole: dict) -> dict:
+def summary(cells: list[dict], name: str, cached: bool, whole: dict) -> dict:
     """Seconds per patch of one way, and what the whole sweep would take: every patch at the median, the source's run
-    once for each prompt, the target's run and the preparation once for each cell."""
+    once for each prompt, and once for each cell the preparation or, where the way has none, the target's own run."""
     calls = [one for cell in cells for one in cell["ways"][name]["calls"]]
     full = max(one["patches"] for one in calls)
     each = [one["seconds"] / one["patches"] for one in calls if one["patches"] == full]
     median = {key: statistics.median(cell[key] for cell in cells) for key in ("source_seconds", "target_seconds")}
     prepare = statistics.median(cell["ways"][name]["prepare_seconds"] for cell in cells)
-    fixed = whole["prompts"] * median["source_seconds"] + whole["cells"] * (median["target_seconds"] + prepare)
+    cell = prepare if cached else median["target_seconds"]
+    fixed = whole["prompts"] * median["source_seconds"] + whole["cells"] * cell
     return {
         "batch": full,
         "timed_patches": sum(one["patches"] for one in calls),
@@ -235,7 +236,7 @@ def run(name: str, versions: dict, call: argparse.Namespace, make_peer: Callable
     report = {"peer": name, "seed": call.seed, "whole": whole} | smollm2.surroundings(call.threads)
     report["versions"] |= versions
     report["checks"] = getattr(peer, "checks", {})
-    report["ways"] = {way: summary(cells, way, whole) for way in call.ways or peer.ways}
+    report["ways"] = {way: summary(cells, way, peer.ways[way].cached, whole) for way in call.ways or peer.ways}
     report["cells"] = [{key: cell[key] for key in cell if key != "patches"} for cell in cells]
     report["patches"] = [patch for cell in cells for patch in cell["patches"]]
     print(json.dumps(report, indent=1))

@@ -55,7 +55,7 @@ class TransformerLensPeer:
         self.ways = {
             "single": Way(self.patch_batched, 1),
             "batched": Way(self.patch_batched, call.batch),
-            "cached": Way(self.patch_cached, call.rows, self.prefix, whole_cell=True),
+            "cached": Way(self.patch_cached, call.rows, self.prefix, cached=True),
         }
 
     def select(self, model: str) -> None:
