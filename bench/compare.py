@@ -109,6 +109,15 @@ def print_work(name: str, summary: dict, rounds: list[dict]) -> None:
         print(f"  largest difference in delta: {max(r['worst_delta_difference'] for r in rounds):.2e}")
 
 
+def write_raw(kind: str, numbers: dict) -> None:
+    """Writes everything measured to `results/`, under the time and the kind of the benchmark."""
+    stamp = datetime.now(timezone.utc).strftime("%Y%m%dT%H%M%SZ")
+    target = BENCH / "results" / f"{stamp}{kind}.json"
+    target.parent.mkdir(exist_ok=True)
+    target.write_text(json.dumps(numbers, indent=1) + "\n")
+    print(f"\nraw numbers: {target.relative_to(ROOT)}")
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--base", type=Path, required=True, help="SmolLM2's GGUF file")
@@ -135,11 +144,7 @@ def main() -> int:
     summaries = {name: summarise(list_of_rounds) for name, list_of_rounds in rounds.items()}
     for name, summary in summaries.items():
         print_work(name, summary, rounds[name])
-    stamp = datetime.now(timezone.utc).strftime("%Y%m%dT%H%M%SZ")
-    target = BENCH / "results" / f"{stamp}.json"
-    target.parent.mkdir(exist_ok=True)
-    target.write_text(json.dumps(surroundings | {"summaries": summaries, "rounds": rounds}, indent=1) + "\n")
-    print(f"\nraw numbers: {target.relative_to(ROOT)}")
+    write_raw("", surroundings | {"summaries": summaries, "rounds": rounds})
     return 0
 
 

@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
 # Measures lorascope against transformers + PEFT, both sides in one run with the same threads:
-#   bench/run.sh [--threads N] [--rounds N] [--runs N]
+#   bench/run.sh [--threads N] [--rounds N] [--runs N]           forward pass and decisions
+#   bench/run.sh patch [--threads N] [--rounds N] [--sample N]   activation patching (TransformerLens and nnsight too)
 # Sets up a Python environment for the peers once (in the cache folder; $BENCH_PYTHON names another Python that
-# has bench/requirements.txt), gets SmolLM2, builds the release binaries, runs bench/compare.py.
+# has bench/requirements.txt), gets SmolLM2, builds the release binaries, runs bench/compare.py or bench/patch.py.
 # Adapters: $LORASCOPE_ADAPTERS, else ../shared/adapters/smollm2 next to the repository.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -26,8 +27,15 @@ peers_python() {
     echo "$folder/bin/python"
 }
 
+driver=compare
+if [[ ${1:-} == patch ]]; then
+    driver=patch
+    shift
+fi
 base=$(python3 scripts/get_smollm2.py)
 python=$(peers_python)
 cargo build --release --package lorascope
-cargo build --release --package lorascope-engine --example bench_forward
-exec python3 bench/compare.py --base "$base" --adapters "$adapters" --python "$python" "$@"
+if [[ $driver == compare ]]; then
+    cargo build --release --package lorascope-engine --example bench_forward
+fi
+exec python3 "bench/$driver.py" --base "$base" --adapters "$adapters" --python "$python" "$@"
