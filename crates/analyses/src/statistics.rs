@@ -71,6 +71,11 @@ impl Design {
         self.resampler.mean(values)
     }
 
+    /// `Σ over / Σ under`, one value of each per prompt, with its interval.
+    pub(crate) fn ratio(&self, over: &[f64], under: &[f64]) -> Interval {
+        self.resampler.ratio(over, under)
+    }
+
     /// Compares two models by their differences, one per prompt.
     ///
     /// # Panics

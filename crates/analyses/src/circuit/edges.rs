@@ -1,6 +1,6 @@
 //! Components and edges of all circuits of one target, and how they differ between two of them.
 
-use super::tables::{DIFFERENCES, EDGES};
+use super::tables::EDGES;
 use crate::bootstrap::{Interval, Resampler};
 use crate::context::Context;
 use crate::error::Result;

@@ -1,15 +1,16 @@
 //! Patched runs over prompts: mean change and recovery of each thing that was patched, with intervals.
 
-use crate::bootstrap::Resampler;
+use crate::bootstrap::Interval;
 use crate::context::Context;
 use crate::decide::column;
 use crate::error::Result;
+use crate::statistics::{Comparison, Design, benjamini_hochberg};
 use lorascope_record::ColumnKind::{Float, FloatOrNull, Int};
 use lorascope_record::{Cell, ColumnSpec, Table, TableSpec};
 use std::collections::BTreeMap;
 
 /// The columns that [`average`] writes after the keys, in this order.
-pub(crate) const AVERAGES: [ColumnSpec; 9] = [
+pub(crate) const AVERAGES: [ColumnSpec; 13] = [
     column("n", Int, "", "Patched runs behind the row."),
     column("n_clusters", Int, "", "Clusters of prompts behind it."),
     column("n_flipped", Int, "", "Runs in which the preferred answer changed."),
@@ -26,6 +27,25 @@ pub(crate) const AVERAGES: [ColumnSpec; 9] = [
     ),
     column("recovery_lo", FloatOrNull, "", "Lower end of its interval."),
     column("recovery_hi", FloatOrNull, "", "Upper end of its interval."),
+    column(
+        "p",
+        Float,
+        "",
+        "Two-sided p-value of the sign-flip test of the change, whole clusters flipped together.",
+    ),
+    column(
+        "q",
+        Float,
+        "",
+        "p after Benjamini and Hochberg's correction for all rows of the same source and target.",
+    ),
+    column(
+        "effect_size",
+        FloatOrNull,
+        "",
+        "Mean over standard deviation of the changes; null where they do not vary.",
+    ),
+    column("n_tests", Int, "", "Rows of the same source and target: the family of the correction."),
 ];
 
 /// One row of `spec` for each combination of its key columns, which are those before [`AVERAGES`], in `patches`; a table
@@ -45,25 +65,52 @@ pub(crate) fn average(context: &Context, patches: &Table, spec: &'static TableSp
     let (change, target) = (patches.floats("change")?, patches.floats("delta_target")?);
     let (source, patched) = (patches.floats_or_null("delta_source")?, patches.floats("delta_patched")?);
     // Groups over the same prompts share their draws.
-    let mut resamplers: BTreeMap<Vec<&str>, Resampler> = BTreeMap::new();
-    let mut table = Table::new(spec);
+    let mut designs: BTreeMap<Vec<&str>, Design> = BTreeMap::new();
+    let mut averaged: Vec<(Vec<Cell>, Averaged)> = Vec::new();
     for rows in groups.into_values() {
         let clusters: Vec<&str> = rows.iter().map(|&r| cluster[ids[r]]).collect();
-        let resampler =
-            resamplers.entry(clusters.clone()).or_insert_with(|| Resampler::new(&clusters, context.seed));
+        let design = designs.entry(clusters.clone()).or_insert_with(|| Design::new(&clusters, context.seed));
         let changes: Vec<f64> = rows.iter().map(|&r| change[r]).collect();
-        let mean = resampler.mean(&changes);
         let spans: Option<Vec<f64>> = rows.iter().map(|&r| source[r].map(|s| s - target[r])).collect();
         let recovery = spans.filter(|s| s.iter().any(|d| *d != 0.0)).map(|spans| {
             let aligned: Vec<f64> = changes.iter().zip(&spans).map(|(c, d)| c * d.signum()).collect();
             let sizes: Vec<f64> = spans.iter().map(|d| d.abs()).collect();
-            resampler.ratio(&aligned, &sizes)
+            design.ratio(&aligned, &sizes)
         });
         let flipped = rows.iter().filter(|&&r| (patched[r] > 0.0) != (target[r] > 0.0)).count();
-        let mut cells: Vec<Cell> = keys.iter().map(|column| column[rows[0]].clone()).collect();
-        cells.extend::<[Cell; 9]>([
-            rows.len().into(),
-            resampler.n_clusters().into(),
+        let counts = (rows.len(), design.n_clusters(), flipped);
+        let cells = keys.iter().map(|column| column[rows[0]].clone()).collect();
+        averaged.push((
+            cells,
+            Averaged { counts, comparison: design.compare(&changes), recovery, q: 1.0, n_tests: 0 },
+        ));
+    }
+    correct(&mut averaged);
+    let mut table = Table::new(spec);
+    for (mut cells, one) in averaged {
+        cells.extend(one.cells());
+        table.push(&cells)?;
+    }
+    table.sort_by_keys();
+    Ok(table)
+}
+
+/// What is known of one row of averages.
+struct Averaged {
+    /// Runs, clusters, flipped answers.
+    counts: (usize, usize, usize),
+    comparison: Comparison,
+    recovery: Option<Interval>,
+    q: f64,
+    n_tests: usize,
+}
+
+impl Averaged {
+    fn cells(&self) -> [Cell; 13] {
+        let ((n, n_clusters, flipped), mean, recovery) = (self.counts, self.comparison.mean, self.recovery);
+        [
+            n.into(),
+            n_clusters.into(),
             flipped.into(),
             mean.mean.into(),
             mean.lo.into(),
@@ -71,11 +118,26 @@ pub(crate) fn average(context: &Context, patches: &Table, spec: &'static TableSp
             recovery.map(|r| r.mean).into(),
             recovery.map(|r| r.lo).filter(|v| v.is_finite()).into(),
             recovery.map(|r| r.hi).filter(|v| v.is_finite()).into(),
-        ]);
-        table.push(&cells)?;
+            self.comparison.p.into(),
+            self.q.into(),
+            self.comparison.effect.into(),
+            self.n_tests.into(),
+        ]
     }
-    table.sort_by_keys();
-    Ok(table)
+}
+
+/// Corrects the p-values of each source and target, the first two keys, for their number.
+fn correct(averaged: &mut [(Vec<Cell>, Averaged)]) {
+    let mut families: BTreeMap<String, Vec<usize>> = BTreeMap::new();
+    for (i, (cells, _)) in averaged.iter().enumerate() {
+        families.entry(format!("{:?}", &cells[..2.min(cells.len())])).or_default().push(i);
+    }
+    for rows in families.into_values() {
+        let p: Vec<f64> = rows.iter().map(|&i| averaged[i].1.comparison.p).collect();
+        for (&i, q) in rows.iter().zip(benjamini_hochberg(&p)) {
+            (averaged[i].1.q, averaged[i].1.n_tests) = (q, rows.len());
+        }
+    }
 }
 
 /// Mean change with its interval, and recovery with its own, of one row of averages.
@@ -83,6 +145,8 @@ pub(crate) fn average(context: &Context, patches: &Table, spec: &'static TableSp
 pub(crate) struct Effect {
     pub change: (f64, f64, f64),
     pub recovery: Option<f64>,
+    /// p-value corrected for the number of places.
+    pub q: f64,
 }
 
 impl Effect {
@@ -92,9 +156,9 @@ impl Effect {
         format!("{mean:+.3} [{lo:+.3}, {hi:+.3}]")
     }
 
-    /// Whether the interval excludes zero.
+    /// Whether it stands after correction for the number of places.
     pub fn is_clear(&self) -> bool {
-        self.change.1 * self.change.2 > 0.0
+        self.q <= 0.05
     }
 }
 
@@ -102,7 +166,7 @@ impl Effect {
 pub(crate) fn effects_of(averages: &Table) -> Result<Vec<Effect>> {
     let (change, lo, hi) =
         (averages.floats("change")?, averages.floats("change_lo")?, averages.floats("change_hi")?);
-    let recovery = averages.floats_or_null("recovery")?;
-    let effect = |i: usize| Effect { change: (change[i], lo[i], hi[i]), recovery: recovery[i] };
+    let (recovery, q) = (averages.floats_or_null("recovery")?, averages.floats("q")?);
+    let effect = |i: usize| Effect { change: (change[i], lo[i], hi[i]), recovery: recovery[i], q: q[i] };
     Ok((0..averages.n_rows()).map(effect).collect())
 }

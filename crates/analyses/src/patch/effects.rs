@@ -26,6 +26,10 @@ pub(super) static EFFECTS: TableSpec = TableSpec {
         AVERAGES[6],
         AVERAGES[7],
         AVERAGES[8],
+        AVERAGES[9],
+        AVERAGES[10],
+        AVERAGES[11],
+        AVERAGES[12],
     ],
 };
 

@@ -141,7 +141,7 @@ fn sentence(
     let clear = all.iter().filter(|(_, e)| e.is_clear()).count();
     Some(format!(
         "{} into {}: the largest single effect is at {} ({}), {} logits towards {towards}{share}. \
-         {clear} of {} places have intervals that exclude zero (not corrected for their number).",
+         {clear} of {} places differ from zero at a false discovery rate of 5% (sign-flip test over clusters).",
         pair.0,
         pair.1,
         key.place(),

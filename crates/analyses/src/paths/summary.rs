@@ -21,6 +21,10 @@ pub(super) static PATH_EFFECTS: TableSpec = TableSpec {
         AVERAGES[6],
         AVERAGES[7],
         AVERAGES[8],
+        AVERAGES[9],
+        AVERAGES[10],
+        AVERAGES[11],
+        AVERAGES[12],
     ],
 };
 
@@ -42,5 +46,9 @@ pub(super) static SPAN_EFFECTS: TableSpec = TableSpec {
         AVERAGES[6],
         AVERAGES[7],
         AVERAGES[8],
+        AVERAGES[9],
+        AVERAGES[10],
+        AVERAGES[11],
+        AVERAGES[12],
     ],
 };

@@ -285,44 +285,6 @@ impl<R: Real> Pass<'_, '_, R> {
             }
         });
     }
-
-    /// `hook_result` where somebody asks for it: each head's share of the output, as added. An edit of a head's
-    /// result changes the output by the difference. The post-attention norm is frozen at its actual scale.
-    fn head_results(
-        &mut self,
-        layer: usize,
-        w: &LayerWeights<R>,
-        first_row: usize,
-        z: &Mat<R>,
-        scales: Option<&[R]>,
-        out: &mut Mat<R>,
-    ) {
-        let point = HookPoint::Layer(layer, Site::Result);
-        let (n_heads, d_head) = (self.model.spec().n_heads, self.model.spec().d_head);
-        for row in self.tap.rows_wanted(point, first_row..first_row + z.rows) {
-            let (i, model) = (row - first_row, self.batch.row(row).model);
-            // One input row per head, everything but that head's z zero: the projection is linear.
-            let mut alone = Mat::zeros(n_heads, z.cols);
-            for head in 0..n_heads {
-                let part = head * d_head..(head + 1) * d_head;
-                alone.row_mut(head)[part.clone()].copy_from_slice(&z.row(i)[part]);
-            }
-            let mut results = self.linear_share(w.linear(Module::O), &alone, &vec![(model, 0..n_heads)]);
-            if let (Some((post_norm, _)), Some(scales)) = (&w.post_norms, scales) {
-                let weight = &post_norm.of(model).weight;
-                results.for_rows(|_, row| {
-                    row.iter_mut().zip(weight).for_each(|(v, &g)| *v = *v / scales[i] * g)
-                });
-            }
-            let before = results.clone();
-            self.tap.at_row(point, row, &mut results.data);
-            for (old, new) in before.data.chunks_exact(out.cols).zip(results.data.chunks_exact(out.cols)) {
-                if old != new {
-                    out.row_mut(i).iter_mut().zip(old.iter().zip(new)).for_each(|(o, (&a, &b))| *o += b - a);
-                }
-            }
-        }
-    }
 }
 
 /// Packs the keys and values that siblings share, where a block before has not done so.

@@ -8,7 +8,7 @@ use crate::hook::{HookPoint, Site};
 use crate::mat::Mat;
 use crate::module::Module;
 use crate::weights::{LinearWeights, LowRankWeights};
-use lorascope_kernels::{Real, Write, add_row, hadamard_rows, matmul};
+use lorascope_kernels::{MatRef, Real, Write, add_row, hadamard_rows, matmul, matmul_inner};
 use std::ops::Range;
 
 /// Rows of one model each, relative to the matrix that they are rows of.
@@ -90,15 +90,25 @@ impl<R: Real> Pass<'_, '_, R> {
         y
     }
 
-    /// The same map without bias and without hook points, for rows of any models; what a part of the input
-    /// contributes to the output.
-    pub(super) fn linear_share(&self, w: &LinearWeights<R>, x: &Mat<R>, runs: &Runs) -> Mat<R> {
+    /// What a part of the inputs contributes to the output, for rows of any models: `x` in full width, of which only `inputs`
+    /// are read. Without biases and without hook points.
+    pub(super) fn linear_share(
+        &self,
+        w: &LinearWeights<R>,
+        x: &Mat<R>,
+        inputs: Range<usize>,
+        runs: &Runs,
+    ) -> Mat<R> {
         let mut y = Mat::zeros(x.rows, w.weight.of(0).n_out());
-        base_product(w, x, runs, &mut y);
+        let part = |rows: &Range<usize>| {
+            MatRef::strided(&x.data[rows.start * x.cols + inputs.start..], rows.len(), inputs.len(), x.cols)
+        };
         for (model, rows) in runs {
+            let weight = w.weight.of(*model);
+            matmul_inner(y.rows_view_mut(rows.clone()), part(rows), weight, inputs.clone(), Write::Set);
             let Some(update) = w.low_rank(*model) else { continue };
             let mut features = Mat::zeros(rows.len(), update.a.n_out());
-            low_rank_features(update, x, rows.clone(), &mut features);
+            matmul_inner(features.view_mut(), part(rows), &update.a, inputs.clone(), Write::Set);
             matmul_into(&features, &update.b, Write::AddScaled(update.scale), &mut y, rows.clone());
             if let Some(gain) = &update.gain {
                 hadamard_rows(rows_of(&mut y, rows.clone()), gain);

@@ -13,6 +13,7 @@ mod heirs;
 mod inputs;
 mod linear;
 mod mlp;
+mod results;
 mod scratch;
 
 use crate::batch::Batch;

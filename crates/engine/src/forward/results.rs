@@ -1,0 +1,66 @@
+//! What each head adds to the residual stream by itself, where somebody asks for it.
+
+use super::Pass;
+use crate::hook::{HookPoint, Site};
+use crate::mat::Mat;
+use crate::module::Module;
+use crate::weights::LayerWeights;
+use lorascope_kernels::Real;
+
+impl<R: Real> Pass<'_, '_, R> {
+    /// `hook_result`: each head's share of the output, as added; an edit of a head's result changes the output by the
+    /// difference. The post-attention norm is frozen at its actual scale.
+    pub(super) fn head_results(
+        &mut self,
+        layer: usize,
+        w: &LayerWeights<R>,
+        first_row: usize,
+        z: &Mat<R>,
+        scales: Option<&[R]>,
+        out: &mut Mat<R>,
+    ) {
+        let point = HookPoint::Layer(layer, Site::Result);
+        let wanted = self.tap.rows_wanted(point, first_row..first_row + z.rows);
+        if wanted.is_empty() {
+            return;
+        }
+        let (d, d_head) = (out.cols, self.model.spec().d_head);
+        let own: Vec<usize> = wanted.iter().map(|row| row - first_row).collect();
+        let runs = self.runs_of(&wanted);
+        let z = z.gather(&own);
+        // The projection is linear: head by head, its slice of z through its columns of the weights.
+        let heads: Vec<Mat<R>> = (0..self.model.spec().n_heads)
+            .map(|head| head * d_head..(head + 1) * d_head)
+            .map(|slice| self.linear_share(w.linear(Module::O), &z, slice, &runs))
+            .collect();
+        for (n, (&row, &i)) in wanted.iter().zip(&own).enumerate() {
+            let mut results: Vec<R> = heads.iter().flat_map(|share| share.row(n).iter().copied()).collect();
+            if let (Some((post_norm, _)), Some(scales)) = (&w.post_norms, scales) {
+                let weight = &post_norm.of(self.batch.row(row).model).weight;
+                for result in results.chunks_exact_mut(d) {
+                    result.iter_mut().zip(weight).for_each(|(v, &g)| *v = *v / scales[i] * g);
+                }
+            }
+            let before = results.clone();
+            self.tap.at_row(point, row, &mut results);
+            for (old, new) in before.chunks_exact(d).zip(results.chunks_exact(d)) {
+                if old != new {
+                    out.row_mut(i).iter_mut().zip(old.iter().zip(new)).for_each(|(o, (&a, &b))| *o += b - a);
+                }
+            }
+        }
+    }
+
+    /// Rows of one model each, among rows that were picked from the batch in order.
+    fn runs_of(&self, rows: &[usize]) -> super::linear::Runs {
+        let mut runs: super::linear::Runs = Vec::new();
+        for (i, &row) in rows.iter().enumerate() {
+            let model = self.batch.row(row).model;
+            match runs.last_mut() {
+                Some((last, range)) if *last == model => range.end = i + 1,
+                _ => runs.push((model, i..i + 1)),
+            }
+        }
+        runs
+    }
+}
