@@ -5,6 +5,7 @@
 //! changes there are and what they mean is the business of the analyses.
 
 mod average;
+mod directions;
 mod edges;
 mod measure;
 mod pairs;
@@ -13,6 +14,7 @@ mod plan;
 mod sweep;
 
 pub(crate) use average::{AVERAGES, Effect, average, effects_of};
+pub(crate) use directions::DirectionBook;
 pub(crate) use edges::{Receiver, edge, is_sender};
 pub(crate) use pairs::{model_of, model_pairs, no_pair, pairs_by_name};
 pub(crate) use places::{PlaceKind, Unit, parse_site, units_of};

@@ -18,7 +18,7 @@ use crate::context::{Context, Findings, read_settings};
 use crate::decide::{PROMPT_ID, SCENARIO, column};
 use crate::error::Result;
 use crate::flags::Flag;
-use crate::interventions::{PatchedRun, Sweep, Unit, average};
+use crate::interventions::{DirectionBook, PatchedRun, Sweep, Unit, average};
 use crate::subject::Subject;
 use jobs::{Job, Means, jobs, means};
 use lorascope_record::ColumnKind::{Bool, Float, FloatOrNull, Int, IntOrNull, Text, TextOrNull};
@@ -50,7 +50,12 @@ const SITE: ColumnSpec =
 const LAYER: ColumnSpec = column("layer", IntOrNull, "", "Layer, from 0; null for a joint set.");
 const HEAD: ColumnSpec =
     column("head", IntOrNull, "", "Head, where the place is one's; a key/value head for `k` and `v`.");
-const NEURON: ColumnSpec = column("neuron", IntOrNull, "", "Neuron, where the place is one.");
+const COMPONENT: ColumnSpec = column(
+    "component",
+    IntOrNull,
+    "",
+    "Neuron, or component of an adapter's update (0 has the largest singular value), where the place is one.",
+);
 const POSITION: ColumnSpec = column(
     "position",
     Text,
@@ -76,7 +81,7 @@ static PATCHES: TableSpec = TableSpec {
         SITE,
         LAYER,
         HEAD,
-        NEURON,
+        COMPONENT,
         POSITION,
         column("first_position", Int, "token", "First patched position, from 0."),
         column("n_positions", Int, "", "Number of patched positions."),
@@ -161,7 +166,9 @@ fn patch_block(
     for &prompt in block {
         all.extend(jobs(settings, subject, sweep, prompt, context.seed)?);
     }
-    let runs: Vec<PatchedRun> = all.iter().map(|job| job.run(subject, sweep, means)).collect();
+    let mut directions = DirectionBook::default();
+    let runs = all.iter().map(|job| job.run(subject, sweep, means, &mut directions));
+    let runs: Vec<PatchedRun> = runs.collect::<Result<_>>()?;
     let found = sweep.run(what, &runs, context.progress)?;
     let mut table = Table::new(&PATCHES);
     for (job, &patched) in all.iter().zip(&found.patched) {
@@ -197,7 +204,7 @@ fn push(
         site.into(),
         one.map(|u| u.layer).into(),
         one.and_then(Unit::head).into(),
-        one.and_then(Unit::neuron).into(),
+        one.and_then(Unit::component).into(),
         job.place.label.as_str().into(),
         job.place.positions[0].into(),
         job.place.positions.len().into(),

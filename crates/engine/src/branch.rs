@@ -62,7 +62,8 @@ impl Birth {
             | Site::Ln1PostScale
             | Site::Result
             | Site::LoraA(Module::O)
-            | Site::LoraOut(Module::O) => Stage::Heads,
+            | Site::LoraOut(Module::O)
+            | Site::LoraResult => Stage::Heads,
             Site::AttnOut
             | Site::ResidMid
             | Site::MlpIn

@@ -80,6 +80,9 @@ pub enum Site {
     LoraA(Module),
     /// What the adapter adds to the module's output.
     LoraOut(Module),
+    /// Each head's share of what the adapter adds at the output projection; an edit there changes the projection's output
+    /// by the difference.
+    LoraResult,
 }
 
 impl Site {
@@ -114,7 +117,7 @@ impl Site {
     /// Every site.
     pub fn all() -> impl Iterator<Item = Site> {
         let lora = Module::ALL.into_iter().flat_map(|m| [Site::LoraA(m), Site::LoraOut(m)]);
-        Site::PLAIN.into_iter().chain(lora)
+        Site::PLAIN.into_iter().chain(lora).chain([Site::LoraResult])
     }
 
     /// Name within a layer, e.g. `attn.hook_z`.
@@ -146,13 +149,14 @@ impl Site {
             Site::ResidPost => "hook_resid_post",
             Site::LoraA(m) => return format!("{m}.hook_lora_a"),
             Site::LoraOut(m) => return format!("{m}.hook_lora_out"),
+            Site::LoraResult => return format!("{}.hook_lora_result", Module::O),
         };
         fixed.to_owned()
     }
 
     /// Place within a layer in the order of the forward pass; a module's low-rank points come at the module.
     pub(crate) fn rank(self) -> usize {
-        let plain = |site: Site| 3 * Site::PLAIN.iter().position(|&s| s == site).unwrap_or(0);
+        let plain = |site: Site| 4 * Site::PLAIN.iter().position(|&s| s == site).unwrap_or(0);
         let module = |m: Module| match m {
             Module::Q | Module::K | Module::V => plain(Site::VInput),
             Module::O => plain(Site::Z),
@@ -162,6 +166,7 @@ impl Site {
         match self {
             Site::LoraA(m) => module(m) + 1,
             Site::LoraOut(m) => module(m) + 2,
+            Site::LoraResult => module(Module::O) + 3,
             _ => plain(self),
         }
     }
@@ -170,7 +175,7 @@ impl Site {
     pub fn short_name(self) -> String {
         let name = self.name();
         match self {
-            Site::LoraA(_) | Site::LoraOut(_) => name.replace("hook_", ""),
+            Site::LoraA(_) | Site::LoraOut(_) | Site::LoraResult => name.replace("hook_", ""),
             // There is a scale for each norm; the last part alone would not say which.
             Site::Ln1Scale | Site::Ln1PostScale | Site::Ln2Scale | Site::Ln2PostScale => {
                 name.replace(".hook_", "_")
@@ -222,7 +227,7 @@ impl HookPoint {
                 return none("it has no norms after attention and MLP");
             }
             Site::Ln1Scale | Site::Ln1PostScale | Site::Ln2Scale | Site::Ln2PostScale => Width::Fixed(1),
-            Site::Result | Site::QInput => Width::Fixed(spec.n_heads * spec.d_model),
+            Site::Result | Site::LoraResult | Site::QInput => Width::Fixed(spec.n_heads * spec.d_model),
             Site::KInput | Site::VInput => Width::Fixed(spec.n_kv_heads * spec.d_model),
             Site::MlpPre | Site::MlpPost => Width::Fixed(spec.d_mlp),
             Site::LoraA(Module::Gate) | Site::LoraOut(Module::Gate) if matches!(spec.mlp, Mlp::Plain(_)) => {

@@ -33,7 +33,7 @@ fn expected_width(model: &Model<f64>, which: usize, name: &str, position: usize)
         "q" | "rot_q" | "z" => q,
         "k" | "v" | "rot_k" => kv,
         "attn_scores" | "pattern" => keys,
-        "result" | "q_input" => s.n_heads * s.d_model,
+        "result" | "lora_result" | "q_input" => s.n_heads * s.d_model,
         "k_input" | "v_input" => s.n_kv_heads * s.d_model,
         "pre" | "post" => s.d_mlp,
         "scale" => 1,
@@ -61,7 +61,11 @@ fn every_point_is_captured_at_every_row_in_its_width() {
             let sites = 20 + rotary + if s.post_norms { 2 } else { 0 };
             let modules = if matches!(s.mlp, Mlp::Plain(_)) { 6 } else { 7 };
             let top = if s.positions == Positions::Learned { 4 } else { 3 };
-            assert_eq!(points.len(), top + s.n_layers * (sites + 2 * modules * which), "{family} {which}");
+            assert_eq!(
+                points.len(),
+                top + s.n_layers * (sites + (2 * modules + 1) * which),
+                "{family} {which}"
+            );
             // In a batch with the other model, rows of which are not asked for, and rows named twice and out of order.
             let of_model: Vec<usize> =
                 (0..N).rev().chain(0..N).map(|p| plain.row_of(which, p).unwrap()).collect();

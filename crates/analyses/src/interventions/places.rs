@@ -22,8 +22,12 @@ pub(crate) enum PlaceKind {
     Neuron,
     /// What an adapter adds at one module of a layer.
     Adapter(Module),
-    /// One head's slice of what an adapter adds at a module that writes queries, keys or values.
+    /// One head's slice of what an adapter adds at the attention's modules: of the output where heads are written, of the
+    /// input at the output projection.
     AdapterHead(Module),
+    /// One component of the singular value decomposition of an adapter's update: what it adds along one left singular
+    /// vector.
+    AdapterRank(Module),
 }
 
 /// Sites by name; a name that stands for several kinds of place appears several times.
@@ -51,6 +55,14 @@ const SITES: &[(&str, PlaceKind)] = &[
     ("adapter_head", PlaceKind::AdapterHead(Module::Q)),
     ("adapter_head", PlaceKind::AdapterHead(Module::K)),
     ("adapter_head", PlaceKind::AdapterHead(Module::V)),
+    ("adapter_head", PlaceKind::AdapterHead(Module::O)),
+    ("adapter_rank", PlaceKind::AdapterRank(Module::Q)),
+    ("adapter_rank", PlaceKind::AdapterRank(Module::K)),
+    ("adapter_rank", PlaceKind::AdapterRank(Module::V)),
+    ("adapter_rank", PlaceKind::AdapterRank(Module::O)),
+    ("adapter_rank", PlaceKind::AdapterRank(Module::Gate)),
+    ("adapter_rank", PlaceKind::AdapterRank(Module::Up)),
+    ("adapter_rank", PlaceKind::AdapterRank(Module::Down)),
 ];
 
 /// All names of sites.
@@ -82,7 +94,9 @@ impl PlaceKind {
     /// Name in tables: the site's, with the module where it is an adapter's block.
     pub fn site_name(self) -> String {
         match self {
-            Self::Adapter(module) | Self::AdapterHead(module) => format!("{}:{module}", self.family()),
+            Self::Adapter(module) | Self::AdapterHead(module) | Self::AdapterRank(module) => {
+                format!("{}:{module}", self.family())
+            }
             _ => self.family().to_owned(),
         }
     }
@@ -91,7 +105,10 @@ impl PlaceKind {
         match self {
             Self::Whole(site) | Self::Head(site) | Self::KvHead(site) => site,
             Self::Neuron => Site::MlpPost,
-            Self::Adapter(module) | Self::AdapterHead(module) => Site::LoraOut(module),
+            Self::AdapterHead(Module::O) => Site::LoraResult,
+            Self::Adapter(module) | Self::AdapterHead(module) | Self::AdapterRank(module) => {
+                Site::LoraOut(module)
+            }
         }
     }
 
@@ -99,11 +116,17 @@ impl PlaceKind {
     fn n_units(self, spec: &ModelSpec) -> usize {
         match self {
             Self::Whole(_) => 1,
-            Self::Head(_) | Self::AdapterHead(Module::Q) => spec.n_heads,
+            Self::Head(_) | Self::AdapterHead(Module::Q | Module::O) => spec.n_heads,
             Self::KvHead(_) | Self::AdapterHead(_) => spec.n_kv_heads,
             Self::Neuron => spec.d_mlp,
-            Self::Adapter(Module::Gate) if matches!(spec.mlp, Mlp::Plain(_)) => 0,
+            Self::Adapter(Module::Gate) | Self::AdapterRank(Module::Gate)
+                if matches!(spec.mlp, Mlp::Plain(_)) =>
+            {
+                0
+            }
             Self::Adapter(_) => 1,
+            // As many as the adapter's rank, which the specification does not know.
+            Self::AdapterRank(module) => spec.module_shape(module).0.min(spec.module_shape(module).1),
         }
     }
 }
@@ -126,11 +149,15 @@ impl Unit {
     pub fn values(&self, spec: &ModelSpec, position: usize) -> Range<usize> {
         let width = match self.kind {
             PlaceKind::Whole(Site::MlpPost) => spec.d_mlp,
-            PlaceKind::Whole(_) | PlaceKind::Head(Site::Result) => spec.d_model,
+            PlaceKind::Whole(_) | PlaceKind::Head(Site::Result) | PlaceKind::AdapterHead(Module::O) => {
+                spec.d_model
+            }
             PlaceKind::Head(Site::Pattern) => position + 1,
             PlaceKind::Head(_) | PlaceKind::KvHead(_) | PlaceKind::AdapterHead(_) => spec.d_head,
             PlaceKind::Neuron => 1,
             PlaceKind::Adapter(module) => spec.module_shape(module).0,
+            // All outputs: which part of them is meant is a direction.
+            PlaceKind::AdapterRank(module) => return 0..spec.module_shape(module).0,
         };
         self.index * width..(self.index + 1) * width
     }
@@ -142,9 +169,9 @@ impl Unit {
         of_head.then_some(self.index)
     }
 
-    /// The neuron, where the unit is one.
-    pub fn neuron(&self) -> Option<usize> {
-        (self.kind == PlaceKind::Neuron).then_some(self.index)
+    /// The neuron, or the component of an update, where the unit is one.
+    pub fn component(&self) -> Option<usize> {
+        matches!(self.kind, PlaceKind::Neuron | PlaceKind::AdapterRank(_)).then_some(self.index)
     }
 
     /// Reads `SITE:LAYER` or `SITE:LAYER.INDEX`; the index of whole vectors is left out.
@@ -178,7 +205,7 @@ impl Unit {
 impl fmt::Display for Unit {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}:{}", self.kind.site_name(), self.layer)?;
-        match self.head().or(self.neuron()) {
+        match self.head().or(self.component()) {
             Some(index) => write!(f, ".{index}"),
             None => Ok(()),
         }
@@ -193,12 +220,12 @@ pub(crate) fn units_of(
     models: &[usize],
 ) -> Vec<Unit> {
     let spec = subject.model.spec();
-    let adapted = |layer: usize, module: Module| {
+    let rank = |layer: usize, module: Module| {
         let adapters = models.iter().filter_map(|m| m.checked_sub(1));
-        adapters.map(|i| &subject.model.adapters()[i]).any(|a| a.rank(layer, module).is_some())
+        adapters.filter_map(|i| subject.model.adapters()[i].rank(layer, module)).max()
     };
     let exists = |layer: usize, kind: PlaceKind| match kind {
-        PlaceKind::Adapter(module) | PlaceKind::AdapterHead(module) => adapted(layer, module),
+        PlaceKind::Adapter(module) | PlaceKind::AdapterHead(module) => rank(layer, module).is_some(),
         PlaceKind::Head(Site::RotQ) => spec.positions != Positions::Learned,
         _ => true,
     };
@@ -208,7 +235,11 @@ pub(crate) fn units_of(
             continue;
         }
         for &kind in kinds.iter().filter(|k| exists(layer, **k)) {
-            units.extend((0..kind.n_units(spec)).map(|index| Unit { layer, kind, index }));
+            let n = match kind {
+                PlaceKind::AdapterRank(module) => rank(layer, module).unwrap_or(0),
+                _ => kind.n_units(spec),
+            };
+            units.extend((0..n).map(|index| Unit { layer, kind, index }));
         }
     }
     units

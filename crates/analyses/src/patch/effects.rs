@@ -1,6 +1,6 @@
 //! Patches over prompts: one row for each pair and place.
 
-use super::{DIRECTION, HEAD, LAYER, NEURON, POSITION, SITE, SOURCE, TARGET};
+use super::{COMPONENT, DIRECTION, HEAD, LAYER, POSITION, SITE, SOURCE, TARGET};
 use crate::error::Result;
 use crate::interventions::AVERAGES;
 use lorascope_record::{Table, TableSpec};
@@ -15,7 +15,7 @@ pub(super) static EFFECTS: TableSpec = TableSpec {
         SITE,
         LAYER,
         HEAD,
-        NEURON,
+        COMPONENT,
         POSITION,
         AVERAGES[0],
         AVERAGES[1],
@@ -42,16 +42,16 @@ pub(super) struct Key {
     pub site: String,
     pub layer: Option<i64>,
     pub head: Option<i64>,
-    pub neuron: Option<i64>,
+    pub component: Option<i64>,
     pub position: String,
 }
 
 impl Key {
     /// The place in words: `L3.H1 z`, `L5 mlp_out`.
     pub fn place(&self) -> String {
-        let part = match (self.layer, self.head, self.neuron) {
+        let part = match (self.layer, self.head, self.component) {
             (Some(l), Some(h), _) => format!("L{l}.H{h} "),
-            (Some(l), _, Some(n)) => format!("L{l}.N{n} "),
+            (Some(l), _, Some(n)) => format!("L{l}#{n} "),
             (Some(l), ..) => format!("L{l} "),
             (None, ..) => String::new(),
         };
@@ -67,7 +67,7 @@ pub(super) fn keys(table: &Table) -> Result<Vec<Key>> {
     let (source, target, direction) = (text("source")?, text("target")?, text("direction")?);
     let (site, position) = (text("site")?, text("position")?);
     let (layer, head) = (table.ints_or_null("layer")?, table.ints_or_null("head")?);
-    let neuron = table.ints_or_null("neuron")?;
+    let component = table.ints_or_null("component")?;
     let key = |i: usize| Key {
         source: source[i].clone(),
         target: target[i].clone(),
@@ -75,7 +75,7 @@ pub(super) fn keys(table: &Table) -> Result<Vec<Key>> {
         site: site[i].clone(),
         layer: layer[i],
         head: head[i],
-        neuron: neuron[i],
+        component: component[i],
         position: position[i].clone(),
     };
     Ok((0..table.n_rows()).map(key).collect())

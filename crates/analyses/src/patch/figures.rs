@@ -94,7 +94,7 @@ fn of_pair<'f>(
 /// Layers from the last to the first, columns heads then whole vectors.
 fn panel(found: &BTreeMap<Key, Effect>, pair: &(String, String), position: &str) -> Option<HeatmapPanel> {
     let cells: Vec<(&Key, &Effect)> = of_pair(found, pair)
-        .filter(|(k, _)| k.position == position && k.layer.is_some() && k.neuron.is_none())
+        .filter(|(k, _)| k.position == position && k.layer.is_some() && k.component.is_none())
         .collect();
     let layers: BTreeSet<i64> = cells.iter().filter_map(|(k, _)| k.layer).collect();
     let column = |k: &Key| (k.head.is_none(), k.site.clone(), k.head);

@@ -3,7 +3,7 @@
 use super::positions::{Where, partners, positions};
 use super::settings::{From, Settings, refused};
 use crate::error::Result;
-use crate::interventions::{Change, PatchedRun, PlaceKind, Replacement, Sweep, Unit};
+use crate::interventions::{Change, DirectionBook, PatchedRun, PlaceKind, Replacement, Source, Sweep, Unit};
 use crate::subject::Subject;
 use lorascope_engine::{Batch, Capture, HookPoint, Hooks, Site};
 use rand::{RngExt, SeedableRng};
@@ -72,6 +72,12 @@ fn another(n: usize, prompt: usize, seed: u64) -> Result<usize> {
 
 /// Ablations that have no meaning.
 fn check(source: From, units: &[Unit], place: &Where) -> Result<()> {
+    let is_component = |u: &Unit| matches!(u.kind, PlaceKind::AdapterRank(_));
+    if matches!(source, From::Zero | From::Mean) && units.iter().any(is_component) {
+        return Err(refused(
+            "components of an update can be patched from a model, not ablated by numbers; take base as the source".to_owned(),
+        ));
+    }
     if matches!(source, From::Mean | From::Resample) {
         if place.label != "decision" {
             return Err(refused(format!(
@@ -126,12 +132,22 @@ pub(super) fn means(settings: &Settings, subject: &Subject, sweep: &Sweep) -> Re
 
 impl Job {
     /// The run that this job asks for.
-    pub fn run(&self, subject: &Subject, sweep: &Sweep, means: &Means) -> PatchedRun {
+    ///
+    /// # Errors
+    /// A component of an update that neither model has.
+    pub fn run(
+        &self,
+        subject: &Subject,
+        sweep: &Sweep,
+        means: &Means,
+        directions: &mut DirectionBook,
+    ) -> Result<PatchedRun> {
         let spec = subject.model.spec();
         let mut changes = Vec::with_capacity(self.units.len() * self.place.positions.len());
         for &position in &self.place.positions {
             for unit in &self.units {
                 let values = unit.values(spec, position);
+                let basis = directions.direction(subject, unit, &[self.source_model(), self.target])?;
                 let replacement = match self.source {
                     From::Zero => Replacement::Scale(0.0),
                     From::Mean => {
@@ -146,13 +162,17 @@ impl Job {
                             From::Resample => sweep.decision_position(prompt),
                             _ => position,
                         };
-                        Replacement::From(crate::interventions::Source { model, prompt, position: from })
+                        let source = Source { model, prompt, position: from };
+                        match basis {
+                            Some(basis) => Replacement::Along { source, basis },
+                            None => Replacement::From(source),
+                        }
                     }
                 };
                 changes.push(Change { point: unit.point(), units: values, position, replacement });
             }
         }
-        PatchedRun { model: self.target, prompt: self.prompt, changes }
+        Ok(PatchedRun { model: self.target, prompt: self.prompt, changes })
     }
 
     /// The model whose activations are taken.

@@ -19,7 +19,7 @@ pub(super) const FLAGS: &[Flag] = &[
         name: "site",
         value: "SITE",
         help: "Kind of place: z, result, q, k, v, pattern, attn_out, mlp_out, resid_pre, resid_mid, resid_post, mlp_post, \
-               neuron, adapter, adapter_head; may be repeated (default: z, attn_out, mlp_out)",
+               neuron, adapter, adapter_head, adapter_rank; may be repeated (default: z, attn_out, mlp_out)",
     },
     Flag { name: "layer", value: "LAYER", help: "Only this layer; may be repeated" },
     Flag {

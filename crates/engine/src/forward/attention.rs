@@ -125,6 +125,7 @@ impl<R: Real> Pass<'_, '_, R> {
         self.tap.at(HookPoint::Layer(layer, Site::Z), first_row, &mut z);
         self.heirs.keep(Wire::Z, first_row, &z);
         let mut out = self.linear(layer, Module::O, w.linear(Module::O), first_row, &z);
+        self.low_rank_results(layer, w, first_row, &z, &mut out);
         let mut scales = None;
         if let Some((post_norm, _)) = &w.post_norms {
             let point = HookPoint::Layer(layer, Site::Ln1PostScale);

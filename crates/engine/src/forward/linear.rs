@@ -90,6 +90,36 @@ impl<R: Real> Pass<'_, '_, R> {
         y
     }
 
+    /// What the adapters add to the output because of a part of the inputs; zeros for models without one. Without biases.
+    pub(super) fn low_rank_share(
+        &self,
+        w: &LinearWeights<R>,
+        x: &Mat<R>,
+        inputs: Range<usize>,
+        runs: &Runs,
+    ) -> Mat<R> {
+        let mut y = Mat::zeros(x.rows, w.weight.of(0).n_out());
+        let part = |rows: &Range<usize>| {
+            MatRef::strided(&x.data[rows.start * x.cols + inputs.start..], rows.len(), inputs.len(), x.cols)
+        };
+        for (model, rows) in runs {
+            let Some(update) = w.low_rank(*model) else { continue };
+            let mut features = Mat::zeros(rows.len(), update.a.n_out());
+            matmul_inner(features.view_mut(), part(rows), &update.a, inputs.clone(), Write::Set);
+            matmul_into(&features, &update.b, Write::AddScaled(update.scale), &mut y, rows.clone());
+            if let Some(gain) = &update.gain {
+                // g ⊙ (Wx + sBAx) − Wx
+                hadamard_rows(rows_of(&mut y, rows.clone()), gain);
+                let mut base = Mat::zeros(rows.len(), y.cols);
+                matmul_inner(base.view_mut(), part(rows), w.weight.of(*model), inputs.clone(), Write::Set);
+                let more: Vec<R> = gain.iter().map(|&g| g - R::ONE).collect();
+                hadamard_rows(&mut base.data, &more);
+                add_rows(&mut y, rows.clone(), &base);
+            }
+        }
+        y
+    }
+
     /// What a part of the inputs contributes to the output, for rows of any models: `x` in full width, of which only `inputs`
     /// are read. Without biases and without hook points.
     pub(super) fn linear_share(

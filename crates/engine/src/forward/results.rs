@@ -43,11 +43,38 @@ impl<R: Real> Pass<'_, '_, R> {
             }
             let before = results.clone();
             self.tap.at_row(point, row, &mut results);
-            for (old, new) in before.chunks_exact(d).zip(results.chunks_exact(d)) {
-                if old != new {
-                    out.row_mut(i).iter_mut().zip(old.iter().zip(new)).for_each(|(o, (&a, &b))| *o += b - a);
-                }
-            }
+            add_differences(out.row_mut(i), &before, &results, d);
+        }
+    }
+
+    /// `hook_lora_result` where somebody asks for it: each head's share of what the adapter adds at the output projection,
+    /// before the post-attention norm; zeros where the model has no adapter there. An edit changes the projection's output
+    /// by the difference.
+    pub(super) fn low_rank_results(
+        &mut self,
+        layer: usize,
+        w: &LayerWeights<R>,
+        first_row: usize,
+        z: &Mat<R>,
+        out: &mut Mat<R>,
+    ) {
+        let point = HookPoint::Layer(layer, Site::LoraResult);
+        let wanted = self.tap.rows_wanted(point, first_row..first_row + z.rows);
+        if wanted.is_empty() {
+            return;
+        }
+        let (d, d_head) = (out.cols, self.model.spec().d_head);
+        let own: Vec<usize> = wanted.iter().map(|row| row - first_row).collect();
+        let (runs, z) = (self.runs_of(&wanted), z.gather(&own));
+        let heads: Vec<Mat<R>> = (0..self.model.spec().n_heads)
+            .map(|head| head * d_head..(head + 1) * d_head)
+            .map(|slice| self.low_rank_share(w.linear(Module::O), &z, slice, &runs))
+            .collect();
+        for (n, (&row, &i)) in wanted.iter().zip(&own).enumerate() {
+            let mut shares: Vec<R> = heads.iter().flat_map(|share| share.row(n).iter().copied()).collect();
+            let before = shares.clone();
+            self.tap.at_row(point, row, &mut shares);
+            add_differences(out.row_mut(i), &before, &shares, d);
         }
     }
 
@@ -62,5 +89,15 @@ impl<R: Real> Pass<'_, '_, R> {
             }
         }
         runs
+    }
+}
+
+/// Adds to `out` what an edit changed in some of its shares, which lie one after the other; those that it left alone
+/// change no bit.
+fn add_differences<R: Real>(out: &mut [R], before: &[R], after: &[R], d: usize) {
+    for (old, new) in before.chunks_exact(d).zip(after.chunks_exact(d)) {
+        if old != new {
+            out.iter_mut().zip(old.iter().zip(new)).for_each(|(o, (&a, &b))| *o += b - a);
+        }
     }
 }

@@ -130,6 +130,9 @@ pub fn points_of<R: Real>(model: &Model<R>, which: usize) -> Vec<HookPoint> {
         HookPoint::Layer(l, Site::LoraA(m) | Site::LoraOut(m)) => {
             which > 0 && model.adapters()[which - 1].rank(*l, *m).is_some()
         }
+        HookPoint::Layer(l, Site::LoraResult) => {
+            which > 0 && model.adapters()[which - 1].rank(*l, lorascope_engine::Module::O).is_some()
+        }
         _ => true,
     };
     HookPoint::all(model.spec()).into_iter().filter(adapted).collect()
@@ -264,9 +267,14 @@ pub fn slice<R: Real>(model: &Model<R>, point: HookPoint, width: usize, head: us
     let spec = model.spec();
     let HookPoint::Layer(_, site) = point else { return 0..width };
     let n = match site {
-        Site::Q | Site::RotQ | Site::Z | Site::AttnScores | Site::Pattern | Site::Result | Site::QInput => {
-            spec.n_heads
-        }
+        Site::Q
+        | Site::RotQ
+        | Site::Z
+        | Site::AttnScores
+        | Site::Pattern
+        | Site::Result
+        | Site::LoraResult
+        | Site::QInput => spec.n_heads,
         Site::K | Site::V | Site::RotK | Site::KInput | Site::VInput => spec.n_kv_heads,
         _ => width, // one neuron or coordinate
     };

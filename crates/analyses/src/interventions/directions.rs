@@ -1,0 +1,73 @@
+//! The directions in which an adapter writes: left singular vectors of its updates.
+//!
+//! `B·A = U·S·Vᵀ` from the factors alone: with thin QR factors `B = Q·R` and `Aᵀ = P·T`, `R·Tᵀ = Ũ·S·Ṽᵀ` is a matrix of the
+//! adapter's rank, and `U = Q·Ũ`. Component i of the update is what it adds along column i of U; DoRA's gain and the bias of
+//! B are not part of it.
+
+use super::places::{PlaceKind, Unit};
+use crate::error::{Error, Result};
+use crate::subject::Subject;
+use lorascope_engine::{Mat, Model, Module, Update};
+use nalgebra::DMatrix;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// Directions of one update: `[rank, outputs]`, the largest singular value first.
+type Directions = Vec<Arc<Mat<f32>>>;
+
+/// Directions of all updates that were asked for, by model, layer and module.
+#[derive(Debug, Default)]
+pub(crate) struct DirectionBook {
+    known: BTreeMap<(usize, usize, Module), Directions>,
+}
+
+impl DirectionBook {
+    /// The direction of a unit that is a component of an update, taken from the first of these models whose adapter has an
+    /// update there: `[1, outputs]`. `None` for other units.
+    ///
+    /// # Errors
+    /// No such update, or fewer components.
+    pub fn direction(
+        &mut self,
+        subject: &Subject,
+        unit: &Unit,
+        models: &[usize],
+    ) -> Result<Option<Arc<Mat<f32>>>> {
+        let PlaceKind::AdapterRank(module) = unit.kind else { return Ok(None) };
+        let none = || Error::Settings {
+            analysis: "patch",
+            why: format!("`{unit}`: neither model has an update there with so many components"),
+        };
+        for &model in models {
+            let adapter = model.checked_sub(1).map(|i| &subject.model.adapters()[i]);
+            let Some(update) = adapter.and_then(|a| a.update(unit.layer, module)) else { continue };
+            let key = (model, unit.layer, module);
+            if !self.known.contains_key(&key) {
+                self.known.insert(key, left_singular_vectors(&update)?);
+            }
+            return self.known[&key].get(unit.index).cloned().map(Some).ok_or_else(none);
+        }
+        Err(none())
+    }
+}
+
+fn left_singular_vectors(update: &Update) -> Result<Directions> {
+    let factors = update.factors;
+    let b: Vec<f32> = Model::<f32>::widened(&factors.b)?;
+    let a: Vec<f32> = Model::<f32>::widened(&factors.a)?;
+    let (rank, n_in) = (factors.rank, factors.a.n_cols());
+    let rows = update.outputs.clone();
+    let b = DMatrix::from_fn(rows.len(), rank, |o, r| f64::from(b[(rows.start + o) * rank + r]));
+    let at = DMatrix::from_fn(n_in, rank, |i, r| f64::from(a[r * n_in + i]));
+    let (b, at) = (b.qr(), at.qr());
+    let svd = (b.r() * at.r().transpose()).svd(true, false);
+    let Some(u) = svd.u else { return Ok(Vec::new()) };
+    let u = b.q() * u;
+    let mut order: Vec<usize> = (0..svd.singular_values.len()).collect();
+    order.sort_by(|&i, &j| svd.singular_values[j].total_cmp(&svd.singular_values[i]));
+    let direction = |i: usize| {
+        let data: Vec<f32> = u.column(i).iter().map(|v| *v as f32).collect();
+        Arc::new(Mat { rows: 1, cols: data.len(), data })
+    };
+    Ok(order.into_iter().map(direction).collect())
+}
