@@ -4,6 +4,7 @@
 //! reference, so they run on models that nobody has tested.
 
 use crate::batch::{Batch, ModelId};
+use crate::branch::{Birth, Branch};
 use crate::error::Result;
 use crate::hook::{HookPoint, Site};
 use crate::model::Model;
@@ -41,7 +42,7 @@ pub fn check<R: Real>(model: &Model<R>, which: ModelId, tokens: &[u32]) -> Resul
     let spec = model.spec();
     let batch = Batch::new(spec, &[(which, tokens)])?;
     let rows: Vec<usize> = (0..batch.n_rows()).collect();
-    let mut worst = [0.0f64; 6];
+    let mut worst = [0.0f64; 7];
     for layer in 0..spec.n_layers {
         let sites = [
             Site::ResidPre,
@@ -70,6 +71,7 @@ pub fn check<R: Real>(model: &Model<R>, which: ModelId, tokens: &[u32]) -> Resul
         worst[4] = worse(worst[4], masked);
     }
     worst[5] = company_error(model, which, tokens)?;
+    worst[6] = branch_error(model, which, tokens)?;
     let epsilon = if size_of::<R>() == 4 { 1e-5 } else { 1e-12 };
     let identities = [
         ("resid_mid = resid_pre + attn_out", epsilon),
@@ -78,6 +80,7 @@ pub fn check<R: Real>(model: &Model<R>, which: ModelId, tokens: &[u32]) -> Resul
         ("pattern rows sum to 1", epsilon),
         ("pattern is 0 outside the sliding window", 0.0),
         ("a row's result does not depend on the other rows, bit for bit", 0.0),
+        ("a patched run is the whole run under the same edit, bit for bit", 0.0),
     ];
     let name = model.name(which).to_owned();
     let check = |((identity, tolerance), worst)| Check { identity, model: name.clone(), worst, tolerance };
@@ -151,6 +154,38 @@ fn company_error<R: Real>(model: &Model<R>, which: ModelId, tokens: &[u32]) -> R
     let hooks = Hooks { captures: Vec::new(), edits: vec![nothing] };
     let other = model.run(&together, &hooks, &[row])?.readout;
     Ok(difference(&one.data, &other.data))
+}
+
+/// Patches of every stage of the middle layer, at the middle and at the last position: as branches, all together, and each as
+/// a whole run of its own.
+fn branch_error<R: Real>(model: &Model<R>, which: ModelId, tokens: &[u32]) -> Result<f64> {
+    let (spec, last) = (model.spec(), tokens.len() - 1);
+    let sites = [Site::ResidPre, Site::Z, Site::AttnOut, Site::MlpPost, Site::MlpOut];
+    let patches: Vec<(HookPoint, usize)> = sites
+        .iter()
+        .flat_map(|&site| [tokens.len() / 2, last].map(|p| (HookPoint::Layer(spec.n_layers / 2, site), p)))
+        .collect();
+    let sequences = [(which, tokens)];
+    let branch = |&(point, from): &(HookPoint, usize)| {
+        let birth = Birth::before(point).unwrap_or_else(|| unreachable!("these are places of a layer"));
+        Branch { sequences: vec![0], from, birth }
+    };
+    let branches: Vec<Branch> = patches.iter().map(branch).collect();
+    let together = Batch::with_branches(spec, &sequences, &branches)?;
+    // One value of each, so that nothing becomes trivial.
+    let edit = |point, row| Edit { point, row, units: 0..1, op: EditOp::Scale(R::from_f64(-2.0)) };
+    let row = |b: usize, position: usize| together.branch_row(b, 0, position).unwrap_or_default();
+    let edits = patches.iter().enumerate().map(|(b, &(point, from))| edit(point, row(b, from))).collect();
+    let ends: Vec<usize> = (0..patches.len()).map(|b| row(b, last)).collect();
+    let patched = model.run(&together, &Hooks { captures: Vec::new(), edits }, &ends)?.readout;
+    let whole = Batch::new(spec, &sequences)?;
+    let mut worst = 0.0;
+    for (b, &(point, from)) in patches.iter().enumerate() {
+        let hooks = Hooks { captures: Vec::new(), edits: vec![edit(point, from)] };
+        let alone = model.run(&whole, &hooks, &[last])?.readout;
+        worst = worse(worst, difference(patched.row(b), alone.row(0)));
+    }
+    Ok(worst)
 }
 
 /// `max |a − b|`.
