@@ -55,11 +55,14 @@ fn plan<R, const WIDE: bool>(n_rows: usize) -> Plan {
     let per_row = PANEL * size_of::<R>() / if WIDE { 64 } else { 32 };
     // Few rows take low tiles over several panels: the weights come from memory, and several streams of them come
     // faster than one. Many rows take high tiles, which keep one panel in the first-level cache.
-    let several = n_rows <= FEW_ROWS && per_row <= 2;
+    let several = WIDE && n_rows <= FEW_ROWS;
     let at_most = ACCUMULATORS / per_row / if several { 2 } else { 1 };
     // Tiles of equal height (but for one row), lest a low last one leave the arithmetic units waiting.
     let n_tiles = n_rows.div_ceil(at_most);
-    let at_once = match ACCUMULATORS / per_row / n_rows.div_ceil(n_tiles) {
+    let height = n_rows.div_ceil(n_tiles);
+    // The sixteen registers without AVX-512 have no room for several panels beside the sums of three rows.
+    let room = if WIDE || height <= 2 { ACCUMULATORS / per_row / height } else { 1 };
+    let at_once = match room {
         4.. => 4,
         2.. => 2,
         _ => 1,
