@@ -1,12 +1,12 @@
 //! Speed of the packed product in GFLOP/s, beside the machine's own limit:
-//! `cargo run --release -p lorascope-kernels --example matmul_speed [-- [SECONDS_PER_CELL] [tTHREADS] [N_INxN_OUT …]]`.
+//! `cargo run --release -p lorascope-kernels --example matmul_speed [-- [SECONDS_PER_CELL] [tTHREADS] [transposed] [N_INxN_OUT …]]`.
 //!
 //! Each cell is the fastest of as many repetitions as fit into its time. `peak` is a loop of independent fused
 //! multiply-adds on registers, which no product can beat; it also shows what the neighbours leave of the machine.
 
 #![allow(clippy::unwrap_used, clippy::expect_used)] // a test or example may panic
 
-use lorascope_kernels::{Isa, MatMut, MatRef, Packed, Write, isa, matmul};
+use lorascope_kernels::{Isa, MatMut, MatRef, Packed, Write, isa, matmul, matmul_transposed};
 use std::hint::black_box;
 use std::time::Instant;
 
@@ -16,10 +16,11 @@ const ROWS: [usize; 12] = [1, 2, 3, 4, 6, 8, 16, 32, 64, 128, 232, 512];
 
 fn main() {
     let mut seconds = 0.3;
-    let (mut shapes, mut threads) = (vec![], vec![1, 2]);
+    let (mut shapes, mut threads, mut transposed) = (vec![], vec![1, 2], false);
     for arg in std::env::args().skip(1) {
         match arg.split_once('x') {
             Some((i, o)) => shapes.push((i.parse().expect("n_in"), o.parse().expect("n_out"))),
+            None if arg == "transposed" => transposed = true,
             None if arg.starts_with('t') => threads = vec![arg[1..].parse().expect("threads")],
             None => seconds = arg.parse().expect("seconds per cell"),
         }
@@ -29,11 +30,11 @@ fn main() {
     }
     for threads in threads {
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().expect("threads");
-        pool.install(|| table(&shapes, threads, seconds));
+        pool.install(|| table(&shapes, threads, seconds, transposed));
     }
 }
 
-fn table(shapes: &[(usize, usize)], threads: usize, seconds: f64) {
+fn table(shapes: &[(usize, usize)], threads: usize, seconds: f64, transposed: bool) {
     let peak = rayon::broadcast(|_| peak(seconds)).into_iter().sum::<f64>();
     println!("{:?}, {threads} threads, peak {peak:.0} GFLOP/s", isa());
     print!("{:>12}", "rows");
@@ -43,10 +44,16 @@ fn table(shapes: &[(usize, usize)], threads: usize, seconds: f64) {
         let w = Packed::from_output_rows(MatRef::new(&vec![0.01f32; n_in * n_out], n_out, n_in));
         print!("{:>12}", format!("{n_in}x{n_out}"));
         for rows in ROWS {
-            let x = vec![0.5f32; rows * n_in];
-            let mut out = vec![0.0f32; rows * n_out];
+            let (n_x, n_y) = if transposed { (n_out, n_in) } else { (n_in, n_out) };
+            let x = vec![0.5f32; rows * n_x];
+            let mut out = vec![0.0f32; rows * n_y];
             let time = fastest(seconds, || {
-                matmul(MatMut::new(&mut out, rows, n_out), MatRef::new(&x, rows, n_in), &w, Write::Set)
+                let (out, x) = (MatMut::new(&mut out, rows, n_y), MatRef::new(&x, rows, n_x));
+                if transposed {
+                    matmul_transposed(out, x, &w, Write::Set)
+                } else {
+                    matmul(out, x, &w, Write::Set)
+                }
             });
             print!("{:>6.0}", (2 * rows * n_in * n_out) as f64 / time / 1e9);
         }

@@ -29,7 +29,7 @@ pub use activation::{Activation, activate, activate_gated, softcap};
 pub use dispatch::{Isa, isa};
 pub use dot::dot_ordered;
 pub use elementwise::{add_assign, add_row, all_finite, dot, hadamard_rows, scale_assign};
-pub use matmul::{Write, matmul, matmul_inner};
+pub use matmul::{Write, matmul, matmul_inner, matmul_transposed};
 pub use matrix::{MatMut, MatRef};
 pub use norm::{layer_norm, rms_norm};
 pub use packed::{PANEL, Packed};

@@ -10,7 +10,7 @@
 //! and instruction set, so results are too, bit for bit.
 
 use crate::packed::PANEL;
-use crate::tile::{Rectangle, block};
+use crate::tile::{Rectangle, TURNED, block, block_transposed};
 use crate::{MatMut, MatRef, Packed, Real};
 use rayon::prelude::*;
 use std::ops::Range;
@@ -83,12 +83,47 @@ pub fn matmul_inner<R: Real>(
         let rows = part(x.rows, row_blocks, t % row_blocks);
         let panels = part(n_panels, groups, t / row_blocks);
         let target = &target;
-        block::<R>(Rectangle { out: target.0, stride, rows, panels, write }, x, w, inner.start);
+        block::<R>(
+            Rectangle { out: target.0, stride, n_out: w.n_out(), rows, panels, write },
+            x,
+            w,
+            inner.start,
+        );
     };
     if threads == 1 || 2 * x.rows * inner.len() * w.n_out() < SERIAL_BELOW {
         (0..row_blocks * groups).for_each(task);
     } else {
         (0..row_blocks * groups).into_par_iter().for_each(task);
+    }
+}
+
+/// Product with the matrix itself in place of its transpose, from the same panels: `out[row][k] = Σ_o dy[row][o] · w[o][k]`;
+/// `dy` is `[rows, n_out]`, `out` `[rows, n_in]`. It takes gradients and directions of the output back to the input.
+///
+/// Bit for bit [`matmul`] with `w` packed by [`Packed::from_input_rows`], with the order of additions described there.
+/// Each block of panels is transposed for all rows at once, which for fewer than about 16 rows takes as long as the product.
+pub fn matmul_transposed<R: Real>(out: MatMut<R>, dy: MatRef<R>, w: &Packed<R>, write: Write<R>) {
+    assert_eq!(dy.cols, w.n_out(), "inner dimension");
+    assert_eq!((out.rows, out.cols), (dy.rows, w.n_in()), "shape of the output");
+    if dy.rows == 0 || w.n_in() == 0 {
+        return;
+    }
+    let n_panels = w.n_in().div_ceil(PANEL);
+    let stride = out.stride;
+    let target = OutPtr(out.data.as_mut_ptr());
+    let threads = rayon::current_num_threads();
+    let n_turned = n_panels.div_ceil(TURNED);
+    let groups = (4 * threads).min(n_turned);
+    let task = |g: usize| {
+        let panels = g * n_turned / groups * TURNED..n_panels.min((g + 1) * n_turned / groups * TURNED);
+        let target = &target;
+        let to = Rectangle { out: target.0, stride, n_out: w.n_in(), rows: 0..dy.rows, panels, write };
+        block_transposed::<R>(to, dy, w);
+    };
+    if threads == 1 || 2 * dy.rows * w.n_in() * w.n_out() < SERIAL_BELOW {
+        (0..groups).for_each(task);
+    } else {
+        (0..groups).into_par_iter().for_each(task);
     }
 }
 
@@ -155,6 +190,27 @@ mod tests {
             prop_assert_eq!(&got, &want);
             let exact = naive(x.row(0), &columns[..inner.len()], 1, inner.len(), 1);
             prop_assert!((f64::from(got[0]) - (0.25 + 0.5 * exact[0])).abs() < 1e-4);
+        }
+
+        #[test]
+        fn the_transposed_product_is_that_with_the_transposed_matrix(
+            rows in 1usize..130, n_in in 1usize..150, n_out in 1usize..600, seed in 0u64..1000,
+        ) {
+            let (dy, w) = (noise(rows * n_out, seed), noise(n_out * n_in, seed + 1));
+            let dy = MatRef::new(&dy, rows, n_out);
+            let packed = Packed::from_output_rows(MatRef::new(&w, n_out, n_in));
+            let turned = Packed::from_input_rows(MatRef::new(&w, n_out, n_in));
+            let (mut got, mut want) = (vec![0.5f32; rows * n_in], vec![0.5f32; rows * n_in]);
+            for write in [Write::AddScaled(2.0), Write::Set] {
+                matmul_transposed(MatMut::new(&mut got, rows, n_in), dy, &packed, write);
+                matmul(MatMut::new(&mut want, rows, n_in), dy, &turned, write);
+                prop_assert_eq!(&got, &want);
+            }
+            for (at, got) in got.iter().enumerate() {
+                let (r, k) = (at / n_in, at % n_in);
+                let exact: f64 = (0..n_out).map(|o| f64::from(dy.row(r)[o]) * f64::from(w[o * n_in + k])).sum();
+                prop_assert!((f64::from(*got) - exact).abs() < 1e-4);
+            }
         }
 
         #[test]
