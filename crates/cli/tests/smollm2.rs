@@ -104,6 +104,45 @@ fn decisions_and_lens_are_those_of_hugging_face() {
 }
 
 #[test]
+fn contributions_of_heads_and_mlps_are_those_of_hugging_face() {
+    let Some(data) = Data::find() else { return };
+    let folder = tempfile::tempdir().unwrap();
+    data.study(folder.path(), &data.shared.join("golden/prompts.json"), &ADAPTERS, "['dla']");
+    let table = |name: &str| Csv::read(&folder.path().join("out/tables").join(name));
+    let found = table("dla.csv").numbers(&["model", "prompt_id", "kind", "layer", "head"], "contribution");
+    let sums = table("dla_check.csv").numbers(&["model", "prompt_id"], "sum");
+    let own = table("dla_check.csv").numbers(&["model", "prompt_id"], "pre_cap");
+    let (mut worst, mut incomplete, mut compared) = (0.0f64, 0.0f64, 0);
+    for expected in data.golden()["dla"].as_array().unwrap() {
+        let key = vec![text(&expected["model"]), text(&expected["prompt"])];
+        let mut compare = |got: f64, value: &Value| {
+            worst = worst.max((got - value.as_f64().unwrap()).abs());
+            compared += 1;
+        };
+        let at = |kind: &str, layer: &str, head: &str| {
+            found[&[&key[0], &key[1], kind, layer, head].map(str::to_owned).to_vec()]
+        };
+        compare(at("embed", "", ""), &expected["embed"]);
+        let (heads, mlps) = (expected["heads"].as_array().unwrap(), expected["mlps"].as_array().unwrap());
+        for (layer, (heads, mlp)) in heads.iter().zip(mlps).enumerate() {
+            let layer = layer.to_string();
+            compare(at("mlp", &layer, ""), mlp);
+            for (head, value) in heads.as_array().unwrap().iter().enumerate() {
+                compare(at("head", &layer, &head.to_string()), value);
+            }
+        }
+        compare(sums[&key], &expected["total"]);
+        compare(own[&key], &expected["precap"]);
+        incomplete = incomplete.max((sums[&key] - own[&key]).abs());
+    }
+    println!(
+        "contributions: {compared} numbers, off by at most {worst:.1e} logits; sums by {incomplete:.1e}"
+    );
+    assert!(compared == 20 * (30 * 10 + 3) && worst < 1e-4, "{compared} numbers, off by {worst:.1e}");
+    assert!(incomplete < 1e-5, "off by {incomplete:.1e}");
+}
+
+#[test]
 fn batched_decisions_follow_the_definition() {
     let Some(data) = Data::find() else { return };
     let folder = tempfile::tempdir().unwrap();

