@@ -1,14 +1,19 @@
-//! From which layer on can the decision be read through a lens that was trained for its layer? The tuned lens (Belrose et al. 2023,
+//! From which layer on can the decision be read through a lens that was made for its layer? The tuned lens (Belrose et al. 2023,
 //! arXiv 2303.08112).
 //!
 //! One affine map per layer, `r → A·r + b`, takes `resid_post` of that layer to where the final norm and the output matrix
-//! read it best: trained to bring KL(final ‖ lens) down, on positions of the base model over the prompt set's own texts. The same
-//! maps serve all models, since only one projection for all makes their readings comparable. At the last layer the map is
-//! the identity, so delta there is the model's own logit difference, bit for bit.
+//! read it best. As there, the maps are trained on text of its own, on the base model, and the same maps serve all models,
+//! since only one projection for all makes their readings comparable. Unlike there, the maps do not begin at the identity and
+//! descend on KL(final ‖ lens) over many millions of tokens: they begin at the ridge regression of the final state on the
+//! layer's, shrunk towards the plain lens and solved exactly on some thousand tokens, and descend a few steps from there.
+//!
+//! At the last layer the map is the identity, so delta there is the model's own logit difference, bit for bit.
 
 mod affine;
+mod descent;
 mod figures;
 mod fit;
+mod judge;
 mod layers;
 mod plan;
 mod readout;
@@ -17,20 +22,21 @@ mod states;
 mod store;
 #[cfg(test)]
 mod testing;
+mod text;
 
 use crate::Analysis;
 use crate::context::{Context, Findings};
 use crate::decide::{MODEL, PROMPT_ID, SCENARIO, column};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::subject::{Prompt, Subject};
 use affine::Affine;
 use lorascope_engine::{Mat, ModelId, NextToken};
 use lorascope_record::ColumnKind::{Float, FloatOrNull, Int, Text};
 use lorascope_record::{Table, TableSpec};
-use plan::{Plan, Split};
+use plan::Plan;
 use serde_json::Value;
 use settings::Settings;
-use states::States;
+use states::TextStates;
 
 pub(crate) struct TunedLens;
 
@@ -46,12 +52,6 @@ static TUNED_LENS: TableSpec = TableSpec {
         SCENARIO,
         column("site", Text, "", "`resid_post`."),
         column("layer", Int, "", "Layer, from 0."),
-        column(
-            "split",
-            Text,
-            "",
-            "What the prompt served for in training: `train`, `validation` or `heldout`.",
-        ),
         column(
             "rank_a",
             Int,
@@ -74,35 +74,48 @@ static TUNED_LENS: TableSpec = TableSpec {
 
 static TUNED_LENS_FIT: TableSpec = TableSpec {
     name: "tuned_lens_fit",
-    doc: "How well one layer's lens matches the final distribution of the base: mean KL(final ‖ lens) over positions, before and \
-          after training.",
+    doc: "How well one layer's lens matches the final distribution of the base: mean KL(final ‖ lens) over positions, without and \
+          with the map.",
     columns: &[
         column("site", Text, "", "`resid_post`."),
         column("layer", Int, "", "Layer, from 0. In the last one the map is the identity."),
-        column("n_train", Int, "token", "Positions that the closed form was fitted to."),
-        column("n_train_steps", Int, "token", "Those of them that the steps trained on."),
-        column("n_validation", Int, "token", "Positions by which `ridge` and `steps` were chosen."),
         column(
-            "n_heldout",
-            Int,
-            "token",
-            "Held-out positions, of templates that had no part in the training.",
+            "place",
+            Text,
+            "",
+            "Where it is judged: `train` (some of the positions that the map was fitted to), `heldout` (positions of documents \
+             that had no part in it), `decision` (the decision points of the study's prompts).",
         ),
-        column("n_decisions", Int, "token", "Held-out prompts, for the divergences at decision points."),
-        column("steps", Int, "", "Steps of Adam that were kept."),
-        column("ridge", FloatOrNull, "", "Penalty of the closed form; null where the plain lens was better."),
+        column("n", Int, "position", "Number of positions."),
+        column("n_clusters", Int, "", "Documents, or templates of prompts, that they come from."),
         column(
-            "kl_plain_train",
+            "ridge",
+            FloatOrNull,
+            "",
+            "Penalty of the fit; null where no map is used, because none did better than the plain lens on validation documents.",
+        ),
+        column(
+            "steps",
+            Int,
+            "",
+            "Steps down the divergence that were kept; 0 where they did not help on validation documents.",
+        ),
+        column("kl_plain", Float, "nat", "Mean divergence of the plain lens."),
+        column("kl_closed", Float, "nat", "Mean divergence of the closed form alone, before the steps."),
+        column("kl_tuned", Float, "nat", "Mean divergence of the tuned lens."),
+        column(
+            "gain",
             Float,
             "nat",
-            "Plain lens, on the first training positions (as many as `n_heldout`).",
+            "`kl_plain` − `kl_tuned`; positive where the map brings the reading closer.",
         ),
-        column("kl_tuned_train", Float, "nat", "Tuned lens, there."),
-        column("kl_plain_heldout", Float, "nat", "Plain lens, on held-out positions."),
-        column("kl_ridge_heldout", Float, "nat", "Closed form alone, there."),
-        column("kl_tuned_heldout", Float, "nat", "Tuned lens, there."),
-        column("kl_plain_decision", Float, "nat", "Plain lens, at the decision points of held-out prompts."),
-        column("kl_tuned_decision", Float, "nat", "Tuned lens, there."),
+        column(
+            "gain_lo",
+            Float,
+            "nat",
+            "Lower end of the 95% interval of `gain`, resampling whole documents or templates.",
+        ),
+        column("gain_hi", Float, "nat", "Upper end."),
     ],
 };
 
@@ -139,14 +152,16 @@ impl Analysis for TunedLens {
             .zip(primary)
             .map(|(p, &pair)| [&p.tokens.ids[..], &p.answers.pairs[pair].shared].concat())
             .collect();
-        let plan = Plan::new(subject.model.spec(), &subject.prompts, &inputs, &settings, context.seed)?;
-        let states = States::gather(context, &inputs, &plan)?;
-        let (maps, fits) = layers::fit_layers(context, &plan, &states, &settings)?;
+        let plan =
+            Plan::new(subject.model.spec(), text::tokens(subject, &settings)?, &settings, context.seed)?;
+        let text = TextStates::gather(context, &plan)?;
+        let decisions = states::at_decisions(context, &inputs)?;
+        let (maps, fits) = layers::fit_layers(context, &plan, &text, &decisions, &settings)?;
         let mut readings = Table::new(&TUNED_LENS);
         progress.begin("reading layers", subject.model.n_models() as u64);
         for model in 0..subject.model.n_models() {
             let part = context.part(&format!("{NAME}-read-{model}"), &TUNED_LENS, || {
-                read_model(subject, &plan, &states, &maps, primary, model)
+                read_model(subject, &decisions, &maps, primary, model)
             })?;
             readings.append(part)?;
             progress.at(model as u64 + 1);
@@ -154,23 +169,27 @@ impl Analysis for TunedLens {
         progress.end();
         readings.sort_by_keys();
         let stored = store::write(context.run, &maps, subject.model.spec().d_model)?;
-        let section = figures::section(self, context, &plan, &readings, &fits, stored)?;
+        let section = figures::section(self, context, &plan, &settings, &readings, &fits, stored)?;
         Ok(Findings { tables: vec![readings, fits], section })
     }
+}
+
+/// An error of the settings of this analysis.
+fn wrong<T>(why: String) -> Result<T> {
+    Err(Error::Settings { analysis: NAME, why })
 }
 
 /// All layers of one model at the decision points of all prompts.
 fn read_model(
     subject: &Subject,
-    plan: &Plan,
-    states: &States,
+    decisions: &[Mat<f32>],
     maps: &[Option<Affine>],
     primary: &[usize],
     which: ModelId,
 ) -> Result<Table> {
     let (model, prompts) = (&subject.model, &subject.prompts);
     let rows: Vec<usize> = (which * prompts.len()..(which + 1) * prompts.len()).collect();
-    let plain: Vec<Mat<f32>> = states.decisions.iter().map(|layer| layer.gather(&rows)).collect();
+    let plain: Vec<Mat<f32>> = decisions.iter().map(|layer| layer.gather(&rows)).collect();
     let pair = |i: usize| &prompts[i].answers.pairs[primary[i]];
     let tokens: Vec<Vec<u32>> = (0..prompts.len()).map(|i| vec![pair(i).token_a, pair(i).token_b]).collect();
     let tuned = read(model, which, &plain, maps, &tokens)?;
@@ -186,7 +205,7 @@ fn read_model(
             let logit = |token: u32| f64::from(logits.row(i)[place(token)]);
             let delta_plain = logit(pair(i).token_b) - logit(pair(i).token_a);
             let reading = &tuned[layer * prompts.len() + i];
-            push(&mut table, model.name(which), prompt, layer, plan.splits[i], delta_plain, reading)?;
+            push(&mut table, model.name(which), prompt, layer, delta_plain, reading)?;
         }
     }
     Ok(table)
@@ -224,7 +243,6 @@ fn push(
     model: &str,
     prompt: &Prompt,
     layer: usize,
-    split: Split,
     delta_plain: f64,
     reading: &NextToken,
 ) -> Result<()> {
@@ -234,7 +252,6 @@ fn push(
         prompt.item.scenario.clone().into(),
         SITE.into(),
         layer.into(),
-        split.name().into(),
         reading.ranks[0].into(),
         reading.ranks[1].into(),
         (reading.logits[1] - reading.logits[0]).into(),

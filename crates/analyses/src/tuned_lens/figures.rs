@@ -1,8 +1,9 @@
 //! The tuned lens's section of the report: readings beside those of the plain lens, and how good the lenses are.
 
 use super::plan::{Plan, Split};
+use super::settings::Settings;
 use super::store::FILE;
-use super::{TunedLens, fit};
+use super::{TunedLens, judge, text};
 use crate::Analysis;
 use crate::bootstrap::RESAMPLES;
 use crate::context::Context;
@@ -19,30 +20,12 @@ pub(super) fn section(
     lens: &TunedLens,
     context: &Context,
     plan: &Plan,
+    settings: &Settings,
     readings: &Table,
     fits: &Table,
     sha256: String,
 ) -> Result<Section> {
-    let parts =
-        Split::ALL.map(|s| format!("{} {}", plan.splits.iter().filter(|x| **x == s).count(), s.name()));
-    let notes = vec![
-        "All maps are trained on the base model and used for all models, so that differences between models are not \
-         differences between lenses. How well they suit an adapted model is in the column `kl`, which compares with that \
-         model's own final distribution."
-            .to_owned(),
-        format!(
-            "Trained on the prompts' own texts, split by template ({} prompts): the maps belong to this prompt set, and the \
-             readings of training prompts are a little too good. Decision points are few beside other positions: look at \
-             both panels of the divergences before trusting a layer.",
-            parts.join(", ")
-        ),
-        "Prompts of one design repeat each other's words, so that held-out templates are not new text: a map can learn which \
-         words end in which answer. Divergences near zero in the first layers are a sign of that, and tuned readings there then \
-         show the base's usual answer, not a decision that has been made."
-            .to_owned(),
-        "A tuned lens says what is linearly present in a layer, not that the model uses it there.".to_owned(),
-        format!("The maps are in `{FILE}` (SHA-256 {sha256})."),
-    ];
+    let notes = notes(context, plan, settings, fits, &sha256)?;
     Ok(Section {
         id: lens.name().to_owned(),
         title: lens.title().to_owned(),
@@ -54,24 +37,89 @@ pub(super) fn section(
     })
 }
 
-/// How much training gains on held-out positions, early, in the middle and late.
+fn notes(
+    context: &Context,
+    plan: &Plan,
+    settings: &Settings,
+    fits: &Table,
+    sha256: &str,
+) -> Result<Vec<String>> {
+    let [train, validation, heldout] = Split::ALL.map(|s| plan.n_documents(s));
+    let mut notes = vec![
+        "All maps are trained on the base model and used for all models, so that differences between models are not \
+         differences between lenses. How well they suit an adapted model is in the column `kl`, which compares with that \
+         model's own final distribution."
+            .to_owned(),
+        format!(
+            "The maps are ridge regressions of the final state on the layer's, then {} steps down the divergence itself, fitted to {} \
+             positions of {train} documents of {}; {validation} other documents chose the penalty and whether the steps help, and {heldout} others are held out. {} The study's prompts had no part \
+             in it, and at their decision points the lens reads text of another kind than it was fitted to: trust a layer as far \
+             as its divergence there allows.",
+            settings.steps,
+            plan.part(Split::Train).len(),
+            settings.text.as_ref().map_or("a built-in text".to_owned(), |path| format!("`{path}`")),
+            if text::has_chats(context.subject) {
+                "Every second document stands in the model's chat template."
+            } else {
+                "They stand without a chat template."
+            },
+        ),
+        "A tuned lens says what is linearly present in a layer, not that the model uses it there.".to_owned(),
+        format!("The maps are in `{FILE}` (SHA-256 {sha256})."),
+    ];
+    notes.extend(at_an_edge(settings, fits)?);
+    Ok(notes)
+}
+
+/// A warning where the best penalty may lie outside the list.
+fn at_an_edge(settings: &Settings, fits: &Table) -> Result<Option<String>> {
+    let (heldout, ridges) = (rows_of(fits, "heldout")?, fits.floats_or_null("ridge")?);
+    let (Some(first), Some(last)) = (settings.ridges.first(), settings.ridges.last()) else {
+        return Ok(None);
+    };
+    let layers: Vec<String> = heldout
+        .iter()
+        .enumerate()
+        .filter(|&(_, &row)| ridges[row].is_some_and(|r| r == *first || r == *last))
+        .map(|(layer, _)| layer.to_string())
+        .collect();
+    Ok((!layers.is_empty()).then(|| {
+        format!(
+            "Warning: in layers {} the smallest or largest penalty of the list was the best, so that a better one may lie \
+             outside it; widen the setting `ridges`.",
+            layers.join(", ")
+        )
+    }))
+}
+
+/// Rows of one place, by layer.
+fn rows_of(fits: &Table, place: &str) -> Result<Vec<usize>> {
+    Ok(fits.texts("place")?.iter().enumerate().filter(|(_, p)| **p == place).map(|(row, _)| row).collect())
+}
+
+/// How much closer the tuned lens is on held-out documents and at decision points.
 fn summary(fits: &Table) -> Result<String> {
-    let columns = ["kl_plain_heldout", "kl_tuned_heldout", "kl_plain_decision", "kl_tuned_decision"]
-        .map(|c| fits.floats(c));
-    let [plain, tuned, plain_decision, tuned_decision] = columns;
-    let (plain, tuned) = (plain?, tuned?);
-    let (plain_decision, tuned_decision) = (plain_decision?, tuned_decision?);
-    let n = plain.len() - 1;
-    let better = (0..n).filter(|&l| tuned[l] < plain[l]).count();
-    let better_there = (0..n).filter(|&l| tuned_decision[l] < plain_decision[l]).count();
+    let [plain, tuned, lo] = ["kl_plain", "kl_tuned", "gain_lo"].map(|c| fits.floats(c));
+    let (plain, tuned, lo) = (plain?, tuned?, lo?);
+    let place = |name: &str| -> Result<String> {
+        let rows = rows_of(fits, name)?;
+        let below = &rows[..rows.len() - 1];
+        let mean = |values: &[f64]| judge::mean(&below.iter().map(|&r| values[r]).collect::<Vec<_>>());
+        let closer = below.iter().filter(|&&r| tuned[r] < plain[r]).count();
+        let surely = below.iter().filter(|&&r| lo[r] > 0.0).count();
+        Ok(format!(
+            "{:.2} nats through the tuned lens and {:.2} through the plain one (closer in {closer} of {} layers, in {surely} \
+             of them with an interval above zero)",
+            mean(&tuned),
+            mean(&plain),
+            below.len()
+        ))
+    };
     Ok(format!(
-        "On held-out positions of the base, the mean divergence from the final distribution over the {n} layers below the last \
-         is {:.2} nats through the tuned lens and {:.2} through the plain one; the tuned lens is closer in {better} of {n} layers. \
-         At the decision points of held-out prompts it is {:.2} against {:.2}, and closer in {better_there} of {n}.",
-        fit::mean(&tuned[..n]),
-        fit::mean(&plain[..n]),
-        fit::mean(&tuned_decision[..n]),
-        fit::mean(&plain_decision[..n]),
+        "Mean divergence of the base's readings from its final distribution, over all layers below the last: on held-out documents {}; \
+         at the decision points of the study's prompts {}.",
+        place("heldout")?,
+        place("decision")?
     ))
 }
 
@@ -114,7 +162,7 @@ fn trajectories(context: &Context, readings: &Table) -> Result<Figure> {
         title: "Plain and tuned lens at the decision point".to_owned(),
         caption: format!(
             "Logit of the deciding token of {b} minus that of {a}, read from resid_post of each layer: through the model's own \
-             final norm and output matrix (plain), and after an affine map for each layer that was trained on the base \
+             final norm and output matrix (plain), and after an affine map for each layer that was fitted on the base \
              (tuned). Above zero the reading prefers {b}. Mean over prompts with 95% bootstrap interval over prompt templates \
              ({RESAMPLES} resamples). At the last layer both are the model's own logit difference."
         ),
@@ -128,36 +176,34 @@ fn trajectories(context: &Context, readings: &Table) -> Result<Figure> {
 }
 
 fn divergences(fits: &Table) -> Result<Figure> {
-    let x: Vec<f64> = fits.ints("layer")?.into_iter().map(|l| l as f64).collect();
-    let curve = |name: &str, color, column: &str| -> Result<Series> {
-        Ok(Series::new(name, color, x.clone(), &fits.floats(column)?))
+    let (layers, n, clusters) = (fits.ints("layer")?, fits.ints("n")?, fits.ints("n_clusters")?);
+    let panel = |place: &str, title: &str, of: &str| -> Result<LinePanel> {
+        let rows = rows_of(fits, place)?;
+        let x: Vec<f64> = rows.iter().map(|&r| layers[r] as f64).collect();
+        let curve = |name: &str, color, column: &str| -> Result<Series> {
+            let values = fits.floats(column)?;
+            Ok(Series::new(name, color, x.clone(), &rows.iter().map(|&r| values[r]).collect::<Vec<_>>()))
+        };
+        let count = |values: &[i64]| rows.first().map_or(0, |&r| values[r]);
+        Ok(LinePanel {
+            title: format!("{title} ({} of {} {of})", count(&n), count(&clusters)),
+            series: vec![
+                curve("plain lens", ColorKey::Base, "kl_plain")?,
+                curve("closed form alone", ColorKey::Model(1), "kl_closed")?,
+                curve("tuned lens", ColorKey::Model(0), "kl_tuned")?,
+            ],
+        })
     };
-    let count = |column: &str| -> Result<i64> { Ok(fits.ints(column)?.first().copied().unwrap_or(0)) };
-    let (plain, ridge, tuned) = (ColorKey::Base, ColorKey::Model(1), ColorKey::Model(0));
     let panels = vec![
-        LinePanel {
-            title: format!("held-out positions ({})", count("n_heldout")?),
-            series: vec![
-                curve("plain lens", plain, "kl_plain_heldout")?,
-                curve("closed form alone", ridge, "kl_ridge_heldout")?,
-                curve("tuned lens", tuned, "kl_tuned_heldout")?,
-            ],
-        },
-        LinePanel {
-            title: format!("decision points of held-out prompts ({})", count("n_decisions")?),
-            series: vec![
-                curve("plain lens", plain, "kl_plain_decision")?,
-                curve("tuned lens", tuned, "kl_tuned_decision")?,
-            ],
-        },
+        panel("heldout", "held-out positions", "documents")?,
+        panel("decision", "decision points", "prompt templates")?,
     ];
     Ok(Figure {
         name: "tuned_lens_divergence".to_owned(),
         title: "How far each layer's reading is from the final distribution".to_owned(),
-        caption: "Mean KL(final ‖ lens) over the whole vocabulary by layer, on the base model, at positions of prompt templates \
-                  that had no part in training: sampled positions of their texts, and their decision points. Few templates \
-                  are held out, so the means carry no intervals. `Closed form alone` is the ridge regression that training \
-                  begins with."
+        caption: "Mean KL(final ‖ lens) over the whole vocabulary by layer, on the base model: at sampled positions of documents \
+                  that had no part in training, and at the decision points of the study's prompts, none of which had. \
+                  `Closed form alone` is the ridge regression that the steps begin with. Intervals of the differences are in the table `tuned_lens_fit`."
             .to_owned(),
         kind: FigureKind::Lines {
             x_label: "layer".to_owned(),

@@ -1,116 +1,155 @@
 //! All layers, one after the other: each is fitted, judged on what it has not seen, and kept as a part of the run.
 
 use super::affine::Affine;
-use super::fit::{self, Fitted, LayerRows, Rows};
+use super::fit::{self, Fitted, LayerRows};
+use super::judge::{Judge, mean};
 use super::plan::{Plan, Split};
-use super::readout::{Readout, Targets};
+use super::readout::Readout;
 use super::settings::Settings;
-use super::states::States;
+use super::states::TextStates;
 use super::{NAME, SITE, TUNED_LENS_FIT};
+use crate::bootstrap::mean_interval;
 use crate::context::Context;
 use crate::error::{Error, Result};
-use crate::subject::Subject;
 use lorascope_engine::Mat;
 use lorascope_record::Table;
 
+/// Where lenses are judged: the name in the table, the judge, and the cluster of each of its rows.
+struct Place<'a> {
+    name: &'static str,
+    judge: Judge<'a>,
+    clusters: Vec<String>,
+}
+
 /// What all layers are fitted and judged with.
 struct Bench<'a> {
-    readout: Readout<f32>,
-    finals: Mat<f32>,
-    train: Targets<f32>,
-    validation: Targets<f32>,
-    heldout: Targets<f32>,
-    decisions: Targets<f32>,
-    /// Held-out prompts.
-    heldout_prompts: Vec<usize>,
+    context: &'a Context<'a>,
     plan: &'a Plan,
-    states: &'a States,
+    text: &'a TextStates<'a>,
+    /// `resid_post` by layer at the decision points of all models.
+    decisions: &'a [Mat<f32>],
     settings: &'a Settings,
+    readout: Readout<f32>,
+    train_finals: Mat<f32>,
+    validation: Judge<'a>,
+    /// Training rows (as many as are held out), held-out rows, decision points.
+    places: [Place<'a>; 3],
 }
 
 impl<'a> Bench<'a> {
-    fn new(subject: &Subject, plan: &'a Plan, states: &'a States, settings: &'a Settings) -> Result<Self> {
-        let readout = Readout::of(&subject.model)?;
-        let finals = &states.samples[states.samples.len() - 1];
-        let targets = |part: Split, most: usize| {
-            let which: Vec<usize> = plan.range(part).take(most).collect();
-            readout.targets(&finals.gather(&which))
+    fn new(
+        context: &'a Context<'a>,
+        plan: &'a Plan,
+        text: &'a TextStates<'a>,
+        decisions: &'a [Mat<f32>],
+        settings: &'a Settings,
+    ) -> Result<Self> {
+        let model = &context.subject.model;
+        let last = model.spec().n_layers - 1;
+        let finals = text.layer(context, last)?;
+        let judge = |which: &[usize]| Judge::new(model, finals.gather(which));
+        let documents =
+            |which: &[usize]| which.iter().map(|&i| plan.places[i].document.to_string()).collect();
+        let (train, heldout) = (seen(plan), plan.part(Split::Heldout));
+        let templates = context.subject.prompts.iter().map(|p| p.item.cluster().to_owned()).collect();
+        let decision_judge = Judge::new(model, of_base(context, &decisions[last]));
+        let places = [
+            Place { name: "train", judge: judge(train), clusters: documents(train) },
+            Place { name: "heldout", judge: judge(heldout), clusters: documents(heldout) },
+            Place { name: "decision", judge: decision_judge, clusters: templates },
+        ];
+        let validation = judge(plan.part(Split::Validation));
+        let train_finals = finals.gather(plan.part(Split::Train));
+        let readout = Readout::of(model)?;
+        Ok(Self { context, plan, text, decisions, settings, readout, train_finals, validation, places })
+    }
+
+    /// A layer's map (`None` for the identity of the last layer) and its rows of the table.
+    fn layer(&self, layer: usize) -> Result<(Option<Affine>, Table)> {
+        let states = self.text.layer(self.context, layer)?;
+        let part = |split| states.gather(self.plan.part(split));
+        let is_last = layer + 1 == self.decisions.len();
+        let fitted = if is_last {
+            None
+        } else {
+            let (train, validation) = (part(Split::Train), part(Split::Validation));
+            let rows = LayerRows {
+                train: &train,
+                finals: &self.train_finals,
+                validation: &validation,
+                judge: &self.validation,
+            };
+            Some(fit::fit(&self.readout, &rows, self.settings)?)
         };
-        let heldout_prompts: Vec<usize> =
-            (0..plan.splits.len()).filter(|&p| plan.splits[p] == Split::Heldout).collect();
-        Ok(Self {
-            finals: finals.gather(&plan.range(Split::Train).collect::<Vec<_>>()),
-            train: targets(Split::Train, settings.step_rows),
-            validation: targets(Split::Validation, usize::MAX),
-            heldout: targets(Split::Heldout, usize::MAX),
-            // The base's decision points are the first of all models'.
-            decisions: readout
-                .targets(&states.decisions[states.decisions.len() - 1].gather(&heldout_prompts)),
-            readout,
-            heldout_prompts,
-            plan,
-            states,
-            settings,
-        })
-    }
-
-    fn states(&self, layer: usize, part: Split) -> Mat<f32> {
-        self.states.samples[layer].gather(&self.plan.range(part).collect::<Vec<_>>())
-    }
-
-    fn fit(&self, layer: usize, seed: u64) -> Result<Fitted> {
-        let (train, validation) = (self.states(layer, Split::Train), self.states(layer, Split::Validation));
-        let rows = LayerRows {
-            train: Rows { from: &train, targets: &self.train },
-            train_finals: &self.finals,
-            validation: Rows { from: &validation, targets: &self.validation },
-        };
-        fit::fit(&self.readout, &rows, self.settings, seed)
-    }
-
-    /// A layer's row of the table; without a fit, of the identity.
-    fn judge(&self, layer: usize, fitted: Option<&Fitted>) -> Result<Table> {
-        let (train, heldout) = (self.states(layer, Split::Train), self.states(layer, Split::Heldout));
-        let decisions = self.states.decisions[layer].gather(&self.heldout_prompts);
-        let train = Rows { from: &train, targets: &self.train };
-        let heldout = Rows { from: &heldout, targets: &self.heldout };
-        let decisions = Rows { from: &decisions, targets: &self.decisions };
-        let (map, start) = (fitted.map(|f| &f.map), fitted.map(|f| &f.start));
-        let most = self.heldout.len();
-        let kl = |rows: &Rows, map| rows.kl(&self.readout, map, most);
-        let counts = self.plan.counts;
+        let judged = [
+            states.gather(seen(self.plan)),
+            part(Split::Heldout),
+            of_base(self.context, &self.decisions[layer]),
+        ];
         let mut table = Table::new(&TUNED_LENS_FIT);
+        for (place, plain) in self.places.iter().zip(&judged) {
+            self.judge(&mut table, layer, place, plain, fitted.as_ref())?;
+        }
+        Ok((fitted.map(|f| f.map), table))
+    }
+
+    fn judge(
+        &self,
+        table: &mut Table,
+        layer: usize,
+        place: &Place,
+        plain: &Mat<f32>,
+        fitted: Option<&Fitted>,
+    ) -> Result<()> {
+        let mapped = fitted.map(|f| [&f.closed, &f.map].map(|map| map.apply(plain)));
+        let [closed, tuned] = mapped.as_ref().map_or([plain; 2], |m| [&m[0], &m[1]]);
+        let found = place.judge.kl(&[plain, closed, tuned])?;
+        let (plain, closed, tuned) = (&found[0], &found[1], &found[2]);
+        let gains: Vec<f64> = plain.iter().zip(tuned).map(|(p, t)| p - t).collect();
+        let clusters: Vec<&str> = place.clusters.iter().map(String::as_str).collect();
+        let gain = mean_interval(&gains, &clusters, self.context.seed);
+        let mut names = clusters.clone();
+        names.sort_unstable();
+        names.dedup();
         table.push(&[
             SITE.into(),
             layer.into(),
-            counts[0].into(),
-            self.train.len().into(),
-            counts[1].into(),
-            counts[2].into(),
-            self.heldout_prompts.len().into(),
-            fitted.map_or(0, |f| f.steps).into(),
+            place.name.into(),
+            plain.len().into(),
+            names.len().into(),
             fitted.map(|f| f.ridge).filter(|r| r.is_finite()).into(),
-            kl(&train, None).into(),
-            kl(&train, map).into(),
-            kl(&heldout, None).into(),
-            kl(&heldout, start).into(),
-            kl(&heldout, map).into(),
-            kl(&decisions, None).into(),
-            kl(&decisions, map).into(),
+            fitted.map_or(0, |f| f.steps).into(),
+            mean(plain).into(),
+            mean(closed).into(),
+            mean(tuned).into(),
+            gain.mean.into(),
+            gain.lo.into(),
+            gain.hi.into(),
         ])?;
-        Ok(table)
+        Ok(())
     }
+}
+
+/// The base comes first among the models.
+fn of_base(context: &Context, decisions: &Mat<f32>) -> Mat<f32> {
+    decisions.gather(&(0..context.subject.prompts.len()).collect::<Vec<_>>())
+}
+
+/// Training rows that the lens is judged on beside the others: as many as are held out.
+fn seen(plan: &Plan) -> &[usize] {
+    let train = plan.part(Split::Train);
+    &train[..train.len().min(plan.part(Split::Heldout).len())]
 }
 
 /// The maps of all layers, `None` for the identity of the last one, and how good they are. Each layer is a part of the run.
 pub(super) fn fit_layers(
     context: &Context,
     plan: &Plan,
-    states: &States,
+    text: &TextStates,
+    decisions: &[Mat<f32>],
     settings: &Settings,
 ) -> Result<(Vec<Option<Affine>>, Table)> {
-    let (subject, n) = (context.subject, states.samples.len());
-    let d = subject.model.spec().d_model;
+    let (n, d) = (decisions.len(), context.subject.model.spec().d_model);
     let (mut maps, mut fits) = (Vec::with_capacity(n), Table::new(&TUNED_LENS_FIT));
     let mut bench = None;
     context.progress.begin("training lenses", n as u64);
@@ -119,30 +158,25 @@ pub(super) fn fit_layers(
         let kept = if layer + 1 == n { None } else { context.run.part(&map_name)? };
         let kept = kept.and_then(|bytes| Affine::from_bytes(&bytes, d));
         let is_kept = layer + 1 == n || kept.is_some();
-        let row = if is_kept { context.run.part(&fit_name)? } else { None };
-        if let Some(row) = row {
-            maps.push(kept);
-            fits.append(Table::from_parquet(&TUNED_LENS_FIT, &row)?)?;
-            continue;
-        }
-        if context.progress.should_stop() {
-            return Err(Error::Stopped);
-        }
-        let ready = bench.take();
-        let ready = ready.map_or_else(|| Bench::new(subject, plan, states, settings), Ok)?;
-        let fitted = if layer + 1 == n {
-            None
-        } else {
-            Some(ready.fit(layer, context.seed.wrapping_add(layer as u64))?)
+        let rows = if is_kept { context.run.part(&fit_name)? } else { None };
+        let (map, rows) = match rows {
+            Some(rows) => (kept, Table::from_parquet(&TUNED_LENS_FIT, &rows)?),
+            None if context.progress.should_stop() => return Err(Error::Stopped),
+            None => {
+                if bench.is_none() {
+                    bench = Some(Bench::new(context, plan, text, decisions, settings)?);
+                }
+                let Some(bench) = &bench else { unreachable!("it was made above") };
+                let (map, rows) = bench.layer(layer)?;
+                if let Some(map) = &map {
+                    context.run.save_part(&map_name, &map.to_bytes())?;
+                }
+                context.run.save_part(&fit_name, &rows.to_parquet()?)?;
+                (map, rows)
+            }
         };
-        let row = ready.judge(layer, fitted.as_ref())?;
-        if let Some(fitted) = &fitted {
-            context.run.save_part(&map_name, &fitted.map.to_bytes())?;
-        }
-        context.run.save_part(&fit_name, &row.to_parquet()?)?;
-        fits.append(row)?;
-        maps.push(fitted.map(|f| f.map));
-        bench = Some(ready);
+        maps.push(map);
+        fits.append(rows)?;
         context.progress.at(layer as u64 + 1);
     }
     context.progress.end();

@@ -1,24 +1,36 @@
-//! Which positions of which prompts a lens is trained, chosen and judged on.
+//! Which positions of which documents a lens is trained, chosen and judged on.
 //!
-//! Prompts are split by template, and templates that hold label twins of one another stay together. Prompts that begin alike
-//! share states: a state that any training prompt has is a training state.
+//! Whole documents are set apart, never single positions: neighbours in one text are near copies of one another. The study's
+//! own prompts have no part in training.
 
 use super::settings::Settings;
-use crate::error::{Error, Result};
-use crate::subject::Prompt;
+use super::wrong;
+use crate::error::Result;
 use lorascope_engine::{Batch, ModelSpec};
 use rand::SeedableRng;
 use rand::seq::SliceRandom;
 use rand_chacha::ChaCha8Rng;
-use serde_json::Value;
 use std::collections::BTreeMap;
 
-/// What a prompt serves for.
+/// Tokens of a document that are read at most: states of a block of documents are in memory together.
+pub(super) const LONGEST: usize = 1024;
+
+/// Of so many documents …
+const SHARE: usize = 20;
+/// … so many are held out …
+const HELDOUT: usize = 3;
+/// … and so many are for choosing the penalty.
+const VALIDATION: usize = 2;
+
+/// Fewest documents that training, choosing and judging can share between them.
+pub(super) const FEWEST: usize = 10;
+
+/// What a document serves for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Split {
     /// Maps are fitted to it.
     Train,
-    /// Penalty and steps are chosen by it.
+    /// The penalty is chosen by it.
     Validation,
     /// Nothing is chosen by it.
     Heldout,
@@ -27,137 +39,172 @@ pub(super) enum Split {
 impl Split {
     /// All of them.
     pub const ALL: [Self; 3] = [Self::Train, Self::Validation, Self::Heldout];
-
-    /// As it stands in tables.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Train => "train",
-            Self::Validation => "validation",
-            Self::Heldout => "heldout",
-        }
-    }
 }
 
-/// A position of a prompt.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// A position of a document.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Place {
-    pub prompt: usize,
+    pub document: usize,
     pub position: usize,
 }
 
-/// The split of the prompts, and the positions sampled from each part.
+/// The split of the documents, and the positions sampled from each part.
 #[derive(Debug)]
 pub(super) struct Plan {
-    /// One a prompt.
+    /// Tokens of the documents that are read, cut to what the model and this analysis read at most.
+    pub documents: Vec<Vec<u32>>,
+    /// One a document.
     pub splits: Vec<Split>,
-    /// Sampled positions: those to train on, then to validate, then held out.
+    /// Sampled positions by document and position.
     pub places: Vec<Place>,
-    /// How many of them belong to each part.
-    pub counts: [usize; 3],
+    /// For each part, which of the places belong to it, as indices into `places`, in random order.
+    pub parts: [Vec<usize>; 3],
 }
 
 impl Plan {
-    /// `inputs` are the tokens of the prompts up to their decision points.
+    /// Splits and samples `documents`, given as tokens.
     pub fn new(
         spec: &ModelSpec,
-        prompts: &[Prompt],
-        inputs: &[Vec<u32>],
+        mut documents: Vec<Vec<u32>>,
         settings: &Settings,
         seed: u64,
     ) -> Result<Self> {
-        let splits = split(&units(prompts), seed)?;
-        let sequences: Vec<(usize, &[u32])> = inputs.iter().map(|i| (0, i.as_slice())).collect();
-        // One row for each distinct beginning.
-        let batch = Batch::new(spec, &sequences)?;
-        let mut rows: BTreeMap<usize, (Split, Place)> = BTreeMap::new();
-        for (prompt, input) in inputs.iter().enumerate() {
-            // Position 0 has seen nothing, and in many models its state is a giant that tells nothing about the others.
-            for position in 1..input.len() {
-                let row =
-                    batch.row_of(prompt, position).unwrap_or_else(|| unreachable!("it is in the batch"));
-                let here = rows.entry(row).or_insert((splits[prompt], Place { prompt, position }));
-                if splits[prompt] < here.0 {
-                    *here = (splits[prompt], Place { prompt, position });
-                }
-            }
-        }
+        documents.iter_mut().for_each(|d| d.truncate(spec.n_ctx.min(LONGEST)));
+        documents.shuffle(&mut ChaCha8Rng::seed_from_u64(seed));
+        documents.truncate(enough(&documents, settings.rows));
+        let splits = split(documents.len());
+        let rows = distinct_rows(spec, &documents, &splits)?;
         let mut rng = ChaCha8Rng::seed_from_u64(seed);
-        let (mut places, mut counts) = (Vec::new(), [0; 3]);
         let most = [settings.rows, settings.validation_rows, settings.heldout_rows];
-        for (n, (part, most)) in Split::ALL.into_iter().zip(most).enumerate() {
+        let mut chosen: Vec<(Place, Split, usize)> = Vec::new();
+        for (part, most) in Split::ALL.into_iter().zip(most) {
             let mut found: Vec<Place> = rows.values().filter(|r| r.0 == part).map(|r| r.1).collect();
-            found.shuffle(&mut rng);
-            // Decision points come first among the rows to train on: it is there that the lens will be used.
-            if part == Split::Train {
-                found.sort_by_key(|p| p.position + 1 != inputs[p.prompt].len());
+            if part == Split::Train && found.len() <= spec.d_model {
+                return wrong(format!(
+                    "the text has {} positions to train on, but a map of this model has {} inputs; give a longer text (or \
+                     more of it)",
+                    found.len(),
+                    spec.d_model + 1
+                ));
             }
+            found.shuffle(&mut rng);
             found.truncate(most);
-            counts[n] = found.len();
-            places.extend(found);
+            chosen.extend(found.into_iter().enumerate().map(|(i, place)| (place, part, i)));
         }
-        Ok(Self { splits, places, counts })
+        chosen.sort_unstable_by_key(|c| c.0);
+        let of = |part: Split| {
+            let mut which: Vec<(usize, usize)> =
+                chosen.iter().enumerate().filter(|(_, c)| c.1 == part).map(|(at, c)| (c.2, at)).collect();
+            which.sort_unstable();
+            which.into_iter().map(|w| w.1).collect()
+        };
+        let parts = Split::ALL.map(of);
+        Ok(Self { documents, splits, places: chosen.into_iter().map(|c| c.0).collect(), parts })
     }
 
-    /// Places of a part, as indices into [`Plan::places`].
-    pub fn range(&self, part: Split) -> std::ops::Range<usize> {
-        let first: usize = self.counts[..part as usize].iter().sum();
-        first..first + self.counts[part as usize]
+    /// Places of a part.
+    pub fn part(&self, part: Split) -> &[usize] {
+        &self.parts[part as usize]
+    }
+
+    /// Number of documents of a part.
+    pub fn n_documents(&self, part: Split) -> usize {
+        self.splits.iter().filter(|s| **s == part).count()
     }
 }
 
-/// For each prompt, the name of the unit that may not be split: its template, joined with those of its label twins.
-fn units(prompts: &[Prompt]) -> Vec<&str> {
-    let mut unit: BTreeMap<&str, &str> =
-        prompts.iter().map(|p| (p.item.cluster(), p.item.cluster())).collect();
-    let mut twins: BTreeMap<&str, &str> = BTreeMap::new();
-    for prompt in prompts {
-        let Some(key) = prompt.item.rest.get("label_twins").and_then(Value::as_str) else { continue };
-        let first = *twins.entry(key).or_insert(prompt.item.cluster());
-        let (keep, join) = (unit[first], unit[prompt.item.cluster()]);
-        unit.values_mut().filter(|u| **u == join).for_each(|u| *u = keep);
+/// One place for each distinct beginning of a document. Documents that begin alike share states, and a state that any training
+/// document has is a training state.
+fn distinct_rows(
+    spec: &ModelSpec,
+    documents: &[Vec<u32>],
+    splits: &[Split],
+) -> Result<BTreeMap<usize, (Split, Place)>> {
+    let sequences: Vec<(usize, &[u32])> = documents.iter().map(|d| (0, d.as_slice())).collect();
+    let batch = Batch::new(spec, &sequences)?;
+    let mut rows: BTreeMap<usize, (Split, Place)> = BTreeMap::new();
+    for (document, tokens) in documents.iter().enumerate() {
+        // Position 0 has seen nothing, and in many models its state is a giant that tells nothing about the others.
+        for position in 1..tokens.len() {
+            let row = batch.row_of(document, position).unwrap_or_else(|| unreachable!("it is in the batch"));
+            let here = rows.entry(row).or_insert((splits[document], Place { document, position }));
+            if splits[document] < here.0 {
+                *here = (splits[document], Place { document, position });
+            }
+        }
     }
-    prompts.iter().map(|p| unit[p.item.cluster()]).collect()
+    Ok(rows)
 }
 
-/// A fifth of the units is held out, a fifth is for validation, the others are for training; at least one each.
-fn split(units: &[&str], seed: u64) -> Result<Vec<Split>> {
-    let mut names: Vec<&str> = units.to_vec();
-    names.sort_unstable();
-    names.dedup();
-    if names.len() < 3 {
-        let why = format!(
-            "the prompts come from {} template(s); training, choosing and judging a lens needs prompts from three at least",
-            names.len()
-        );
-        return Err(Error::Settings { analysis: super::NAME, why });
-    }
-    names.shuffle(&mut ChaCha8Rng::seed_from_u64(seed));
-    let fifth = (names.len() / 5).max(1);
-    let part = |unit: &str| match names.iter().position(|n| *n == unit) {
-        Some(i) if i < fifth => Split::Heldout,
-        Some(i) if i < 2 * fifth => Split::Validation,
+/// How many documents, from the first on, give `rows` positions to train on.
+fn enough(documents: &[Vec<u32>], rows: usize) -> usize {
+    let mut total = 0;
+    let is_enough = |d: &Vec<u32>| {
+        total += d.len().saturating_sub(1);
+        total * (SHARE - HELDOUT - VALIDATION) >= rows * SHARE
+    };
+    documents.iter().position(is_enough).map_or(documents.len(), |last| (last + 1).max(FEWEST))
+}
+
+/// Held-out documents come first, then those for validation; at least one each.
+fn split(n: usize) -> Vec<Split> {
+    let (heldout, validation) = ((n * HELDOUT / SHARE).max(1), (n * VALIDATION / SHARE).max(1));
+    let part = |i: usize| match i {
+        _ if i < heldout => Split::Heldout,
+        _ if i < heldout + validation => Split::Validation,
         _ => Split::Train,
     };
-    Ok(units.iter().map(|u| part(u)).collect())
+    (0..n).map(part).collect()
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::testing::tiny;
     use super::*;
 
+    /// Twenty documents of nine tokens that begin alike in pairs.
+    fn documents() -> Vec<Vec<u32>> {
+        (0..20u32).map(|i| (0..9).map(|t| if t < 4 { i / 2 } else { i + t }).collect()).collect()
+    }
+
+    fn plan(rows: usize) -> Result<Plan> {
+        let settings = Settings { rows, ..Settings::default() };
+        Plan::new(tiny::<f32>("llama").spec(), documents(), &settings, 3)
+    }
+
     #[test]
-    fn every_part_gets_whole_units() {
-        let units = ["a", "a", "b", "c", "d", "e", "f", "g", "h", "i", "j", "b"];
-        for seed in 0..20 {
-            let splits = split(&units, seed).expect("ten units");
-            let count = |s| splits.iter().collect::<Vec<_>>().iter().filter(|x| ***x == s).count();
-            assert!(count(Split::Heldout) >= 2 && count(Split::Validation) >= 2 && count(Split::Train) >= 6);
-            assert_eq!(splits[0], splits[1]);
-            assert_eq!(splits[2], splits[11]);
+    fn no_state_serves_two_parts() {
+        let plan = plan(1000).expect("a plan");
+        assert_eq!(Split::ALL.map(|s| plan.n_documents(s)), [15, 2, 3]);
+        let beginning = |&at: &usize| {
+            let place = plan.places[at];
+            &plan.documents[place.document][..=place.position]
+        };
+        let mut seen: Vec<&[u32]> = plan.parts.iter().flatten().map(beginning).collect();
+        let n = seen.len();
+        seen.sort_unstable();
+        seen.dedup();
+        assert_eq!(seen.len(), n, "a state was sampled twice");
+        assert!(plan.places.iter().all(|p| p.position > 0));
+        for (part, which) in Split::ALL.into_iter().zip(&plan.parts) {
+            // A state that a training document has, too, is a training state.
+            let of = |&at: &usize| plan.splits[plan.places[at].document];
+            assert!(which.iter().all(|at| of(at) == part));
         }
-        assert!(split(&["a", "b", "a"], 0).is_err());
-        let three: std::collections::BTreeSet<Split> =
-            split(&["a", "b", "c"], 0).expect("three").into_iter().collect();
-        assert_eq!(three.len(), 3);
+    }
+
+    #[test]
+    fn no_more_is_read_than_is_asked_for() {
+        let few = plan(70).expect("a plan");
+        assert!(few.documents.len() < 20 && few.part(Split::Train).len() <= 70);
+        assert!(few.documents.len() >= FEWEST);
+    }
+
+    #[test]
+    fn a_text_with_fewer_positions_than_a_map_has_inputs_is_refused() {
+        let short = documents().into_iter().map(|d| d[..3].to_vec()).collect();
+        let said = Plan::new(tiny::<f32>("llama").spec(), short, &Settings::default(), 3);
+        let said = said.expect_err("too short").to_string();
+        assert!(said.contains("give a longer text"), "{said}");
     }
 }

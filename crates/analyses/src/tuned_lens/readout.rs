@@ -1,16 +1,11 @@
 //! The way from a residual state to the next-token distribution, forwards and backwards: final norm, output matrix, soft cap.
 //!
-//! The divergence KL(final ‖ lens) over the whole vocabulary and its gradient with respect to the state, for training a lens.
-//! What a table reports is read by the engine itself; this copy exists because the engine computes no gradients.
+//! It gives the gradient of KL(final ‖ lens) over the whole vocabulary with respect to the state, for the steps of a fit. What a
+//! table reports is read by the engine itself; this copy exists because the engine computes no gradients.
 
 use crate::error::Result;
 use lorascope_engine::{Mat, Model, NormKind};
-use lorascope_kernels::{
-    MatRef, Packed, Real, Write, dot, layer_norm, matmul, rms_norm, softcap, softmax_masked,
-};
-
-/// Rows whose logits over the vocabulary exist at a time.
-const ROWS: usize = 64;
+use lorascope_kernels::{MatRef, Packed, Real, Write, layer_norm, matmul, rms_norm, softcap, softmax_masked};
 
 /// Final norm, output matrix and soft cap of the base model. Holds the output matrix twice (for both directions).
 #[derive(Debug)]
@@ -23,15 +18,6 @@ pub(super) struct Readout<R> {
     output: Packed<R>,
     /// From tokens to states.
     transposed: Packed<R>,
-}
-
-/// Distributions that a lens is to match, one a row.
-#[derive(Debug)]
-pub(super) struct Targets<R> {
-    /// Probabilities, `[rows, V]`.
-    probs: Mat<R>,
-    /// Σ p ln p of each row.
-    neg_entropy: Vec<f64>,
 }
 
 impl<R: Real> Readout<R> {
@@ -54,68 +40,29 @@ impl<R: Real> Readout<R> {
         })
     }
 
-    /// The distributions that final residual states lead to.
-    pub fn targets(&self, finals: &Mat<R>) -> Targets<R> {
-        let mut probs = Mat { data: Vec::new(), rows: finals.rows, cols: self.output.n_out() };
-        let mut neg_entropy = Vec::with_capacity(finals.rows);
-        for rows in chunks(finals.rows) {
-            let mut part = self.logits(&finals.gather(&rows));
-            let logits = part.clone();
-            part.for_rows(|_, row| softmax_masked(row, 0..row.len()));
-            neg_entropy.extend((0..part.rows).map(|i| {
-                let (p, u) = (part.row(i), logits.row(i));
-                dot(p, u) - log_sum_exp(u, p)
-            }));
-            probs.data.extend(part.data);
-        }
-        Targets { probs, neg_entropy }
-    }
-
-    /// KL(target ‖ reading of the state) in nats; state `i` is compared with target `which[i]`.
-    pub fn kl(&self, resid: &Mat<R>, targets: &Targets<R>, which: &[usize]) -> Vec<f64> {
-        let mut found = Vec::with_capacity(resid.rows);
-        for rows in chunks(resid.rows) {
-            let logits = self.logits(&resid.gather(&rows));
-            let mut kl = Mat::<f64>::zeros(rows.len(), 1);
-            kl.for_rows(|i, out| {
-                let target = which[rows[i]];
-                let mut q = logits.row(i).to_vec();
-                softmax_masked(&mut q, 0..logits.cols);
-                let cross = dot(targets.probs.row(target), logits.row(i));
-                // Rounding can make the divergence of equal distributions a hair negative.
-                out[0] = (targets.neg_entropy[target] - cross + log_sum_exp(logits.row(i), &q)).max(0.0);
-            });
-            found.extend(kl.data);
-        }
-        found
-    }
-
-    /// Gradient of each row's divergence with respect to its state, `[rows, d_model]`.
-    pub fn gradient(&self, resid: &Mat<R>, targets: &Targets<R>, which: &[usize]) -> Mat<R> {
-        let mut found =
-            Mat { data: Vec::with_capacity(resid.data.len()), rows: resid.rows, cols: resid.cols };
-        for rows in chunks(resid.rows) {
-            let states = resid.gather(&rows);
-            let mut by_logit = self.logits(&states);
-            by_logit.for_rows(|i, row| {
-                let capped = self.cap.map(|_| row.to_vec());
-                softmax_masked(row, 0..row.len());
-                for (q, &p) in row.iter_mut().zip(targets.probs.row(which[rows[i]])) {
-                    *q -= p;
+    /// Gradient of each row's KL(final ‖ reading) with respect to its state, `[rows, d_model]`. All logits of both exist at a
+    /// time: 8 bytes for each row and token of the vocabulary.
+    pub fn gradient(&self, resid: &Mat<R>, finals: &Mat<R>) -> Mat<R> {
+        let mut target = self.logits(finals);
+        target.for_rows(|_, row| softmax_masked(row, 0..row.len()));
+        let mut by_logit = self.logits(resid);
+        by_logit.for_rows(|i, row| {
+            let capped = self.cap.map(|_| row.to_vec());
+            softmax_masked(row, 0..row.len());
+            for (q, &p) in row.iter_mut().zip(target.row(i)) {
+                *q -= p;
+            }
+            if let (Some(cap), Some(logits)) = (self.cap, capped) {
+                // d/da c·tanh(a/c) = 1 − (u/c)²
+                for (g, &u) in row.iter_mut().zip(&logits) {
+                    *g *= R::ONE - (u / cap) * (u / cap);
                 }
-                if let (Some(cap), Some(logits)) = (self.cap, capped) {
-                    // d/da c·tanh(a/c) = 1 − (u/c)²
-                    for (g, &u) in row.iter_mut().zip(&logits) {
-                        *g *= R::ONE - (u / cap) * (u / cap);
-                    }
-                }
-            });
-            let mut by_state = Mat::zeros(rows.len(), resid.cols);
-            matmul(by_state.view_mut(), by_logit.view(), &self.transposed, Write::Set);
-            by_state.for_rows(|i, g| self.through_norm(states.row(i), g));
-            found.data.extend(by_state.data);
-        }
-        found
+            }
+        });
+        let mut by_state = Mat::zeros(resid.rows, resid.cols);
+        matmul(by_state.view_mut(), by_logit.view(), &self.transposed, Write::Set);
+        by_state.for_rows(|i, g| self.through_norm(resid.row(i), g));
+        by_state
     }
 
     /// `[rows, V]`, after the soft cap.
@@ -159,13 +106,6 @@ impl<R: Real> Readout<R> {
     }
 }
 
-impl<R: Real> Targets<R> {
-    /// Number of distributions.
-    pub fn len(&self) -> usize {
-        self.probs.rows
-    }
-}
-
 /// Weight and bias of the final norm, read off from what it makes of a known vector: they are not the same tensors in all
 /// families.
 fn norm_parameters<R: Real>(model: &Model<R>) -> (Vec<R>, Vec<R>) {
@@ -184,38 +124,38 @@ fn norm_parameters<R: Real>(model: &Model<R>) -> (Vec<R>, Vec<R>) {
     (y.iter().enumerate().map(weight).collect(), bias)
 }
 
-/// `ln Σ exp(u)`, from the softmax of u: at the largest u, `u − ln q`.
-fn log_sum_exp<R: Real>(u: &[R], q: &[R]) -> f64 {
-    let largest = (1..u.len()).fold(0, |best, i| if u[i] > u[best] { i } else { best });
-    u[largest].to_f64() - q[largest].to_f64().ln()
-}
-
-/// Indices `0..n` in groups of [`ROWS`].
-fn chunks(n: usize) -> impl Iterator<Item = Vec<usize>> {
-    (0..n).step_by(ROWS).map(move |first| (first..n.min(first + ROWS)).collect())
-}
-
 #[cfg(test)]
 mod tests {
     use super::super::testing::{noise, tiny};
     use super::*;
 
+    /// What the engine says of the divergence of one state.
+    fn divergence(model: &Model<f64>, state: &[f64], last: &[f64]) -> f64 {
+        let both = Mat { data: [last, state].concat(), rows: 2, cols: state.len() };
+        let asked = lorascope_engine::States {
+            model: 0,
+            normalized: model.final_norm(0, &both),
+            tokens: vec![Vec::new(); 2],
+            reference: vec![0, 0],
+            top: 0,
+        };
+        model.next_tokens(&asked).expect("next tokens")[1].kl
+    }
+
     /// Central differences in f64: error about h² + 1e-16/h.
     #[test]
-    fn the_gradient_is_that_of_the_divergence() {
+    fn the_gradient_is_that_of_the_engines_divergence() {
         for family in ["llama", "gemma2", "gpt2"] {
             let model = tiny::<f64>(family);
             let readout = Readout::of(&model).expect("readout");
             let d = model.spec().d_model;
             let (finals, states) = (noise(3, d, 1), noise(3, d, 2));
-            let targets = readout.targets(&finals);
-            let which = [0, 1, 2];
-            let gradient = readout.gradient(&states, &targets, &which);
+            let gradient = readout.gradient(&states, &finals);
             for (i, k) in [(0, 0), (0, d - 1), (1, d / 2), (2, 3), (2, 4)] {
                 let at = |h: f64| {
                     let mut moved = states.clone();
                     moved.row_mut(i)[k] += h;
-                    readout.kl(&moved, &targets, &which)[i]
+                    divergence(&model, moved.row(i), finals.row(i))
                 };
                 let (h, analytic) = (1e-5, gradient.row(i)[k]);
                 let numeric = (at(h) - at(-h)) / (2.0 * h);
@@ -225,33 +165,6 @@ mod tests {
                     "{family} [{i}][{k}]: {numeric} against {analytic}"
                 );
             }
-        }
-    }
-
-    #[test]
-    fn the_divergence_is_the_engines() {
-        for family in ["llama", "gemma2", "gpt2"] {
-            let model = tiny::<f64>(family);
-            let readout = Readout::of(&model).expect("readout");
-            let (finals, states) = (noise(2, model.spec().d_model, 1), noise(2, model.spec().d_model, 2));
-            let both = Mat { data: [&states.data[..], &finals.data].concat(), rows: 4, cols: finals.cols };
-            let asked = lorascope_engine::States {
-                model: 0,
-                normalized: model.final_norm(0, &both),
-                tokens: vec![Vec::new(); 4],
-                reference: vec![2, 3, 2, 3],
-                top: 0,
-            };
-            let engine = model.next_tokens(&asked).expect("next tokens");
-            let own = readout.kl(&states, &readout.targets(&finals), &[0, 1]);
-            for (own, engine) in own.iter().zip(&engine) {
-                assert!(
-                    (own - engine.kl).abs() < 1e-9 * engine.kl.max(1.0),
-                    "{family}: {own} against {}",
-                    engine.kl
-                );
-            }
-            assert!(readout.kl(&finals, &readout.targets(&finals), &[0, 1]).iter().all(|&kl| kl < 1e-12));
         }
     }
 }

@@ -1,94 +1,165 @@
-//! One sweep of all models over all prompts, keeping what the lens is trained on and read at: `resid_post` of every layer at
-//! the decision points of all models, and at the sampled positions of the base.
+//! The states that lenses are trained on and read at: `resid_post` of every layer, at sampled positions of the text on the base,
+//! and at the decision points of the study's prompts on all models.
+//!
+//! States of the text are many: they go to the run folder as parts, one for each block of documents and layer, and come back
+//! one layer at a time.
 
+use super::NAME;
 use super::plan::Plan;
 use crate::context::Context;
 use crate::error::{Error, Result};
-use crate::subject::PROMPT_BLOCK;
-use lorascope_engine::{Batch, Capture, HookPoint, Hooks, Mat, Site};
+use lorascope_engine::{Batch, Capture, HookPoint, Hooks, Mat, ModelId, Site};
 use std::ops::Range;
 
-/// Residual states by layer.
+/// Tokens of documents that go through the base together, about.
+const BLOCK_TOKENS: usize = 2048;
+
+/// States of the text on the base, in the run folder.
 #[derive(Debug)]
-pub(super) struct States {
-    /// Decision points: `[models × prompts, d_model]`, model by model.
-    pub decisions: Vec<Mat<f32>>,
-    /// Sampled positions of the base in the order of the plan, `[places, d_model]`.
-    pub samples: Vec<Mat<f32>>,
+pub(super) struct TextStates<'a> {
+    plan: &'a Plan,
+    blocks: Vec<Range<usize>>,
 }
 
-impl States {
-    /// Sweeps block by block; each block is kept as a part of the run.
-    pub fn gather(context: &Context, inputs: &[Vec<u32>], plan: &Plan) -> Result<Self> {
-        let model = &context.subject.model;
-        let (n_layers, d) = (model.spec().n_layers, model.spec().d_model);
-        let zeros = |rows: usize| (0..n_layers).map(|_| Mat::zeros(rows, d)).collect::<Vec<_>>();
-        let mut states =
-            Self { decisions: zeros(model.n_models() * inputs.len()), samples: zeros(plan.places.len()) };
-        let blocks: Vec<Range<usize>> =
-            (0..inputs.len()).step_by(PROMPT_BLOCK).map(|b| b..inputs.len().min(b + PROMPT_BLOCK)).collect();
-        context.progress.begin("collecting states", (n_layers * blocks.len()) as u64);
-        for (b, block) in blocks.into_iter().enumerate() {
-            let name = format!("{}-states-{b:05}", super::NAME);
-            let decisions: Vec<usize> = (0..model.n_models())
-                .flat_map(|m| block.clone().map(move |p| m * inputs.len() + p))
+impl<'a> TextStates<'a> {
+    /// Sweeps the base over the documents, block by block; blocks that are in the run folder are left alone.
+    pub fn gather(context: &Context, plan: &'a Plan) -> Result<Self> {
+        let n_layers = context.subject.model.spec().n_layers;
+        let states = Self { blocks: blocks(&plan.documents), plan };
+        context.progress.begin("reading the text", (n_layers * states.blocks.len()) as u64);
+        for (b, block) in states.blocks.iter().enumerate() {
+            if Self::is_kept(context, b, n_layers)? {
+                continue;
+            }
+            if context.progress.should_stop() {
+                return Err(Error::Stopped);
+            }
+            let documents: Vec<(ModelId, &[u32])> =
+                plan.documents[block.clone()].iter().map(|d| (0, d.as_slice())).collect();
+            let wanted: Vec<(usize, usize)> = plan
+                .places
+                .iter()
+                .filter(|p| block.contains(&p.document))
+                .map(|p| (p.document - block.start, p.position))
                 .collect();
-            let samples: Vec<usize> =
-                (0..plan.places.len()).filter(|&i| block.contains(&plan.places[i].prompt)).collect();
-            let n_bytes = 4 * n_layers * d * (decisions.len() + samples.len());
-            let bytes = match context.run.part(&name)? {
-                Some(bytes) if bytes.len() == n_bytes => bytes,
-                _ if context.progress.should_stop() => return Err(Error::Stopped),
-                _ => {
-                    let at = |done: usize, _| context.progress.at((b * n_layers + done) as u64);
-                    let bytes = sweep(context, inputs, plan, block, &samples, &at)?;
-                    context.run.save_part(&name, &bytes)?;
-                    bytes
-                }
-            };
-            let mut values = bytes.as_chunks::<4>().0.iter().map(|v| f32::from_le_bytes(*v));
-            for (of_decisions, of_samples) in states.decisions.iter_mut().zip(&mut states.samples) {
-                let rows = decisions.iter().map(|&i| (true, i)).chain(samples.iter().map(|&i| (false, i)));
-                for (is_decision, i) in rows {
-                    let row = if is_decision { of_decisions.row_mut(i) } else { of_samples.row_mut(i) };
-                    row.iter_mut().zip(&mut values).for_each(|(r, v)| *r = v);
-                }
+            let at = |done: usize, _| context.progress.at((b * n_layers + done) as u64);
+            for (layer, mat) in sweep(context, &documents, &wanted, &at)?.into_iter().enumerate() {
+                context.run.save_part(&part_name(b, layer), &bytes(&mat))?;
             }
         }
         context.progress.end();
         Ok(states)
     }
+
+    fn is_kept(context: &Context, block: usize, n_layers: usize) -> Result<bool> {
+        for layer in 0..n_layers {
+            if context.run.part(&part_name(block, layer))?.is_none() {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    /// `resid_post` of a layer at all places of the plan, `[places, d_model]`.
+    pub fn layer(&self, context: &Context, layer: usize) -> Result<Mat<f32>> {
+        let d = context.subject.model.spec().d_model;
+        let mut data = Vec::with_capacity(self.plan.places.len() * d);
+        for b in 0..self.blocks.len() {
+            let name = part_name(b, layer);
+            let part = context.run.part(&name)?.ok_or_else(|| Error::Settings {
+                analysis: NAME,
+                why: format!(
+                    "the finished part `{name}` is gone from the run folder; remove the folder and run again"
+                ),
+            })?;
+            data.extend(numbers(&part));
+        }
+        let rows = data.len() / d;
+        Ok(Mat { data, rows, cols: d })
+    }
 }
 
-/// Layer by layer, the states at the decision points of a block's prompts, then those at its samples.
+fn part_name(block: usize, layer: usize) -> String {
+    format!("{NAME}-text-{block:05}-{layer:05}")
+}
+
+/// Documents in a row with about [`BLOCK_TOKENS`] tokens.
+fn blocks(documents: &[Vec<u32>]) -> Vec<Range<usize>> {
+    let (mut blocks, mut first, mut tokens) = (Vec::new(), 0, 0);
+    for (i, document) in documents.iter().enumerate() {
+        tokens += document.len();
+        if tokens >= BLOCK_TOKENS || i + 1 == documents.len() {
+            blocks.push(first..i + 1);
+            (first, tokens) = (i + 1, 0);
+        }
+    }
+    blocks
+}
+
+/// `resid_post` of every layer at the decision points of all prompts on all models: for each layer `[models × prompts, d_model]`,
+/// model by model. `inputs` are the tokens of the prompts up to there. Each block of prompts is kept as a part of the run.
+pub(super) fn at_decisions(context: &Context, inputs: &[Vec<u32>]) -> Result<Vec<Mat<f32>>> {
+    let (model, n) = (&context.subject.model, inputs.len());
+    let (n_layers, d) = (model.spec().n_layers, model.spec().d_model);
+    let mut states: Vec<Mat<f32>> = (0..n_layers).map(|_| Mat::zeros(model.n_models() * n, d)).collect();
+    let blocks = context.subject.blocks();
+    context.progress.begin("reading the prompts", (n_layers * blocks.len()) as u64);
+    for (b, block) in blocks.iter().enumerate() {
+        let of_models = || (0..model.n_models()).flat_map(|m| block.iter().map(move |&p| (m, p)));
+        let name = format!("{NAME}-prompts-{b:05}");
+        let part = match context.run.part(&name)? {
+            Some(part) => part,
+            None if context.progress.should_stop() => return Err(Error::Stopped),
+            None => {
+                let sequences: Vec<(ModelId, &[u32])> =
+                    of_models().map(|(m, p)| (m, inputs[p].as_slice())).collect();
+                let last: Vec<(usize, usize)> =
+                    sequences.iter().enumerate().map(|(s, (_, tokens))| (s, tokens.len() - 1)).collect();
+                let at = |done: usize, _| context.progress.at((b * n_layers + done) as u64);
+                let found = sweep(context, &sequences, &last, &at)?;
+                let part: Vec<u8> = found.iter().flat_map(bytes).collect();
+                context.run.save_part(&name, &part)?;
+                part
+            }
+        };
+        let mut values = numbers(&part);
+        for layer in &mut states {
+            for (m, p) in of_models() {
+                layer.row_mut(m * n + p).iter_mut().zip(&mut values).for_each(|(r, v)| *r = v);
+            }
+        }
+    }
+    context.progress.end();
+    Ok(states)
+}
+
+/// For each layer, the states at the given positions of the given sequences, `[wanted, d_model]`.
 fn sweep(
     context: &Context,
-    inputs: &[Vec<u32>],
-    plan: &Plan,
-    block: Range<usize>,
-    samples: &[usize],
+    sequences: &[(ModelId, &[u32])],
+    wanted: &[(usize, usize)],
     progress: lorascope_engine::Progress,
-) -> Result<Vec<u8>> {
+) -> Result<Vec<Mat<f32>>> {
     let model = &context.subject.model;
-    let sequences: Vec<(usize, &[u32])> = (0..model.n_models())
-        .flat_map(|m| inputs[block.clone()].iter().map(move |i| (m, i.as_slice())))
-        .collect();
-    let batch = Batch::new(model.spec(), &sequences)?;
-    let row = |sequence: usize, position: usize| {
+    let batch = Batch::new(model.spec(), sequences)?;
+    let row = |&(sequence, position): &(usize, usize)| {
         batch
             .row_of(sequence, position)
             .unwrap_or_else(|| unreachable!("every token of a sequence has a row"))
     };
-    // The base comes first, so that its sequences have the numbers of their prompts within the block.
-    let sampled = samples.iter().map(|&i| row(plan.places[i].prompt - block.start, plan.places[i].position));
-    let rows: Vec<usize> = sequences
-        .iter()
-        .enumerate()
-        .map(|(s, (_, tokens))| row(s, tokens.len() - 1))
-        .chain(sampled)
-        .collect();
+    let rows: Vec<usize> = wanted.iter().map(row).collect();
     let capture = |layer| Capture { point: HookPoint::Layer(layer, Site::ResidPost), rows: rows.clone() };
     let hooks = Hooks { captures: (0..model.spec().n_layers).map(capture).collect(), edits: Vec::new() };
     let run = model.run_with_progress(&batch, &hooks, &[], progress)?;
-    Ok(run.captures.into_iter().flatten().flatten().flat_map(f32::to_le_bytes).collect())
+    let mat =
+        |values: Vec<Vec<f32>>| Mat { rows: values.len(), cols: model.spec().d_model, data: values.concat() };
+    Ok(run.captures.into_iter().map(mat).collect())
+}
+
+fn bytes(mat: &Mat<f32>) -> Vec<u8> {
+    mat.data.iter().flat_map(|v| v.to_le_bytes()).collect()
+}
+
+fn numbers(bytes: &[u8]) -> impl Iterator<Item = f32> {
+    bytes.as_chunks::<4>().0.iter().map(|v| f32::from_le_bytes(*v))
 }
