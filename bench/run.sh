@@ -2,8 +2,9 @@
 # Measures lorascope against transformers + PEFT, both sides in one run with the same threads:
 #   bench/run.sh [--threads N] [--rounds N] [--runs N]           forward pass and decisions
 #   bench/run.sh patch [--threads N] [--rounds N] [--sample N]   activation patching (TransformerLens and nnsight too)
+#   bench/run.sh sweep [--threads N] [--lengths …] [--patches …] cost of patches against their number and the prompt's length
 # Sets up a Python environment for the peers once (in the cache folder; $BENCH_PYTHON names another Python that
-# has bench/requirements.txt), gets SmolLM2, builds the release binaries, runs bench/compare.py or bench/patch.py.
+# has bench/requirements.txt), gets SmolLM2, builds the release binaries, runs bench/compare.py, patch.py or sweep.py.
 # Adapters: $LORASCOPE_ADAPTERS, else ../shared/adapters/smollm2 next to the repository.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -28,14 +29,17 @@ peers_python() {
 }
 
 driver=compare
-if [[ ${1:-} == patch ]]; then
-    driver=patch
-    shift
-fi
+case ${1:-} in
+    patch | sweep)
+        driver=$1
+        shift
+        ;;
+esac
 base=$(python3 scripts/get_smollm2.py)
 python=$(peers_python)
 cargo build --release --package lorascope
-if [[ $driver == compare ]]; then
-    cargo build --release --package lorascope-engine --example bench_forward
-fi
+case $driver in
+    compare) cargo build --release --package lorascope-engine --example bench_forward ;;
+    sweep) cargo build --release --package lorascope-engine --example bench_sweep ;;
+esac
 exec python3 "bench/$driver.py" --base "$base" --adapters "$adapters" --python "$python" "$@"
