@@ -297,6 +297,13 @@ fn sentences(context: &Context, found: &[Found], tests: &Table) -> Result<Vec<St
         else {
             continue;
         };
+        if one.members.is_empty() {
+            sentences.push(format!(
+                "{} into {}: no component brings the source's behaviour nearer; there is no circuit.",
+                names.0, names.1
+            ));
+            continue;
+        }
         let members: Vec<String> = one.members.iter().map(label).collect();
         sentences.push(format!(
             "{} into {}: {} components ({}) bring {:.0}% of the behaviour on held-out prompts; random circuits of that size {:.0}% \

@@ -65,7 +65,7 @@ impl Tested<'_> {
             row.extend::<[Cell; 10]>([
                 name.into(),
                 self.members.len().into(),
-                value.mean.into(),
+                finite(value.mean).into(),
                 Some(value.lo).filter(|v| v.is_finite()).into(),
                 Some(value.hi).filter(|v| v.is_finite()).into(),
                 spread.map(|s| s.0).into(),

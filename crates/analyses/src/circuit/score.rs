@@ -60,8 +60,12 @@ impl Scores {
 }
 
 impl Scorer<'_> {
-    /// Carries out all sets on all prompts; `what` names the work.
+    /// Carries out all sets on all prompts; `what` names the work. Where there is no set, nothing is known of the prompts
+    /// either.
     pub fn score(&self, what: &str, sets: &[Vec<Unit>], prompts: &[usize]) -> Result<Scores> {
+        if sets.is_empty() {
+            return Ok(Scores { aligned: Vec::new(), spans: Vec::new() });
+        }
         let mut runs = Vec::with_capacity(sets.len() * prompts.len());
         for &prompt in prompts {
             runs.extend(sets.iter().map(|set| self.run(set, prompt)));
