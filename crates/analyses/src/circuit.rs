@@ -21,6 +21,7 @@ use crate::context::{Context, Findings, read_settings};
 use crate::error::Result;
 use crate::flags::Flag;
 use crate::interventions::{Sweep, Unit, pairs_by_name};
+use crate::subject::Subject;
 use edges::{Measured, Two, differences, measured, nodes};
 use grow::{Grown, grow};
 use hypotheses::Tested;
@@ -63,6 +64,9 @@ impl Analysis for Circuit {
     fn tables(&self) -> &'static [&'static TableSpec] {
         TABLES
     }
+    fn compares_models(&self) -> bool {
+        true
+    }
     fn flags(&self) -> &'static [Flag] {
         settings::FLAGS
     }
@@ -70,6 +74,11 @@ impl Analysis for Circuit {
         let settings: Settings = read_settings(NAME, given)?;
         settings.check()?;
         Ok(serde_json::to_value(settings).unwrap_or_default())
+    }
+
+    fn check(&self, subject: &Subject, settings: &Value) -> Result<()> {
+        let settings: Settings = read_settings(NAME, settings)?;
+        pairs_by_name(NAME, subject, &settings.source, &settings.target).map(|_| ())
     }
 
     fn run(&self, context: &Context, settings: &Value) -> Result<Findings> {

@@ -14,8 +14,8 @@ mod plan;
 mod sweep;
 
 pub(crate) use average::{AVERAGES, Effect, average, effects_of};
-pub(crate) use directions::DirectionBook;
+pub(crate) use directions::{DirectionBook, check_component};
 pub(crate) use edges::{Receiver, edge, is_sender};
-pub(crate) use pairs::{model_of, model_pairs, no_pair, pairs_by_name};
+pub(crate) use pairs::{distinct, model_of, model_pairs, no_pair, pairs_by_name};
 pub(crate) use places::{PlaceKind, Unit, parse_site, units_of};
 pub(crate) use sweep::{Change, PatchedRun, Replacement, Source, Sweep};

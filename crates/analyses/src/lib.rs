@@ -56,6 +56,10 @@ pub trait Analysis: Sync {
     fn by_default(&self) -> bool {
         true
     }
+    /// Whether there is nothing for it to do where there is one model only; a study leaves it out then, unless it names it.
+    fn compares_models(&self) -> bool {
+        false
+    }
     /// Its settings with every default filled in.
     ///
     /// # Errors
@@ -64,6 +68,13 @@ pub trait Analysis: Sync {
     /// Settings that its command takes as flags too.
     fn flags(&self) -> &'static [Flag] {
         &[]
+    }
+    /// Whether the models and prompts have what its resolved settings name; asked before anything is written.
+    ///
+    /// # Errors
+    /// A setting that names something that is not there.
+    fn check(&self, _subject: &Subject, _settings: &Value) -> Result<()> {
+        Ok(())
     }
     /// Carries it out. `settings` are resolved ones.
     ///

@@ -7,6 +7,7 @@
 //! the base's into the fine-tuned model and asks what its behaviour needs. Every patched run is a branch of the target's
 //! run and computes only what the patch can change.
 
+mod checks;
 mod effects;
 mod figures;
 mod jobs;
@@ -119,6 +120,9 @@ impl Analysis for Patch {
     fn tables(&self) -> &'static [&'static TableSpec] {
         TABLES
     }
+    fn compares_models(&self) -> bool {
+        true
+    }
     fn flags(&self) -> &'static [Flag] {
         settings::FLAGS
     }
@@ -128,10 +132,14 @@ impl Analysis for Patch {
         Ok(serde_json::to_value(settings).unwrap_or_default())
     }
 
+    fn check(&self, subject: &Subject, settings: &Value) -> Result<()> {
+        checks::check(&read_settings(NAME, settings)?, subject)
+    }
+
     fn run(&self, context: &Context, settings: &Value) -> Result<Findings> {
         let settings: Settings = read_settings(NAME, settings)?;
         let subject = context.subject;
-        positions::check_names(&settings, subject)?;
+        checks::check(&settings, subject)?;
         let pairs = settings.pairs(subject)?;
         let sweep = Sweep::new(subject, context.memory)?;
         let means = means(&settings, subject, &sweep)?;

@@ -15,8 +15,8 @@ use crate::decide::{PROMPT_ID, SCENARIO, column};
 use crate::error::Result;
 use crate::flags::Flag;
 use crate::interventions::{
-    Change, PatchedRun, PlaceKind, Receiver, Replacement, Source, Sweep, Unit, average, edge, pairs_by_name,
-    units_of,
+    Change, PatchedRun, PlaceKind, Receiver, Replacement, Source, Sweep, Unit, average, distinct, edge,
+    pairs_by_name, units_of,
 };
 use crate::subject::Subject;
 use lorascope_engine::Site;
@@ -110,6 +110,9 @@ impl Analysis for Paths {
     fn tables(&self) -> &'static [&'static TableSpec] {
         TABLES
     }
+    fn compares_models(&self) -> bool {
+        true
+    }
     fn flags(&self) -> &'static [Flag] {
         settings::FLAGS
     }
@@ -117,6 +120,17 @@ impl Analysis for Paths {
         let settings: Settings = read_settings(NAME, given)?;
         settings.check()?;
         Ok(serde_json::to_value(settings).unwrap_or_default())
+    }
+
+    fn check(&self, subject: &Subject, settings: &Value) -> Result<()> {
+        let settings: Settings = read_settings(NAME, settings)?;
+        pairs_by_name(NAME, subject, &settings.source, &settings.target)?;
+        settings.spans(subject)?;
+        let (senders, receivers) = (settings.senders(subject)?, settings.receivers(subject)?);
+        if senders.is_empty() || receivers.is_empty() {
+            return Ok(());
+        }
+        edges(&senders, &receivers).map(|_| ())
     }
 
     fn run(&self, context: &Context, settings: &Value) -> Result<Findings> {
@@ -175,13 +189,18 @@ impl Plan {
                 senders = top;
             }
         }
-        let pairs = senders.iter().flat_map(|s| receivers.iter().map(move |r| (*s, *r)));
-        let edges: Vec<(Unit, Receiver)> = pairs.filter(|(s, r)| r.comes_after(s)).collect();
-        if edges.is_empty() {
-            return Err(refused("no receiver comes after any sender".to_owned()));
-        }
-        Ok(Self { source, target, edges, spans: settings.spans(subject)? })
+        Ok(Self { source, target, edges: edges(&senders, &receivers)?, spans: settings.spans(subject)? })
     }
+}
+
+/// From every sender to every receiver after it.
+fn edges(senders: &[Unit], receivers: &[Receiver]) -> Result<Vec<(Unit, Receiver)>> {
+    let pairs = senders.iter().flat_map(|s| receivers.iter().map(move |r| (*s, *r)));
+    let edges: Vec<(Unit, Receiver)> = pairs.filter(|(s, r)| r.comes_after(s)).collect();
+    if edges.is_empty() {
+        return Err(refused("no receiver comes after any sender".to_owned()));
+    }
+    Ok(distinct(edges))
 }
 
 /// The readers that belong to components: all three inputs of a head, an MLP's, and the logits.

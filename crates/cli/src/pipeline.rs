@@ -55,6 +55,9 @@ pub fn run(plan: &Plan, opened: Opened, asked: &Asked, out: &Path, bars: &Bars) 
         command_line: std::env::args().collect(),
         threads: plan.threads,
     };
+    for (analysis, settings) in &plan.analyses {
+        analysis.check(&subject, settings).with_context(|| format!("analysis `{}`", analysis.name()))?;
+    }
     let folder = RunFolder::open(out, &key)?;
     match folder.opened() {
         State::Finished => {

@@ -20,6 +20,8 @@ pub struct StudyFile {
     pub prompts: Prompts,
     pub answers: Option<(String, String)>,
     pub analyses: Vec<(&'static dyn Analysis, Value)>,
+    /// Whether the file names its analyses.
+    pub names_analyses: bool,
     pub seed: u64,
     pub nf4: Option<String>,
     pub raw: bool,
@@ -82,6 +84,7 @@ impl StudyFile {
             prompts: prompts(&table, folder)?,
             answers,
             analyses: analyses(&table)?,
+            names_analyses: table.contains_key("analyses"),
             seed,
             nf4,
             raw: raw.unwrap_or(false),

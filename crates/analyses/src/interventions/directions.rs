@@ -34,10 +34,7 @@ impl DirectionBook {
         models: &[usize],
     ) -> Result<Option<Arc<Mat<f32>>>> {
         let PlaceKind::AdapterRank(module) = unit.kind else { return Ok(None) };
-        let none = || Error::Settings {
-            analysis: "patch",
-            why: format!("`{unit}`: neither model has an update there with so many components"),
-        };
+        let none = || missing(unit);
         for &model in models {
             let adapter = model.checked_sub(1).map(|i| &subject.model.adapters()[i]);
             let Some(update) = adapter.and_then(|a| a.update(unit.layer, module)) else { continue };
@@ -49,6 +46,21 @@ impl DirectionBook {
         }
         Err(none())
     }
+}
+
+/// Refuses a component that the update of none of these models has, before anything is decomposed.
+pub(crate) fn check_component(subject: &Subject, unit: &Unit, models: &[usize]) -> Result<()> {
+    let PlaceKind::AdapterRank(module) = unit.kind else { return Ok(()) };
+    let adapters = models.iter().filter_map(|m| m.checked_sub(1)).map(|i| &subject.model.adapters()[i]);
+    match adapters.filter_map(|a| a.rank(unit.layer, module)).next() {
+        Some(rank) if unit.index < rank => Ok(()),
+        _ => Err(missing(unit)),
+    }
+}
+
+fn missing(unit: &Unit) -> Error {
+    let why = format!("`{unit}`: neither model has an update there with so many components");
+    Error::Settings { analysis: "patch", why }
 }
 
 fn left_singular_vectors(update: &Update) -> Result<Directions> {

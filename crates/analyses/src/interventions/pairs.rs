@@ -2,6 +2,7 @@
 
 use crate::error::{Error, Result};
 use crate::subject::Subject;
+use std::collections::BTreeSet;
 
 /// The model of that name.
 pub(crate) fn model_of(analysis: &'static str, name: &str, subject: &Subject) -> Result<usize> {
@@ -49,7 +50,13 @@ pub(crate) fn pairs_by_name(
     if pairs.is_empty() {
         return Err(no_pair(analysis));
     }
-    Ok(pairs)
+    Ok(distinct(pairs))
+}
+
+/// The items in their order, the first of equals only: what is named twice must not count twice in averages.
+pub(crate) fn distinct<T: Ord + Clone>(items: Vec<T>) -> Vec<T> {
+    let mut seen = BTreeSet::new();
+    items.into_iter().filter(|item| seen.insert(item.clone())).collect()
 }
 
 /// There is nothing to patch between.

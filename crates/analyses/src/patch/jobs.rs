@@ -1,11 +1,11 @@
 //! From settings to patched runs.
 
 use super::positions::{Where, partners, positions};
-use super::settings::{From, Settings, refused};
+use super::settings::{From, Settings};
 use crate::error::Result;
-use crate::interventions::{Change, DirectionBook, PatchedRun, PlaceKind, Replacement, Source, Sweep, Unit};
+use crate::interventions::{Change, DirectionBook, PatchedRun, Replacement, Source, Sweep, Unit};
 use crate::subject::Subject;
-use lorascope_engine::{Batch, Capture, HookPoint, Hooks, Site};
+use lorascope_engine::{Batch, Capture, HookPoint, Hooks};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use std::collections::{BTreeMap, BTreeSet};
@@ -30,20 +30,19 @@ pub(super) fn jobs(
     prompt: usize,
     seed: u64,
 ) -> Result<Vec<Job>> {
-    let partners = &partners(settings, subject)?[prompt];
+    let partners = &partners(settings, subject, sweep)?[prompt];
     let places = positions(&settings.position, &subject.prompts[prompt], sweep.decision_position(prompt))?;
     let mut jobs = Vec::new();
     for pair in settings.pairs(subject)? {
         let sets = settings.sets(subject, pair)?;
         let source_prompts: Vec<Option<usize>> = match pair.0 {
             From::Model(_) => partners.iter().map(|&p| Some(p)).collect(),
-            From::Resample => vec![Some(another(subject.prompts.len(), prompt, seed)?)],
+            From::Resample => vec![Some(another(subject.prompts.len(), prompt, seed))],
             From::Zero | From::Mean => vec![None],
         };
         for place in &places {
             for &source_prompt in &source_prompts {
                 for units in &sets {
-                    check(pair.0, units, place)?;
                     jobs.push(Job {
                         source: pair.0,
                         target: pair.1,
@@ -59,39 +58,12 @@ pub(super) fn jobs(
     Ok(jobs)
 }
 
-/// Another prompt, the same for the same seed.
-fn another(n: usize, prompt: usize, seed: u64) -> Result<usize> {
-    if n < 2 {
-        return Err(refused("resampling needs at least two prompts".to_owned()));
-    }
+/// Another one of `n` prompts, at least two; the same for the same seed.
+fn another(n: usize, prompt: usize, seed: u64) -> usize {
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
     rng.set_stream(prompt as u64);
     let other = rng.random_range(0..n - 1);
-    Ok(if other >= prompt { other + 1 } else { other })
-}
-
-/// Ablations that have no meaning.
-fn check(source: From, units: &[Unit], place: &Where) -> Result<()> {
-    let is_component = |u: &Unit| matches!(u.kind, PlaceKind::AdapterRank(_));
-    if matches!(source, From::Zero | From::Mean) && units.iter().any(is_component) {
-        return Err(refused(
-            "components of an update can be patched from a model, not ablated by numbers; take base as the source".to_owned(),
-        ));
-    }
-    if matches!(source, From::Mean | From::Resample) {
-        if place.label != "decision" {
-            return Err(refused(format!(
-                "mean and resample take the decision point of other prompts; they can't be put at `{}`",
-                place.label
-            )));
-        }
-        if units.iter().any(|u| u.kind == PlaceKind::Head(Site::Pattern)) {
-            return Err(refused(
-                "patterns of prompts of different lengths can't be averaged or exchanged".to_owned(),
-            ));
-        }
-    }
-    Ok(())
+    if other >= prompt { other + 1 } else { other }
 }
 
 /// Means over all prompts of the target's values at decision points, by model and point.

@@ -2,11 +2,12 @@
 
 use super::settings::{PositionName, Settings, refused};
 use crate::error::Result;
+use crate::interventions::{Sweep, distinct};
 use crate::subject::{Prompt, Subject};
 use std::collections::BTreeMap;
 
 /// Positions of one prompt that are patched together.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Where {
     /// Name in the table.
     pub label: String,
@@ -45,7 +46,7 @@ pub(super) fn positions(names: &[PositionName], prompt: &Prompt, decision: usize
             },
         }
     }
-    Ok(found)
+    Ok(distinct(found))
 }
 
 /// Refuses names that no prompt knows.
@@ -68,14 +69,17 @@ pub(super) fn check_names(settings: &Settings, subject: &Subject) -> Result<()> 
 }
 
 /// For each prompt that is a target, the prompts whose activations it gets: itself, or, between prompts, its partners.
-pub(super) fn partners(settings: &Settings, subject: &Subject) -> Result<Vec<Vec<usize>>> {
+/// Partners are as long and decide at the same position, so that every position of the one is there in the other.
+pub(super) fn partners(settings: &Settings, subject: &Subject, sweep: &Sweep) -> Result<Vec<Vec<usize>>> {
     let prompts = &subject.prompts;
     if settings.between.is_empty() {
         return Ok((0..prompts.len()).map(|i| vec![i]).collect());
     }
-    let mut by_key: BTreeMap<(&str, Option<&str>, usize), Vec<usize>> = BTreeMap::new();
+    let lengths = |i: usize| (prompts[i].tokens.ids.len(), sweep.decision_position(i));
+    type Key<'a> = (&'a str, Option<&'a str>, (usize, usize));
+    let mut by_key: BTreeMap<Key, Vec<usize>> = BTreeMap::new();
     for (i, prompt) in prompts.iter().enumerate() {
-        let key = (prompt.scenario(), prompt.item.variant.as_deref(), prompt.tokens.ids.len());
+        let key = (prompt.scenario(), prompt.item.variant.as_deref(), lengths(i));
         by_key.entry(key).or_default().push(i);
     }
     let mut partners = vec![Vec::new(); prompts.len()];
@@ -83,16 +87,17 @@ pub(super) fn partners(settings: &Settings, subject: &Subject) -> Result<Vec<Vec
         let (from, to) = pair.split_once(':').unwrap_or((pair, pair));
         let mut n = 0;
         for (i, prompt) in prompts.iter().enumerate().filter(|(_, p)| p.scenario() == to) {
-            let key = (from, prompt.item.variant.as_deref(), prompt.tokens.ids.len());
+            let key = (from, prompt.item.variant.as_deref(), lengths(i));
             let found = by_key.get(&key).into_iter().flatten().copied().filter(|&s| s != i);
             partners[i].extend(found.clone());
             n += found.count();
         }
         if n == 0 {
             return Err(refused(format!(
-                "no prompt of scenario `{from}` has the same variant and number of tokens as one of scenario `{to}`"
+                "no prompt of scenario `{from}` has the same variant, number of tokens and decision point as one of \
+                 scenario `{to}`"
             )));
         }
     }
-    Ok(partners)
+    Ok(partners.into_iter().map(distinct).collect())
 }

@@ -2,9 +2,10 @@
 
 use crate::error::{Error, Result};
 use crate::flags::{Flag, one_or_many};
-use crate::interventions::{PlaceKind, Unit, model_of, model_pairs, no_pair, parse_site, units_of};
+use crate::interventions::{PlaceKind, Unit, distinct, model_of, model_pairs, no_pair, parse_site, units_of};
 use crate::subject::Subject;
 use serde::{Deserialize, Serialize};
+use std::fmt;
 
 pub(super) const NAME: &str = "patch";
 
@@ -36,7 +37,7 @@ pub(super) const FLAGS: &[Flag] = &[
         name: "between",
         value: "FROM:TO",
         help: "Patch between prompts of one model: from prompts of scenario FROM into those of scenario TO that have the same \
-               variant and length; may be repeated",
+               variant, length and decision point; may be repeated",
     },
 ];
 
@@ -80,12 +81,37 @@ impl Default for Settings {
     }
 }
 
-/// A position as it is written: a name or a number.
+/// A position as it is written: a number, alone or as text, or a name.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(untagged)]
+#[serde(untagged, from = "Written")]
 pub(super) enum PositionName {
     Number(usize),
     Name(String),
+}
+
+#[derive(Deserialize)]
+#[serde(untagged, expecting = "a position must be decision, all, each, a whole number from 0, or a span")]
+enum Written {
+    Number(usize),
+    Text(String),
+}
+
+impl fmt::Display for PositionName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Number(n) => write!(f, "{n}"),
+            Self::Name(name) => f.write_str(name),
+        }
+    }
+}
+
+impl std::convert::From<Written> for PositionName {
+    fn from(written: Written) -> Self {
+        match written {
+            Written::Number(n) => Self::Number(n),
+            Written::Text(text) => text.parse().map_or(Self::Name(text), Self::Number),
+        }
+    }
 }
 
 /// Where values come from.
@@ -170,10 +196,11 @@ impl Settings {
         if pairs.is_empty() {
             return Err(no_pair(NAME));
         }
-        Ok(pairs)
+        Ok(distinct(pairs))
     }
 
-    /// Sets of units that are patched, each set together: every unit of the sites by itself, then the joint sets.
+    /// Sets of units that are patched, each set together: every unit of the sites by itself, then the joint sets; none twice.
+    /// Neither model of a pair need have any.
     pub fn sets(&self, subject: &Subject, pair: (From, usize)) -> Result<Vec<Vec<Unit>>> {
         let spec = subject.model.spec();
         if let Some(layer) = self.layer.iter().find(|&&l| l >= spec.n_layers) {
@@ -195,11 +222,8 @@ impl Settings {
             units_of(subject, &kinds, layers, &models).into_iter().map(|u| vec![u]).collect();
         for joint in &self.joint {
             let units = joint.split('+').map(|u| Unit::parse(u.trim(), spec).map_err(refused));
-            sets.push(units.collect::<Result<_>>()?);
+            sets.push(distinct(units.collect::<Result<_>>()?));
         }
-        if sets.is_empty() {
-            return Err(refused("no site and no joint set is left to patch".to_owned()));
-        }
-        Ok(sets)
+        Ok(distinct(sets))
     }
 }

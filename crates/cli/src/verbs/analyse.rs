@@ -34,11 +34,12 @@ pub fn run(name: &str, args: &AnalyseArgs, flags: Vec<(String, Vec<String>)>) ->
     Ok(ExitCode::SUCCESS)
 }
 
-/// `KEY=VALUE` pairs and flags as a JSON object: numbers, booleans and lists as JSON writes them, anything else as text.
+/// `KEY=VALUE` pairs and flags as a JSON object: of the pairs, numbers, booleans and lists as JSON writes them, anything else
+/// as text; flags as lists of texts.
 fn settings(pairs: &[(String, String)], flags: Vec<(String, Vec<String>)>) -> Value {
     let value = |text: &str| serde_json::from_str(text).unwrap_or_else(|_| Value::String(text.to_owned()));
     let mut object: Map<String, Value> = pairs.iter().map(|(k, v)| (k.clone(), value(v))).collect();
-    object.extend(flags.into_iter().map(|(k, v)| (k, v.iter().map(|v| value(v)).collect())));
+    object.extend(flags.into_iter().map(|(k, v)| (k, v.into_iter().map(Value::String).collect())));
     Value::Object(object)
 }
 

@@ -17,6 +17,10 @@ pub fn run(args: &StudyArgs) -> Result<ExitCode> {
     let no_base = || format!("study file {} names no `base`; add one, or give --base", args.study.display());
     let base = args.base.clone().or(study.base).with_context(no_base)?;
     let adapters = if args.adapters.is_empty() { study.adapters } else { args.adapters.clone() };
+    let mut analyses = study.analyses;
+    if adapters.is_empty() && !study.names_analyses {
+        analyses.retain(|(analysis, _)| !analysis.compares_models());
+    }
     let nf4 = study.nf4.as_deref().map(|from| match from {
         "f16" => Nf4::F16,
         "bf16" => Nf4::Bf16,
@@ -28,7 +32,7 @@ pub fn run(args: &StudyArgs) -> Result<ExitCode> {
     let plan = Plan {
         command: "study".to_owned(),
         title: study.title,
-        analyses: study.analyses,
+        analyses,
         seed: args.seed.unwrap_or(study.seed),
         nf4: study.nf4,
         threads,
