@@ -4,15 +4,13 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test stops at the first surprise")]
 
-#[path = "support/by_hand.rs"]
-mod by_hand;
 mod support;
 
 use lorascope_text::Tokenizer;
 use serde_json::Value;
 use std::fs;
 use std::path::{Path, PathBuf};
-use support::{Csv, run_in, shared};
+use support::{Csv, by_hand, run_in, shared, words};
 
 /// Names of the adapters in the reference data, and their folders.
 const ADAPTERS: [(&str, &str); 4] = [
@@ -101,6 +99,54 @@ fn decisions_and_lens_are_those_of_hugging_face() {
     }
     println!("lens: {compared} numbers, off by at most {worst:.1e} logits");
     assert!(compared == 20 * 31 && worst < 1e-4, "{compared} numbers, off by {worst:.1e}");
+}
+
+/// 55 patches of one model's heads and layers into another, made by hooks of PyTorch on the whole sequence.
+#[test]
+fn patches_are_those_of_hugging_face() {
+    let Some(data) = Data::find() else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let prompts = fs::read(data.shared.join("golden/prompts.json")).unwrap();
+    let prompts: Vec<Value> = serde_json::from_slice(&prompts).unwrap();
+    let golden = fs::read(data.shared.join("golden/smollm2_patch.json")).unwrap();
+    let golden: Value = serde_json::from_slice(&golden).unwrap();
+    let golden = golden["patch"].as_array().unwrap();
+    let asked: Vec<&Value> =
+        prompts.iter().filter(|p| golden.iter().any(|g| g["prompt"] == p["id"])).collect();
+    fs::write(folder.path().join("prompts.json"), serde_json::to_vec(&asked).unwrap()).unwrap();
+    let mut line = vec!["patch".to_owned(), "--base".into(), data.gguf.display().to_string()];
+    for (name, dir) in [ADAPTERS[0], ADAPTERS[3]] {
+        line.extend(["--adapter".into(), format!("{name}={}", data.adapter(dir).display())]);
+    }
+    line.extend(words("--prompts prompts.json --source strategic --target hybrid --out out"));
+    line.extend([0, 7, 14, 21, 29].iter().flat_map(|l| ["--layer".to_owned(), l.to_string()]));
+    let said = run_in(folder.path(), &line);
+    assert!(said.ok, "{}", said.stderr);
+    let patches = Csv::read(&folder.path().join("out/tables/patches.csv"));
+    let worst = |(mut patched, mut baseline): (f64, f64), g: &Value| {
+        let site = match g["kind"].as_str().unwrap() {
+            "head" => "z",
+            "mlp" => "mlp_out",
+            _ => "attn_out",
+        };
+        let head = g["head"].as_u64().map(|h| h.to_string()).unwrap_or_default();
+        let texts = ["source", "target", "prompt"].map(|key| text(&g[key]));
+        let row = patches.row(&[
+            ("source", &texts[0]),
+            ("target", &texts[1]),
+            ("prompt_id", &texts[2]),
+            ("site", site),
+            ("layer", &g["layer"].to_string()),
+            ("head", &head),
+        ]);
+        let off = |column: &str, key: &str| (patches.number(row, column) - g[key].as_f64().unwrap()).abs();
+        patched = patched.max(off("delta_patched", "patched"));
+        baseline = baseline.max(off("delta_target", "baseline"));
+        (patched, baseline)
+    };
+    let (patched, baseline) = golden.iter().fold((0.0, 0.0), worst);
+    println!("{} patches, off by at most {patched:.1e} logits; unpatched {baseline:.1e}", golden.len());
+    assert!(golden.len() == 55 && patched < 1e-4 && baseline < 1e-4, "{patched:.1e}, {baseline:.1e}");
 }
 
 #[test]

@@ -2,12 +2,10 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test stops at the first surprise")]
 
-#[path = "support/by_hand.rs"]
-mod by_hand;
 mod support;
 
 use lorascope_text::Tokenizer;
-use support::{Bench, Csv, words};
+use support::{Bench, Csv, by_hand, words};
 
 #[test]
 fn decisions_follow_the_definition() {

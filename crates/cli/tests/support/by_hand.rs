@@ -12,6 +12,19 @@ pub fn load(base: &Path, adapters: &[(&str, PathBuf)]) -> Model<f32> {
     Model::load(Checkpoint::open(base).unwrap(), &adapters, DEFAULT_MEMORY).unwrap()
 }
 
+/// Token ids of a prompt as the program puts it to the model.
+pub fn prompt_ids(tokenizer: &Tokenizer, prompt: &str) -> Vec<u32> {
+    tokenizer.tokens_prompt(PromptInput::Text(prompt), Wrapping::Auto).unwrap().ids
+}
+
+/// The spellings of an answer: as written and with a space, where they differ in tokens.
+pub fn spellings(tokenizer: &Tokenizer, text: &str) -> Vec<Vec<u32>> {
+    let ids = |text: &str| tokenizer.encode(text, Special::AsIs).unwrap().ids;
+    let mut spellings = vec![ids(text), ids(&format!(" {text}"))];
+    spellings.dedup();
+    spellings
+}
+
 /// Log-probability of the token `next` after `tokens`.
 fn log_prob(model: &Model<f32>, which: usize, tokens: &[u32], next: u32) -> f64 {
     let batch = Batch::new(model.spec(), &[(which, tokens)]).unwrap();
@@ -20,17 +33,16 @@ fn log_prob(model: &Model<f32>, which: usize, tokens: &[u32], next: u32) -> f64 
     model.next_tokens(&states).unwrap()[0].log_prob(0)
 }
 
-/// `ln p(answer)` in nats: its spellings as written and with a space, where they differ in tokens, added up.
+/// Log-probability of some tokens, one after the other, after a prompt.
+pub fn spelling(model: &Model<f32>, which: usize, prompt: &[u32], tokens: &[u32]) -> f64 {
+    let log = (0..tokens.len()).map(|i| log_prob(model, which, &[prompt, &tokens[..i]].concat(), tokens[i]));
+    log.sum()
+}
+
+/// `ln p(answer)` in nats: its spellings added up.
 fn answer(model: &Model<f32>, which: usize, tokenizer: &Tokenizer, prompt: &[u32], text: &str) -> f64 {
-    let ids = |text: &str| tokenizer.encode(text, Special::AsIs).unwrap().ids;
-    let mut spellings = vec![ids(text), ids(&format!(" {text}"))];
-    spellings.dedup();
-    let probability = |spelling: &Vec<u32>| {
-        let log = (0..spelling.len())
-            .map(|i| log_prob(model, which, &[prompt, &spelling[..i]].concat(), spelling[i]));
-        log.sum::<f64>().exp()
-    };
-    spellings.iter().map(probability).sum::<f64>().ln()
+    let all = spellings(tokenizer, text);
+    all.iter().map(|one| spelling(model, which, prompt, one).exp()).sum::<f64>().ln()
 }
 
 /// `ln p(B) − ln p(A)` in nats.
@@ -41,6 +53,6 @@ pub fn delta(
     prompt: &str,
     (a, b): (&str, &str),
 ) -> f64 {
-    let prompt = tokenizer.tokens_prompt(PromptInput::Text(prompt), Wrapping::Auto).unwrap().ids;
+    let prompt = prompt_ids(tokenizer, prompt);
     answer(model, which, tokenizer, &prompt, b) - answer(model, which, tokenizer, &prompt, a)
 }

@@ -4,6 +4,8 @@
 #![allow(dead_code, reason = "each test program uses a part")]
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test stops at the first surprise")]
 
+pub mod by_hand;
+pub mod naive;
 pub mod tokenizer;
 pub mod weights;
 
@@ -117,6 +119,19 @@ impl Bench {
         fs::read(self.path(name)).unwrap_or_else(|e| panic!("{name}: {e}"))
     }
 
+    /// Runs an analysis with adapters of the bench into the folder `out`, in which nothing may be yet, and insists on success.
+    pub fn analyse(&self, verb: &str, adapters: &[&str], prompts: &str, rest: &str, out: &str) {
+        assert!(!self.path(out).exists(), "{out} is taken");
+        let adapters: String = adapters.iter().map(|a| format!(" --adapter {a}=./{a}")).collect();
+        let line = format!("{verb} --base ./base{adapters} --prompts {prompts} {rest} --out {out}");
+        self.must(&words(&line));
+    }
+
+    /// A table of a run.
+    pub fn table(&self, out: &str, name: &str) -> Csv {
+        Csv::read(&self.path(out).join(format!("tables/{name}.csv")))
+    }
+
     /// Runs the program in the bench's folder.
     pub fn run(&self, args: &[impl AsRef<str>]) -> Outcome {
         run_in(self.dir(), args)
@@ -128,6 +143,15 @@ impl Bench {
         assert!(outcome.ok, "{}", outcome.stderr);
         outcome
     }
+}
+
+/// The same prompts with answers of one token each, which one difference of logits decides.
+pub fn one_token_prompts(n: usize) -> Value {
+    let mut items = prompts(n);
+    for item in items.as_array_mut().unwrap() {
+        (item["answer_a"], item["answer_b"]) = ("k".into(), "g".into());
+    }
+    items
 }
 
 /// `n` prompts with one cheap question each, in two scenarios and pairs of templates.
@@ -198,6 +222,31 @@ impl Csv {
 
     fn index(&self, column: &str) -> usize {
         self.header.iter().position(|c| c == column).unwrap_or_else(|| panic!("no column {column}"))
+    }
+
+    /// A cell as text; a null is empty.
+    pub fn get(&self, row: usize, column: &str) -> &str {
+        &self.rows[row][self.index(column)]
+    }
+
+    /// A cell as a number.
+    pub fn number(&self, row: usize, column: &str) -> f64 {
+        let text = self.get(row, column);
+        text.parse().ok().filter(|v: &f64| v.is_finite()).unwrap_or_else(|| panic!("{column}: `{text}`"))
+    }
+
+    /// Rows in which these columns have these values.
+    pub fn rows_where(&self, wanted: &[(&str, &str)]) -> Vec<usize> {
+        let fits = |&row: &usize| wanted.iter().all(|(column, value)| self.get(row, column) == *value);
+        (0..self.rows.len()).filter(fits).collect()
+    }
+
+    /// The only row in which these columns have these values.
+    pub fn row(&self, wanted: &[(&str, &str)]) -> usize {
+        match self.rows_where(wanted)[..] {
+            [row] => row,
+            ref rows => panic!("{} rows with {wanted:?}", rows.len()),
+        }
     }
 
     /// Value of a number column by the texts of some key columns.
