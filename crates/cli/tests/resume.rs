@@ -28,8 +28,11 @@ fn manifest(bench: &Bench, folder: &str) -> serde_json::Value {
     manifest
 }
 
-fn start(bench: &Bench, folder: &str) -> Child {
-    let mut command = command(bench.dir(), &words(&format!("study study.toml --out {folder}")));
+/// A study of two cheap analyses.
+const STUDY: &str = "study study.toml";
+
+fn start(bench: &Bench, line: &str, folder: &str) -> Child {
+    let mut command = command(bench.dir(), &words(&format!("{line} --out {folder}")));
     command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap()
 }
 
@@ -41,40 +44,67 @@ fn random(state: &mut u64) -> f64 {
     (mixed ^ (mixed >> 31)) as f64 / u64::MAX as f64
 }
 
-#[test]
-fn killed_runs_end_like_undisturbed_ones() {
-    let Some(bench) = Bench::new() else { return };
-    bench.json("prompts.json", &prompts(160));
+/// Runs a command undisturbed, and several times killed and gone on with.
+fn kill_and_go_on(bench: &Bench, line: &str) {
     let began = Instant::now();
-    bench.must(&words("study study.toml --out whole"));
+    bench.must(&words(&format!("{line} --out whole")));
     let length = began.elapsed().as_secs_f64();
-    let (whole, of_whole) = (results(&bench, "whole"), manifest(&bench, "whole"));
+    let (whole, of_whole) = (results(bench, "whole"), manifest(bench, "whole"));
     let (mut state, mut killed, mut resumed) = (7, 0, 0);
     for round in 0..4 {
         let folder = format!("killed{round}");
         // A run that has got far has little left, so the later kills of a round come sooner.
         for share in [1.0, 0.7, 0.4] {
-            let mut child = start(&bench, &folder);
+            let mut child = start(bench, line, &folder);
             std::thread::sleep(Duration::from_secs_f64(random(&mut state) * share * length));
             let alive = child.try_wait().unwrap().is_none();
             child.kill().unwrap();
             child.wait().unwrap();
             killed += usize::from(alive);
         }
-        let said = bench.must(&words(&format!("study study.toml --out {folder}"))).stdout;
+        let said = bench.must(&words(&format!("{line} --out {folder}"))).stdout;
         resumed += usize::from(said.starts_with(&format!("going on with {folder} (")));
-        assert_eq!(results(&bench, &folder), whole, "round {round}");
-        assert_eq!(manifest(&bench, &folder), of_whole, "round {round}");
+        assert_eq!(results(bench, &folder), whole, "round {round}");
+        assert_eq!(manifest(bench, &folder), of_whole, "round {round}");
     }
     println!("a run of {length:.2} s, {killed} kills, {resumed} folders gone on with");
     assert!(killed >= 8 && resumed >= 2, "{killed} kills hit a run and {resumed} folders were gone on with");
 }
 
 #[test]
+fn killed_runs_end_like_undisturbed_ones() {
+    let Some(bench) = Bench::new() else { return };
+    bench.json("prompts.json", &prompts(160));
+    kill_and_go_on(&bench, STUDY);
+}
+
+/// The words of an analysis on the bench with both adapters.
+fn line(verb: &str, rest: &str) -> String {
+    format!("{verb} --base ./base --adapter lora=./lora --adapter dora=./dora --prompts prompts.json {rest}")
+}
+
+#[test]
+fn killed_patching_ends_like_an_undisturbed_one() {
+    let Some(bench) = Bench::new() else { return };
+    bench.json("prompts.json", &prompts(48));
+    kill_and_go_on(
+        &bench,
+        &line("patch", "--site z --site attn_out --site adapter --position decision --position 9"),
+    );
+}
+
+#[test]
+fn killed_circuits_end_like_undisturbed_ones() {
+    let Some(bench) = Bench::new() else { return };
+    bench.json("prompts.json", &prompts(32));
+    kill_and_go_on(&bench, &line("circuit", "--source lora --source dora --target base"));
+}
+
+#[test]
 fn a_changed_input_between_two_sessions_is_refused_by_name() {
     let Some(bench) = Bench::new() else { return };
     bench.json("prompts.json", &prompts(160));
-    let mut child = start(&bench, "out");
+    let mut child = start(&bench, STUDY, "out");
     while !bench.path("out/manifest.json").exists() {
         assert!(child.try_wait().unwrap().is_none(), "the run ended before it could be killed");
         std::thread::sleep(Duration::from_millis(2));

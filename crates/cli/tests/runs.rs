@@ -59,6 +59,24 @@ fn a_study_writes_the_files_that_are_promised() {
     assert_eq!(again, "out is finished already; nothing to do\n");
 }
 
+/// A study that names no analyses carries out those that have something to do.
+#[test]
+fn a_study_of_a_base_alone_compares_nothing() {
+    let Some(bench) = Bench::new() else { return };
+    bench.text("study.toml", "base = './base'\nprompts = 'prompts.json'\n");
+    let done = |rest: &str, folder: &str| -> Vec<String> {
+        bench.must(&words(&format!("study study.toml {rest} --out {folder}")));
+        serde_json::from_value(manifest(&bench, folder)["analyses"].clone()).unwrap()
+    };
+    let (alone, both) = (done("", "alone"), done("--adapter lora=./lora", "both"));
+    for analysis in ANALYSES.iter().filter(|a| a.by_default()) {
+        let name = analysis.name().to_owned();
+        assert!(both.contains(&name), "{name}: {both:?}");
+        let compares = ["patch", "paths", "circuit"].contains(&analysis.name());
+        assert_eq!(alone.contains(&name), !compares, "{name}: {alone:?}");
+    }
+}
+
 #[test]
 fn the_report_needs_no_other_file() {
     let Some(bench) = Bench::new() else { return };

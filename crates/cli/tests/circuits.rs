@@ -1,0 +1,298 @@
+//! Planted truths: adapters in which one place alone does something are found there, and only there, by patching of adapter
+//! blocks, by attribution and by circuits. And what circuits must give whatever the models are.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test stops at the first surprise")]
+
+mod support;
+
+use std::ops::Range;
+use support::{Bench, Csv, copy_files, one_token_prompts, weights};
+
+const D_HEAD: usize = 16;
+const N_PROMPTS: usize = 12;
+
+/// A module of a layer of an adapter, and which of its inputs it listens to; all where there is no range.
+type Block = (&'static str, Option<Range<usize>>);
+
+/// Copies the bench's `lora` without everything but these blocks: B is zero elsewhere, and so are A's columns of other
+/// inputs.
+fn plant(bench: &Bench, name: &str, blocks: &[Block]) {
+    copy_files(&bench.path("lora"), &bench.path(name));
+    weights::edit_tensors(&bench.path(name).join("adapter_model.safetensors"), |tensors| {
+        for (tensor, values) in tensors.iter_mut() {
+            let block = blocks.iter().find(|(module, _)| tensor.contains(&format!(".{module}.")));
+            match block {
+                None if tensor.contains("lora_B") => *values = weights::Tensor::zeros(&values.shape),
+                Some((_, Some(inputs))) if tensor.contains("lora_A") => {
+                    let width = values.shape[1];
+                    for i in (0..values.shape[0] * width).filter(|i| !inputs.contains(&(i % width))) {
+                        values.set(i, 0.0);
+                    }
+                }
+                _ => {}
+            }
+        }
+    });
+}
+
+/// The slice of a head in the input of the output projection.
+fn head(h: usize) -> Option<Range<usize>> {
+    Some(h * D_HEAD..(h + 1) * D_HEAD)
+}
+
+/// Every block of the last layer.
+const LAST_LAYER: [Block; 7] = [
+    ("layers.3.self_attn.q_proj", None),
+    ("layers.3.self_attn.k_proj", None),
+    ("layers.3.self_attn.v_proj", None),
+    ("layers.3.self_attn.o_proj", None),
+    ("layers.3.mlp.gate_proj", None),
+    ("layers.3.mlp.up_proj", None),
+    ("layers.3.mlp.down_proj", None),
+];
+
+/// A bench with prompts of one-token answers and a planted adapter.
+fn planted(blocks: &[Block]) -> Option<Bench> {
+    let bench = Bench::new()?;
+    bench.json("one.json", &one_token_prompts(N_PROMPTS));
+    plant(&bench, "planted", blocks);
+    Some(bench)
+}
+
+/// Patches every adapter block at all positions; the one at `site` and `layer` brings everything, the others nothing.
+fn only_this_block_does_something(bench: &Bench, site: &str, layer: &str) {
+    let rest = "--source planted --target base --site adapter --position all --set floor=0";
+    bench.analyse("patch", &["planted"], "one.json", rest, "patch");
+    let patches = bench.table("patch", "patches");
+    assert_eq!(patches.rows.len(), 4 * 7 * N_PROMPTS);
+    for row in 0..patches.rows.len() {
+        let (change, get) = (patches.number(row, "change"), |column| patches.get(row, column));
+        if (get("site"), get("layer")) == (site, layer) {
+            assert_ne!(change, 0.0, "{:?}", patches.rows[row]);
+            // Whole runs with the same numbers added at the same places.
+            assert_eq!(get("delta_patched"), get("delta_source"));
+        } else {
+            assert_eq!(change, 0.0, "{:?}", patches.rows[row]);
+        }
+    }
+}
+
+/// Components whose last projection an adapter changes, by attribution.
+fn attributed_to_the_adapter(bench: &Bench) -> Vec<String> {
+    bench.analyse("dla", &["planted"], "one.json", "", "dla");
+    let dla = bench.table("dla", "dla");
+    let mut found = Vec::new();
+    for row in 0..dla.rows.len() {
+        let share = dla.number(row, "adapter_share");
+        if share != 0.0 {
+            assert_eq!(dla.get(row, "model"), "planted");
+            found.push(["kind", "layer", "head"].map(|c| dla.get(row, c)).join(" ").trim().to_owned());
+        }
+    }
+    found.sort_unstable();
+    let (all, n) = (found.clone(), |c: &String| found.iter().filter(|f| *f == c).count());
+    assert!(all.iter().all(|c| n(c) == N_PROMPTS), "on every prompt: {found:?}");
+    let mut distinct = all;
+    distinct.dedup();
+    distinct
+}
+
+/// The circuit from the planted adapter into the base: its members in the order in which they came in.
+fn circuit(bench: &Bench) -> Vec<String> {
+    bench.analyse("circuit", &["planted"], "one.json", "", "circuit");
+    let components = bench.table("circuit", "circuit_components");
+    let mut members: Vec<(f64, String)> = components
+        .rows_where(&[("member", "true")])
+        .into_iter()
+        .map(|row| (components.number(row, "step"), components.get(row, "component").to_owned()))
+        .collect();
+    members.sort_by(|a, b| a.0.total_cmp(&b.0));
+    members.into_iter().map(|(_, name)| name).collect()
+}
+
+fn test_value(tests: &Csv, name: &str) -> f64 {
+    tests.number(tests.row(&[("test", name)]), "value")
+}
+
+#[test]
+fn one_head_is_found() {
+    let Some(bench) = planted(&[("layers.3.self_attn.o_proj", head(2))]) else { return };
+    only_this_block_does_something(&bench, "adapter:attn.o_proj", "3");
+    assert_eq!(attributed_to_the_adapter(&bench), ["head 3 2"]);
+    assert_eq!(circuit(&bench), ["result:3.2"]);
+    let tests = bench.table("circuit", "circuit_tests");
+    for name in ["faithfulness", "all", "grown"] {
+        let value = test_value(&tests, name);
+        assert!((value - 1.0).abs() < 1e-3, "{name}: {value}");
+    }
+    // Without it nothing arrives but what the last MLP passes on of it.
+    let members = bench.table("circuit", "circuit_members");
+    assert!((members.number(0, "cost") - 1.0).abs() < 1e-3);
+    let components = bench.table("circuit", "circuit_components");
+    for row in 0..components.rows.len() {
+        let (name, alone) = (components.get(row, "component"), components.number(row, "alone"));
+        assert_eq!(alone != 0.0, ["result:3.2", "mlp_out:3"].contains(&name), "{name}: {alone}");
+    }
+    assert_eq!(test_value(&tests, "stability"), 1.0, "both halves find the same head");
+}
+
+#[test]
+fn one_head_of_an_early_layer_is_found() {
+    let Some(bench) = planted(&[("layers.1.self_attn.o_proj", head(1))]) else { return };
+    only_this_block_does_something(&bench, "adapter:attn.o_proj", "1");
+    assert_eq!(attributed_to_the_adapter(&bench), ["head 1 1"]);
+    circuit(&bench);
+    let components = bench.table("circuit", "circuit_components");
+    for row in 0..components.rows.len() {
+        let (name, alone) = (components.get(row, "component"), components.number(row, "alone"));
+        let layer: usize = components.get(row, "layer").parse().unwrap();
+        let after = name == "result:1.1" || name == "mlp_out:1" || layer > 1;
+        assert_eq!(alone != 0.0, after, "{name}: {alone}");
+    }
+    let value = test_value(&bench.table("circuit", "circuit_tests"), "all");
+    assert!((value - 1.0).abs() < 1e-3, "{value}");
+}
+
+#[test]
+fn one_mlp_is_found() {
+    let Some(bench) = planted(&[("layers.3.mlp.down_proj", None)]) else { return };
+    only_this_block_does_something(&bench, "adapter:mlp.down_proj", "3");
+    assert_eq!(attributed_to_the_adapter(&bench), ["mlp 3"]);
+    assert_eq!(circuit(&bench), ["mlp_out:3"]);
+    let tests = bench.table("circuit", "circuit_tests");
+    for name in ["faithfulness", "all", "grown", "stability"] {
+        let value = test_value(&tests, name);
+        assert!((value - 1.0).abs() < 1e-3, "{name}: {value}");
+    }
+    assert_eq!(test_value(&tests, "complement"), 0.0, "nothing else differs");
+}
+
+#[test]
+fn one_layer_is_found() {
+    let Some(bench) = planted(&LAST_LAYER) else { return };
+    let expected = ["head 3 0", "head 3 1", "head 3 2", "head 3 3", "mlp 3"];
+    assert_eq!(attributed_to_the_adapter(&bench), expected);
+    let members = circuit(&bench);
+    assert!(!members.is_empty());
+    for name in &members {
+        assert!(name.starts_with("result:3.") || name == "mlp_out:3", "{members:?}");
+    }
+    let tests = bench.table("circuit", "circuit_tests");
+    assert!(test_value(&tests, "grown") >= 0.9, "{}", test_value(&tests, "grown"));
+    assert!((test_value(&tests, "all") - 1.0).abs() < 1e-3);
+    let components = bench.table("circuit", "circuit_components");
+    for row in 0..components.rows.len() {
+        let elsewhere = components.get(row, "layer") != "3";
+        assert_eq!(components.number(row, "alone") == 0.0, elsewhere, "{:?}", components.rows[row]);
+    }
+    let rest = "--source planted --target base --site adapter --position all";
+    bench.analyse("patch", &["planted"], "one.json", rest, "patch");
+    let patches = bench.table("patch", "patches");
+    for row in 0..patches.rows.len() {
+        let elsewhere = patches.get(row, "layer") != "3";
+        assert_eq!(patches.number(row, "change") == 0.0, elsewhere, "{:?}", patches.rows[row]);
+    }
+}
+
+#[test]
+fn curves_begin_at_nothing_and_end_at_everything() {
+    let Some(bench) = Bench::new() else { return };
+    bench.json("one.json", &one_token_prompts(N_PROMPTS));
+    let rest = "--source lora --source dora --target base --target lora";
+    bench.analyse("circuit", &["lora", "dora"], "one.json", rest, "out");
+    let (curve, tests) = (bench.table("out", "circuit_curve"), bench.table("out", "circuit_tests"));
+    for (source, target) in [("lora", "base"), ("dora", "base"), ("dora", "lora")] {
+        let pair = [("source", source), ("target", target)];
+        let of = |name: &str| tests.number(tests.row(&[&pair[..], &[("test", name)]].concat()), "value");
+        assert!((of("all") - 1.0).abs() < 1e-3, "{source} into {target}: {}", of("all"));
+        let rows = curve.rows_where(&pair);
+        let (first, last) = (rows[0], rows[rows.len() - 1]);
+        let ends = [curve.get(first, "size"), curve.get(last, "size"), curve.get(last, "fraction")];
+        assert_eq!(ends, ["0", "20", "1.0"]);
+        assert_eq!([curve.number(first, "faithfulness"), curve.number(first, "random")], [0.0, 0.0]);
+        for column in ["faithfulness", "random"] {
+            assert!((curve.number(last, column) - 1.0).abs() < 1e-3);
+        }
+        assert!(rows.windows(2).all(|w| curve.number(w[0], "size") < curve.number(w[1], "size")));
+        // Growth goes up at every step, and the circuit's own point of the curve is its faithfulness.
+        let size =
+            tests.get(tests.row(&[&pair[..], &[("test", "faithfulness")]].concat()), "size").to_owned();
+        let own = curve.row(&[&pair[..], &[("size", &size)]].concat());
+        assert!((curve.number(own, "faithfulness") - of("faithfulness")).abs() < 1e-12);
+        let components = bench.table("out", "circuit_components");
+        let members = components.rows_where(&[&pair[..], &[("member", "true")]].concat());
+        assert_eq!(members.len().to_string(), size);
+        let reached = |row: &usize| components.number(*row, "reached");
+        let mut by_step = members;
+        by_step.sort_by_key(|&row| components.number(row, "step") as usize);
+        assert!(by_step.windows(2).all(|w| reached(&w[0]) < reached(&w[1])));
+    }
+}
+
+/// Members of a circuit on a test prompt, put together through `patch`, give the faithfulness that the circuit reports.
+#[test]
+fn faithfulness_is_that_of_the_joint_patch() {
+    // Several heads of the last layer have a part in it.
+    let Some(bench) = planted(&LAST_LAYER) else { return };
+    bench.analyse("circuit", &["planted"], "one.json", "", "out");
+    let components = bench.table("out", "circuit_components");
+    let members: Vec<&str> = components
+        .rows_where(&[("member", "true")])
+        .into_iter()
+        .map(|row| components.get(row, "component"))
+        .collect();
+    assert!(members.len() > 1, "{members:?}");
+    let rest =
+        format!("--source planted --target base --joint {} --site resid_post --layer 3", members.join("+"));
+    bench.analyse("patch", &["planted"], "one.json", &rest, "joint");
+    let patches = bench.table("joint", "patches");
+    // Test prompts are those of which edges were measured.
+    let edges = bench.table("out", "circuit_edges");
+    let mut tested: Vec<&str> = (0..edges.rows.len()).map(|row| edges.get(row, "prompt_id")).collect();
+    tested.sort_unstable();
+    tested.dedup();
+    assert_eq!(tested.len(), N_PROMPTS / 2);
+    let (mut over, mut under) = (0.0, 0.0);
+    for prompt in tested {
+        let row = patches.row(&[("prompt_id", prompt), ("site", &members.join("+"))]);
+        let span = patches.number(row, "delta_source") - patches.number(row, "delta_target");
+        over += patches.number(row, "change") * span.signum();
+        under += span.abs();
+    }
+    let found = test_value(&bench.table("out", "circuit_tests"), "faithfulness");
+    assert!((over / under - found).abs() < 1e-9, "{} and {found}", over / under);
+}
+
+/// Growth ends where no candidate is left.
+#[test]
+fn candidates_may_be_few() {
+    let Some(bench) = Bench::new() else { return };
+    bench.json("one.json", &one_token_prompts(N_PROMPTS));
+    let rest = "--set candidates=2 --set faithfulness=1 --set tolerance=0";
+    bench.analyse("circuit", &["lora"], "one.json", rest, "out");
+    let members = bench.table("out", "circuit_components").rows_where(&[("member", "true")]).len();
+    assert!((1..=2).contains(&members), "{members}");
+}
+
+/// An adapter that does nothing is reported as doing nothing.
+#[test]
+fn there_is_no_circuit_of_nothing() {
+    let Some(bench) = planted(&[]) else { return };
+    assert_eq!(circuit(&bench), [""; 0]);
+    let tests = bench.table("circuit", "circuit_tests");
+    for name in ["faithfulness", "complement", "all", "grown", "cpr"] {
+        assert_eq!(test_value(&tests, name), 0.0, "{name}");
+    }
+    assert_eq!(attributed_to_the_adapter(&bench), [""; 0]);
+    let rest = "--source planted --target base --site z --site adapter --position all --set floor=0";
+    bench.analyse("patch", &["planted"], "one.json", rest, "patch");
+    let patches = bench.table("patch", "patches");
+    for row in 0..patches.rows.len() {
+        assert_eq!((patches.number(row, "change"), patches.get(row, "recovery")), (0.0, ""));
+    }
+    bench.analyse("paths", &["planted"], "one.json", "--source planted --target base", "paths");
+    let paths = bench.table("paths", "paths");
+    for row in 0..paths.rows.len() {
+        assert_eq!((paths.number(row, "change"), paths.get(row, "recovery")), (0.0, ""));
+    }
+}
