@@ -7,6 +7,7 @@ mod adapters;
 mod arguments;
 mod base;
 mod folders;
+mod interventions;
 mod prompts;
 mod study;
 #[path = "../support/mod.rs"]
@@ -106,6 +107,11 @@ fn study_files() {
 #[test]
 fn arguments_of_the_command_line() {
     refuses_all(arguments::CASES, false);
+}
+
+#[test]
+fn settings_of_interventions() {
+    refuses_all(interventions::CASES, false);
 }
 
 #[test]
