@@ -84,7 +84,7 @@ impl Analysis for Circuit {
     fn run(&self, context: &Context, settings: &Value) -> Result<Findings> {
         let settings: Settings = read_settings(NAME, settings)?;
         let subject = context.subject;
-        let sweep = Sweep::new(subject, context.memory)?;
+        let sweep = Sweep::new(subject, context.memory)?.keeping_prompts();
         let split = split(subject, context.seed, settings.prompts, settings.heldout);
         let mut all: Vec<Table> = TABLES.iter().map(|spec| Table::new(spec)).collect();
         let mut found = Vec::new();

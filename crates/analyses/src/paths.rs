@@ -136,7 +136,7 @@ impl Analysis for Paths {
     fn run(&self, context: &Context, settings: &Value) -> Result<Findings> {
         let settings: Settings = read_settings(NAME, settings)?;
         let subject = context.subject;
-        let sweep = Sweep::new(subject, context.memory)?;
+        let sweep = Sweep::new(subject, context.memory)?.keeping_prompts();
         let mut plans = Vec::new();
         for (source, target) in pairs_by_name(NAME, subject, &settings.source, &settings.target)? {
             plans.push(Plan::new(context, &settings, &sweep, source, target)?);

@@ -45,7 +45,9 @@ pub struct Batch {
     /// For each sequence, the row of each of its tokens, as ranges of rows that follow one another.
     sequences: Vec<Vec<Range<usize>>>,
     runs: Vec<(ModelId, Range<usize>)>,
-    /// Rows of sequences; those after them belong to branches.
+    /// Rows that an earlier run computed and whose keys and values were kept; they come first.
+    pub(crate) n_kept: usize,
+    /// Rows of sequences, kept ones included; those after them belong to branches.
     pub(crate) n_trunk: usize,
     /// For each row of a branch, the row that it copies, which comes before it.
     pub(crate) origins: Vec<usize>,
@@ -88,29 +90,64 @@ impl Batch {
             segments: Vec::new(),
             sequences: vec![Vec::new(); sequences.len()],
             runs: Vec::new(),
+            n_kept: 0,
             n_trunk: 0,
             origins: Vec::new(),
             births: Vec::new(),
             branches: Vec::new(),
         };
         for of_model in order.chunk_by(|&a, &b| sequences[a].0 == sequences[b].0) {
-            let model = sequences[of_model[0]].0;
-            let first = batch.rows.len();
-            batch.add_model(model, of_model, sequences);
-            batch.runs.push((model, first..batch.rows.len()));
+            let all: Vec<(usize, &[u32])> = of_model.iter().map(|&i| (i, sequences[i].1)).collect();
+            batch.add_tree(sequences[of_model[0]].0, None, &all);
         }
         batch.n_trunk = batch.rows.len();
         batch.add_branches(spec, branches)?;
         Ok(batch)
     }
 
-    fn add_model(&mut self, model: ModelId, of_model: &[usize], sequences: &[(ModelId, &[u32])]) {
+    /// Sequences that go on where sequences of an earlier batch ended, whose keys and values were kept: each names one of
+    /// those, and the tokens that follow it.
+    ///
+    /// Errors: as [`Batch::with_branches`]; a sequence that the earlier batch does not have.
+    pub(crate) fn going_on(
+        spec: &ModelSpec,
+        kept: &Batch,
+        sequences: &[(usize, &[u32])],
+        branches: &[Branch],
+    ) -> Result<Self> {
+        let mut batch = kept.clone();
+        batch.n_kept = kept.rows.len();
+        batch.sequences = vec![Vec::new(); sequences.len()];
+        let mut starts = Vec::with_capacity(sequences.len());
+        for (i, (of, tokens)) in sequences.iter().enumerate() {
+            let last = kept.sequences.get(*of).and_then(|ranges| ranges.last()).map(|range| range.end - 1);
+            let Some(start) = last else {
+                let why = format!("it goes on sequence {of}, which was not kept");
+                return Err(Error::BadSequence { sequence: i, why });
+            };
+            check_tokens(spec, i, kept.row(start).position + 1, tokens)?;
+            starts.push(start);
+        }
+        let mut order: Vec<usize> = (0..sequences.len()).collect();
+        order.sort_by_key(|&i| (kept.row(starts[i]).model, starts[i]));
+        for of_start in order.chunk_by(|&a, &b| starts[a] == starts[b]) {
+            let start = starts[of_start[0]];
+            let all: Vec<(usize, &[u32])> = of_start.iter().map(|&i| (i, sequences[i].1)).collect();
+            batch.add_tree(kept.row(start).model, Some(start), &all);
+        }
+        batch.n_trunk = batch.rows.len();
+        batch.add_branches(spec, branches)?;
+        Ok(batch)
+    }
+
+    /// Adds sequences (index and tokens) of one model that all follow the row `start`, or begin at position 0.
+    fn add_tree(&mut self, model: ModelId, start: Option<usize>, sequences: &[(usize, &[u32])]) {
         let mut nodes = vec![Node { token: 0, children: Vec::new() }]; // node 0 stands before all tokens
         let mut child_of: HashMap<(usize, u32), usize> = HashMap::new();
-        let mut ends = Vec::with_capacity(of_model.len());
-        for &i in of_model {
+        let mut ends = Vec::with_capacity(sequences.len());
+        for (_, tokens) in sequences {
             let mut at = 0;
-            for &token in sequences[i].1 {
+            for &token in *tokens {
                 at = *child_of.entry((at, token)).or_insert_with(|| {
                     nodes.push(Node { token, children: Vec::new() });
                     let new = nodes.len() - 1;
@@ -121,27 +158,26 @@ impl Batch {
             ends.push(at);
         }
         // Depth first, so that a segment's rows follow one another and parents come first.
+        let first_position = start.map_or(0, |row| self.rows[row].position + 1);
         let mut row_of_node = vec![usize::MAX; nodes.len()];
         let mut todo: Vec<(usize, Option<usize>, usize)> =
-            nodes[0].children.iter().rev().map(|&c| (c, None, 0)).collect();
-        while let Some((start, parent, position)) = todo.pop() {
-            let first = self.rows.len();
-            let (mut at, mut position) = (start, position);
+            nodes[0].children.iter().rev().map(|&c| (c, start, first_position)).collect();
+        while let Some((first, parent, mut position)) = todo.pop() {
+            let (mut at, mut before, mut joins) = (first, parent, false);
             loop {
                 row_of_node[at] = self.rows.len();
-                self.rows.push(Row { model, token: nodes[at].token, position });
+                self.push_row(Row { model, token: nodes[at].token, position }, before, joins);
                 position += 1;
+                (before, joins) = (Some(row_of_node[at]), true);
                 match nodes[at].children[..] {
                     [only] => at = only,
                     _ => break,
                 }
             }
-            let last = self.rows.len() - 1;
-            self.segments.push(Segment { parent, rows: first..self.rows.len() });
             let children = nodes[at].children.iter().rev();
-            todo.extend(children.map(|&c| (c, Some(last), position)));
+            todo.extend(children.map(|&c| (c, before, position)));
         }
-        for (&i, &end) in of_model.iter().zip(&ends) {
+        for (&(i, _), &end) in sequences.iter().zip(&ends) {
             self.sequences[i] = self.ranges_up_to(row_of_node[end]);
         }
     }
@@ -212,6 +248,10 @@ impl Batch {
         let within = self.runs[first..].iter().take_while(|(_, r)| r.start < rows.end);
         within.map(|(m, r)| (*m, clip(r))).filter(|(_, r)| !r.is_empty()).collect()
     }
+    /// The models of its runs.
+    pub(crate) fn models(&self) -> Vec<ModelId> {
+        self.runs.iter().map(|(model, _)| *model).collect()
+    }
     /// Rows that `row` sees, itself included, as ranges in the order of positions: the keys of its attention.
     pub fn keys_of(&self, row: usize) -> Vec<Range<usize>> {
         self.ranges_up_to(row)
@@ -230,10 +270,16 @@ impl Batch {
 }
 
 fn check_sequence(spec: &ModelSpec, sequence: usize, tokens: &[u32]) -> Result<()> {
+    check_tokens(spec, sequence, 0, tokens)
+}
+
+/// Whether `tokens` can come after `before` others.
+fn check_tokens(spec: &ModelSpec, sequence: usize, before: usize, tokens: &[u32]) -> Result<()> {
+    let n = before + tokens.len();
     let why = if tokens.is_empty() {
         "it has no tokens".to_owned()
-    } else if tokens.len() > spec.n_ctx {
-        format!("it has {} tokens, but the model's context is {}", tokens.len(), spec.n_ctx)
+    } else if n > spec.n_ctx {
+        format!("it has {n} tokens, but the model's context is {}", spec.n_ctx)
     } else if let Some(token) = tokens.iter().find(|&&t| t as usize >= spec.d_vocab) {
         format!("token {token} is outside the vocabulary of {} tokens", spec.d_vocab)
     } else {

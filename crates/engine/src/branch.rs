@@ -113,7 +113,7 @@ impl Batch {
         let n_older = self.births[..older].last().map_or(self.n_trunk, |(_, rows)| rows.end);
         let born = self.births[older..].iter().take_while(|(birth, _)| birth.layer == layer);
         let born = born.map(|(birth, rows)| (birth.stage, rows.clone()));
-        std::iter::once((Stage::Layer, 0..n_older)).chain(born).collect()
+        std::iter::once((Stage::Layer, self.n_kept..n_older)).chain(born).collect()
     }
 
     /// The row that a row of a branch copies.
@@ -167,6 +167,12 @@ impl Batch {
             };
             if *first.get_or_insert(at) != at {
                 return bad(format!("its sequences are apart at position {} already", branch.from));
+            }
+            if at < self.n_kept {
+                return bad(format!(
+                    "position {} of sequence {sequence} was kept and is not computed",
+                    branch.from
+                ));
             }
             rows.extend((branch.from..).map_while(|position| self.row_of(sequence, position)));
         }

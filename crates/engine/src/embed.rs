@@ -60,7 +60,7 @@ impl<R: Real> Embeddings<R> {
         &self.tokens[model]
     }
 
-    /// `hook_embed` of every row.
+    /// `hook_embed` of every row that is computed; zeros for kept ones.
     pub fn lookup(&self, batch: &Batch) -> Result<Mat<R>> {
         let mut out = Mat::zeros(batch.n_rows(), self.tokens[0].n_cols());
         for i in 0..batch.n_rows() {

@@ -163,6 +163,9 @@ pub enum Error {
         /// Rows of the batch.
         n_rows: usize,
     },
+    /// A batch that goes on kept sequences was run without them, or with others.
+    #[error("the batch goes on sequences that were kept by another run than the one it is run after")]
+    OtherBatch,
     /// States whose parts do not fit together.
     #[error("states to be read: {why}")]
     BadStates {

@@ -32,7 +32,7 @@ pub use branch::{Birth, Branch, Stage};
 pub use check::{Check, check};
 pub use error::{Error, Result};
 pub use families::{FAMILIES, Family, read_spec};
-pub use forward::{Progress, Run};
+pub use forward::{Kept, Progress, Run};
 pub use hook::{HookPoint, Site, Width};
 pub use mat::Mat;
 pub use model::{BASE, DEFAULT_MEMORY, Model};

@@ -5,7 +5,7 @@ use crate::batch::{Batch, ModelId};
 use crate::embed::Embeddings;
 use crate::error::{Error, Result};
 use crate::families::{Family, Names, read_spec};
-use crate::forward::{self, Progress, Run, norm_row};
+use crate::forward::{self, Memory, Progress, Run, norm_row};
 use crate::hook::{HookPoint, Site};
 use crate::mat::Mat;
 use crate::spec::ModelSpec;
@@ -124,14 +124,20 @@ impl<R: Real> Model<R> {
         readout: &[usize],
         progress: Progress,
     ) -> Result<Run<R>> {
-        let n_models = self.n_models();
-        if let Some(&(model, _)) = batch.runs().iter().find(|(m, _)| *m >= n_models) {
-            return Err(Error::NoSuchModel { model, n_models });
+        if batch.n_kept > 0 {
+            return Err(Error::OtherBatch);
         }
-        if let Some(&row) = readout.iter().find(|&&r| r >= batch.n_rows()) {
-            return Err(Error::NoSuchRow { row, n_rows: batch.n_rows() });
+        self.check_readout(batch, readout)?;
+        forward::run(self, batch, hooks, readout, progress, Memory::None)
+    }
+
+    /// Whether all models of a batch are loaded and all rows of a readout are computed.
+    pub(crate) fn check_readout(&self, batch: &Batch, readout: &[usize]) -> Result<()> {
+        self.check_models(&batch.models())?;
+        match readout.iter().find(|&&r| r >= batch.n_rows() || r < batch.n_kept) {
+            Some(&row) => Err(Error::NoSuchRow { row, n_rows: batch.n_rows() }),
+            None => Ok(()),
         }
-        forward::run(self, batch, hooks, readout, progress)
     }
 
     /// The final norm applied to any residual states of one model, as the logit lens needs it: `[rows, d_model]`.

@@ -299,7 +299,7 @@ impl<R: Real> Model<R> {
         }
     }
 
-    fn check_models(&self, models: &[ModelId]) -> Result<()> {
+    pub(crate) fn check_models(&self, models: &[ModelId]) -> Result<()> {
         let n_models = self.n_models();
         match models.iter().find(|&&m| m >= n_models) {
             Some(&model) => Err(Error::NoSuchModel { model, n_models }),

@@ -138,6 +138,9 @@ impl<'h, R: Real> Tap<'h, R> {
         };
         let check_row = |row: usize, point: HookPoint| match batch.birth(row) {
             _ if row >= batch.n_rows() => Err(format!("the batch has {} rows", batch.n_rows())),
+            _ if row < batch.n_kept => {
+                Err("its keys and values were kept; it is not computed again".to_owned())
+            }
             Some(birth) if Birth::before(point).is_none_or(|latest| latest < birth) && !is_final(point) => {
                 Err(format!(
                     "it belongs to a branch that begins in layer {} at {:?}, after this place",

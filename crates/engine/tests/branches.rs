@@ -284,3 +284,62 @@ fn a_shift_at_one_reader_is_what_the_residual_stream_would_bring_it() {
         }
     });
 }
+
+/// Sequences that go on kept ones have the bits of whole sequences, branches and copies between models included.
+#[test]
+fn what_follows_kept_sequences_is_as_in_whole_ones() {
+    let check = |model: &Model<f32>| {
+        let (stem, other) = (tokens(8, 19), [&tokens(8, 7)[..], &tokens(9, 14)].concat());
+        let n_models = model.n_models();
+        let kept: Vec<(usize, &[u32])> =
+            (0..n_models).flat_map(|m| [(m, &stem[..]), (m, &other[..])]).collect();
+        let memory = model.keep(&kept, &|_, _| {}).unwrap();
+        // Two endings of the first, one of the second.
+        let tails: [(usize, &[u32]); 3] = [(0, &[30, 31]), (0, &[30, 40]), (1, &[50])];
+        let ends: Vec<(usize, &[u32])> =
+            (0..n_models).flat_map(|m| tails.map(|(of, tail)| (2 * m + of, tail))).collect();
+        let wholes: Vec<(usize, Vec<u32>)> =
+            ends.iter().map(|(of, tail)| (kept[*of].0, [kept[*of].1, tail].concat())).collect();
+        let wholes: Vec<(usize, &[u32])> = wholes.iter().map(|(m, t)| (*m, t.as_slice())).collect();
+        let point = HookPoint::Layer(1, Site::Z);
+        let branch = Branch { sequences: vec![3, 4], from: 19, birth: Birth::before(point).unwrap() };
+        let after = memory.batch(model, &ends, std::slice::from_ref(&branch)).unwrap();
+        let whole = Batch::with_branches(model.spec(), &wholes, &[branch]).unwrap();
+        let run = |batch: &Batch, memory: Option<&lorascope_engine::Kept<f32>>| {
+            let (row, source) = (batch.branch_row(0, 3, 19).unwrap(), batch.row_of(0, 19).unwrap());
+            let units = 0..model.spec().d_head;
+            let edit = Edit { point, row, units, op: EditOp::CopyFrom(source) };
+            let hooks = Hooks { captures: Vec::new(), edits: vec![edit] };
+            let mut rows: Vec<usize> = (0..ends.len())
+                .flat_map(|s| (19 + s % 3 / 2 * 2..wholes[s].1.len()).map(move |p| (s, p)))
+                .map(|(s, p)| batch.row_of(s, p).unwrap())
+                .collect();
+            rows.extend([(3, 19), (3, 20), (4, 20)].map(|(s, p)| batch.branch_row(0, s, p).unwrap()));
+            match memory {
+                None => model.run(batch, &hooks, &rows).unwrap().readout,
+                Some(memory) => model.run_after(memory, batch, &hooks, &rows, &|_, _| {}).unwrap().readout,
+            }
+        };
+        assert_eq!(run(&after, Some(&memory)), run(&whole, None), "{}", model.spec().family);
+        // What was kept is not there to be read, changed or copied, nor can it be left out.
+        let refused = |hooks: Hooks<f32>, rows: &[usize]| {
+            model.run_after(&memory, &after, &hooks, rows, &|_, _| {}).unwrap_err().to_string()
+        };
+        let capture = lorascope_engine::Capture { point, rows: vec![3] };
+        let hooks = Hooks { captures: vec![capture], edits: Vec::new() };
+        assert_eq!(
+            refused(hooks, &[]),
+            "capture at `blocks.1.attn.hook_z`, row 3: its keys and values were kept; it is not computed again"
+        );
+        assert!(refused(Hooks::default(), &[2]).contains("the readout names row 2"));
+        assert!(model.run(&after, &Hooks::default(), &[]).is_err());
+        assert!(model.run_after(&memory, &whole, &Hooks::default(), &[], &|_, _| {}).is_err());
+        let early = Branch { sequences: vec![0], from: 18, birth: Birth::before(point).unwrap() };
+        let message = memory.batch(model, &ends, &[early]).unwrap_err().to_string();
+        assert_eq!(message, "branch 0: position 18 of sequence 0 was kept and is not computed");
+    };
+    each_family::<f32>(|_, model| check(model));
+    if let Some(model) = llama_with_many::<f32>() {
+        check(&model);
+    }
+}

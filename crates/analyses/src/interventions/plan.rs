@@ -1,7 +1,7 @@
 //! Which patched runs go through the models together: consecutive ones, as many as fit the budget.
 
 use super::measure::Question;
-use super::sweep::{PatchedRun, Replacement};
+use super::sweep::PatchedRun;
 use lorascope_engine::{Birth, ModelSpec};
 use std::collections::BTreeSet;
 use std::ops::Range;
@@ -22,13 +22,8 @@ pub(super) fn start(run: &PatchedRun) -> (usize, Birth) {
 
 /// Unpatched runs that a patched one needs: its own, and those that it copies from.
 pub(super) fn needed(run: &PatchedRun) -> impl Iterator<Item = (usize, usize)> + '_ {
-    let sources = run.changes.iter().flat_map(|c| match &c.replacement {
-        Replacement::From(source) | Replacement::Along { source, .. } | Replacement::Shift { source, .. } => {
-            Some((source.model, source.prompt))
-        }
-        Replacement::Values(_) | Replacement::Scale(_) => None,
-    });
-    std::iter::once((run.model, run.prompt)).chain(sources)
+    let sources = run.changes.iter().filter_map(|c| c.replacement.source());
+    std::iter::once((run.model, run.prompt)).chain(sources.map(|s| (s.model, s.prompt)))
 }
 
 /// Rows of a run.
@@ -37,12 +32,24 @@ fn rows(run: &PatchedRun, questions: &[Question]) -> usize {
     questions[run.prompt].sequences().iter().map(|s| s.len() - from.min(s.len() - 1)).sum()
 }
 
+/// What the account of one edit takes, about.
+const CHANGE_BYTES: usize = 256;
+
+/// Whether a run and everything that it copies from change nothing before the decision points.
+pub(super) fn is_at_decision(run: &PatchedRun, questions: &[Question]) -> bool {
+    let sources = run.changes.iter().filter_map(|c| c.replacement.source());
+    let (from, _) = start(run);
+    from >= questions[run.prompt].position()
+        && sources.into_iter().all(|s| s.position >= questions[s.prompt].position())
+}
+
 /// Cuts the runs where the budget (bytes) is used up. Results do not depend on it.
 pub(super) fn chunks(
     spec: &ModelSpec,
     runs: &[PatchedRun],
     questions: &[Question],
     budget: usize,
+    trunk_rows_of: impl Fn(usize) -> usize,
 ) -> Vec<Chunk> {
     let kv = spec.n_kv_heads * spec.d_head;
     // Residual stream, final state, keys and values, and what the edits hold.
@@ -52,10 +59,9 @@ pub(super) fn chunks(
     let mut trunk: BTreeSet<(usize, usize)> = BTreeSet::new();
     for (i, run) in runs.iter().enumerate() {
         let new: Vec<(usize, usize)> = needed(run).filter(|key| !trunk.contains(key)).collect();
-        let trunk_rows: usize =
-            new.iter().map(|(_, p)| questions[*p].sequences().iter().map(Vec::len).max().unwrap_or(0)).sum();
+        let trunk_rows: usize = new.iter().map(|(_, prompt)| trunk_rows_of(*prompt)).sum();
         let own = rows(run, questions);
-        let cost = (own + trunk_rows) * row_bytes;
+        let cost = (own + trunk_rows) * row_bytes + run.changes.len() * CHANGE_BYTES;
         if bytes + cost > budget && i > first {
             chunks.push(Chunk { runs: first..i, work });
             (first, bytes, work) = (i, 0, 0);

@@ -1,14 +1,14 @@
 //! Carries patched runs out, together, and measures delta at each of them.
 
 use super::measure::{Asked, Question, deltas};
-use super::plan::{chunks, needed, start};
+use super::plan::{chunks, is_at_decision, needed, start};
 use crate::context::Progress;
 use crate::error::{Error, Result};
 use crate::subject::Subject;
-use lorascope_engine::{Batch, Branch, Edit, EditOp, HookPoint, Hooks, Mat, ModelId, Shift};
+use lorascope_engine::{Batch, Branch, Edit, EditOp, HookPoint, Hooks, Kept, Mat, ModelId, Shift};
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 /// A run of one model on one prompt with something changed in it.
 #[derive(Clone, Debug)]
@@ -46,6 +46,16 @@ pub(crate) enum Replacement {
     Scale(f32),
 }
 
+impl Replacement {
+    /// The place in another run that it takes values from.
+    pub fn source(&self) -> Option<Source> {
+        match self {
+            Self::From(source) | Self::Along { source, .. } | Self::Shift { source, .. } => Some(*source),
+            Self::Values(_) | Self::Scale(_) => None,
+        }
+    }
+}
+
 /// A place in an unpatched run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Source {
@@ -70,6 +80,19 @@ pub(crate) struct Sweep<'a> {
     questions: Vec<Question>,
     /// Bytes that the rows of one chunk may take.
     budget: usize,
+    /// Prompts up to their decision points, where they are kept between calls.
+    kept: Mutex<Option<KeptPrompts>>,
+    keeps: bool,
+}
+
+/// Runs by model and prompt.
+type RunKey = (ModelId, usize);
+
+/// Keys and values of prompts before their decision points.
+struct KeptPrompts {
+    /// Index of the kept sequence.
+    index: BTreeMap<RunKey, usize>,
+    kept: Kept<f32>,
 }
 
 impl<'a> Sweep<'a> {
@@ -77,7 +100,14 @@ impl<'a> Sweep<'a> {
     pub fn new(subject: &'a Subject, memory: usize) -> Result<Self> {
         let primary = subject.primary_pairs()?;
         let questions = subject.prompts.iter().zip(primary).map(|(p, pair)| Question::new(p, pair)).collect();
-        Ok(Self { subject, questions, budget: memory })
+        Ok(Self { subject, questions, budget: memory, kept: Mutex::new(None), keeps: false })
+    }
+
+    /// For who patches the decision points of the same prompts again and again: what comes before them is computed once and
+    /// kept, if it fits the budget. Results are the same.
+    pub fn keeping_prompts(mut self) -> Self {
+        self.keeps = true;
+        self
     }
 
     /// Position of a prompt's decision point.
@@ -94,7 +124,16 @@ impl<'a> Sweep<'a> {
     /// another. Draws progress under the name `what`.
     pub fn run(&self, what: &str, runs: &[PatchedRun], progress: &dyn Progress) -> Result<Outcome> {
         let spec = self.subject.model.spec();
-        let chunks = chunks(spec, runs, &self.questions, self.budget);
+        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        self.prepare_kept(runs, &mut kept)?;
+        let kept = kept.as_ref().filter(|k| self.serves(k, runs));
+        let longest =
+            |prompt: usize| self.questions[prompt].sequences().iter().map(Vec::len).max().unwrap_or(0);
+        let trunk_rows = |prompt: usize| match kept {
+            Some(_) => longest(prompt) - self.questions[prompt].position(),
+            None => longest(prompt),
+        };
+        let chunks = chunks(spec, runs, &self.questions, self.budget, trunk_rows);
         progress.begin(what, chunks.iter().map(|c| c.work).sum());
         let mut outcome = Outcome::default();
         let mut done = 0;
@@ -103,23 +142,61 @@ impl<'a> Sweep<'a> {
                 return Err(Error::Stopped);
             }
             let at = |share: f64| progress.at(done + (share * chunk.work as f64) as u64);
-            self.run_chunk(&runs[chunk.runs.clone()], &at, &mut outcome)?;
+            self.run_chunk(&runs[chunk.runs.clone()], kept, &at, &mut outcome)?;
             done += chunk.work;
         }
         progress.end();
         Ok(outcome)
     }
 
-    fn run_chunk(&self, runs: &[PatchedRun], at: &(dyn Fn(f64) + Sync), outcome: &mut Outcome) -> Result<()> {
-        let model = &self.subject.model;
-        let keys: BTreeSet<(ModelId, usize)> = runs.iter().flat_map(needed).collect();
-        let mut first_sequence = BTreeMap::new();
-        let mut sequences: Vec<(ModelId, Vec<u32>)> = Vec::new();
-        for &(which, prompt) in &keys {
-            first_sequence.insert((which, prompt), sequences.len());
-            sequences.extend(self.questions[prompt].sequences().into_iter().map(|s| (which, s)));
+    /// Whether all prompts of these runs are among the kept ones, and nothing happens before their decision points.
+    fn serves(&self, kept: &KeptPrompts, runs: &[PatchedRun]) -> bool {
+        runs.iter().all(|run| is_at_decision(run, &self.questions))
+            && runs.iter().flat_map(needed).all(|key| kept.index.contains_key(&key))
+    }
+
+    /// Keeps the prompts of these runs, if that is wanted, possible, and within the budget.
+    fn prepare_kept(&self, runs: &[PatchedRun], kept: &mut Option<KeptPrompts>) -> Result<()> {
+        if !self.keeps || kept.as_ref().is_some_and(|k| self.serves(k, runs)) {
+            return Ok(());
         }
-        let borrowed: Vec<(ModelId, &[u32])> = sequences.iter().map(|(m, s)| (*m, s.as_slice())).collect();
+        let model = &self.subject.model;
+        let spec = model.spec();
+        let keys: BTreeSet<RunKey> = runs.iter().flat_map(needed).collect();
+        // A prompt whose decision point is its first token has nothing before it.
+        let possible = runs.iter().all(|run| is_at_decision(run, &self.questions))
+            && keys.iter().all(|(_, prompt)| self.questions[*prompt].position() > 0);
+        if !possible || keys.is_empty() {
+            return Ok(());
+        }
+        let before = |prompt: usize| &self.questions[prompt].stem()[..self.questions[prompt].position()];
+        let sequences: Vec<(ModelId, &[u32])> = keys.iter().map(|&(m, prompt)| (m, before(prompt))).collect();
+        let n_rows = Batch::new(spec, &sequences)?.n_rows();
+        if n_rows * 2 * spec.n_layers * spec.n_kv_heads * spec.d_head * size_of::<f32>() > self.budget {
+            return Ok(());
+        }
+        // Before the new ones are made the old ones are let go.
+        *kept = None;
+        let index = keys.into_iter().enumerate().map(|(i, key)| (key, i)).collect();
+        *kept = Some(KeptPrompts { index, kept: model.keep(&sequences, &|_, _| {})? });
+        Ok(())
+    }
+
+    fn run_chunk(
+        &self,
+        runs: &[PatchedRun],
+        kept: Option<&KeptPrompts>,
+        at: &(dyn Fn(f64) + Sync),
+        outcome: &mut Outcome,
+    ) -> Result<()> {
+        let model = &self.subject.model;
+        let keys: BTreeSet<RunKey> = runs.iter().flat_map(needed).collect();
+        let mut first_sequence = BTreeMap::new();
+        let mut sequences: Vec<(RunKey, Vec<u32>)> = Vec::new();
+        for &key in &keys {
+            first_sequence.insert(key, sequences.len());
+            sequences.extend(self.questions[key.1].sequences().into_iter().map(|s| (key, s)));
+        }
         let branch = |run: &PatchedRun| {
             let (from, birth) = start(run);
             let first = first_sequence[&(run.model, run.prompt)];
@@ -128,7 +205,20 @@ impl<'a> Sweep<'a> {
             Branch { sequences: all.collect(), from, birth }
         };
         let branches: Vec<Branch> = runs.iter().map(branch).collect();
-        let batch = Batch::with_branches(model.spec(), &borrowed, &branches)?;
+        let batch = match kept {
+            None => {
+                let whole: Vec<(ModelId, &[u32])> =
+                    sequences.iter().map(|((m, _), s)| (*m, s.as_slice())).collect();
+                Batch::with_branches(model.spec(), &whole, &branches)?
+            }
+            Some(kept) => {
+                let mut ends: Vec<(usize, &[u32])> = Vec::with_capacity(sequences.len());
+                for (key, tokens) in &sequences {
+                    ends.push((kept.index[key], &tokens[self.questions[key.1].position()..]));
+                }
+                kept.kept.batch(model, &ends, &branches)?
+            }
+        };
         let mut edits = Vec::new();
         for (b, run) in runs.iter().enumerate() {
             let first = first_sequence[&(run.model, run.prompt)];
@@ -154,7 +244,10 @@ impl<'a> Sweep<'a> {
         let all: usize = alive.iter().sum();
         let progress = |layer: usize, _: usize| at(alive[..layer].iter().sum::<usize>() as f64 / all as f64);
         let hooks = Hooks { captures: Vec::new(), edits };
-        let states = model.run_with_progress(&batch, &hooks, &rows, &progress)?.readout;
+        let states = match kept {
+            None => model.run_with_progress(&batch, &hooks, &rows, &progress)?.readout,
+            Some(kept) => model.run_after(&kept.kept, &batch, &hooks, &rows, &progress)?.readout,
+        };
         let found = deltas(model, &batch, &asked, &states, &place)?;
         outcome.plain.extend(keys.iter().copied().zip(found.iter().copied()));
         outcome.patched.extend(&found[keys.len()..]);

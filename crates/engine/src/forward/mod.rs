@@ -11,6 +11,7 @@
 mod attention;
 mod heirs;
 mod inputs;
+mod kept;
 mod linear;
 mod mlp;
 mod results;
@@ -27,6 +28,8 @@ use crate::spec::{NormKind, Positions};
 use crate::tap::{Hooks, Tap};
 use crate::weights::{LayerWeights, NormWeights, PerModel};
 use heirs::{Heirs, Wire};
+pub use kept::Kept;
+pub(crate) use kept::Memory;
 use lorascope_kernels::{Real, all_finite, layer_norm, rms_norm};
 use rayon::prelude::*;
 use scratch::Scratch;
@@ -59,13 +62,15 @@ pub(crate) struct Pass<'a, 'h, R> {
     heirs: Heirs<R>,
 }
 
-/// Runs a batch; `readout` names the rows whose final normalised state is wanted.
+/// Runs a batch; `readout` names the rows whose final normalised state is wanted. `memory` has the keys and values of rows
+/// that are not computed, or takes those of this run.
 pub(crate) fn run<R: Real>(
     model: &Model<R>,
     batch: &Batch,
     hooks: &Hooks<R>,
     readout: &[usize],
     progress: Progress,
+    mut memory: Memory<R>,
 ) -> Result<Run<R>> {
     let spec = model.spec();
     let tap = Tap::new(hooks, batch, spec, |row, point| model.rank_at(batch.row(row).model, point))?;
@@ -82,6 +87,7 @@ pub(crate) fn run<R: Real>(
         progress(layer, spec.n_layers);
         let weights = model.weights().layer(spec, layer)?;
         pass.heirs = Heirs::of_layer(batch, layer, &mut resid);
+        memory.recall(layer, &mut cache);
         for (stage, part) in batch.parts(layer) {
             for start in part.clone().step_by(BLOCK) {
                 let rows = start..part.end.min(start + BLOCK);
@@ -89,6 +95,7 @@ pub(crate) fn run<R: Real>(
             }
         }
         cache.forget_packed();
+        memory.remember(&cache);
         pass.check_finite(layer, &resid)?;
     }
     progress(spec.n_layers, spec.n_layers);
@@ -225,7 +232,7 @@ impl<R: Real> Pass<'_, '_, R> {
     }
 
     fn check_finite(&self, layer: usize, resid: &Mat<R>) -> Result<()> {
-        match (0..self.batch.n_rows_alive(layer)).find(|&r| !all_finite(resid.row(r))) {
+        match (self.batch.n_kept..self.batch.n_rows_alive(layer)).find(|&r| !all_finite(resid.row(r))) {
             None => Ok(()),
             Some(row) => Err(Error::NonFiniteActivation {
                 point: HookPoint::Layer(layer, Site::ResidPost).to_string(),

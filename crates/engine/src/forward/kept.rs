@@ -1,0 +1,99 @@
+//! Keys and values of a run, kept for later runs that go on where it ended.
+//!
+//! Who patches the ends of the same prompts again and again (growing a circuit, say) computes the prompts once.
+
+use super::attention::Keys;
+use super::{Progress, Run, run};
+use crate::batch::{Batch, ModelId};
+use crate::branch::Branch;
+use crate::error::{Error, Result};
+use crate::mat::Mat;
+use crate::model::Model;
+use crate::tap::Hooks;
+use lorascope_kernels::Real;
+
+/// Sequences of any models with their keys and values in every layer: `2 · n_layers · n_kv_heads · d_head` numbers a row.
+#[derive(Debug)]
+pub struct Kept<R> {
+    batch: Batch,
+    layers: Vec<(Mat<R>, Mat<R>)>,
+}
+
+/// What a run does with keys and values beyond itself.
+pub(crate) enum Memory<'k, R> {
+    /// Nothing.
+    None,
+    /// Puts them here, layer by layer.
+    Take(&'k mut Vec<(Mat<R>, Mat<R>)>),
+    /// Has those of the batch's first rows from here.
+    Give(&'k Kept<R>),
+}
+
+impl<R: Real> Memory<'_, R> {
+    /// Puts kept keys and values into the layer's.
+    pub(super) fn recall(&self, layer: usize, keys: &mut Keys<R>) {
+        if let Memory::Give(kept) = self {
+            let (k, v) = &kept.layers[layer];
+            keys.k.data[..k.data.len()].copy_from_slice(&k.data);
+            keys.v.data[..v.data.len()].copy_from_slice(&v.data);
+        }
+    }
+
+    /// Keeps the layer's keys and values where that was asked for.
+    pub(super) fn remember(&mut self, keys: &Keys<R>) {
+        if let Memory::Take(layers) = self {
+            layers.push((keys.k.clone(), keys.v.clone()));
+        }
+    }
+}
+
+impl<R: Real> Model<R> {
+    /// Runs sequences and keeps their keys and values.
+    ///
+    /// # Errors
+    /// As [`Batch::new`] and [`Model::run`].
+    pub fn keep(&self, sequences: &[(ModelId, &[u32])], progress: Progress) -> Result<Kept<R>> {
+        let batch = Batch::new(self.spec(), sequences)?;
+        self.check_models(&batch.models())?;
+        let mut layers = Vec::with_capacity(self.spec().n_layers);
+        run(self, &batch, &Hooks::default(), &[], progress, Memory::Take(&mut layers))?;
+        Ok(Kept { batch, layers })
+    }
+
+    /// Runs a batch made by [`Kept::batch`] of these kept sequences: only what comes after them is computed. The result has
+    /// the bits of a run of whole sequences.
+    ///
+    /// # Errors
+    /// As [`Model::run`]; a hook or readout at a kept row; a batch of other sequences.
+    pub fn run_after(
+        &self,
+        kept: &Kept<R>,
+        batch: &Batch,
+        hooks: &Hooks<R>,
+        readout: &[usize],
+        progress: Progress,
+    ) -> Result<Run<R>> {
+        self.check_readout(batch, readout)?;
+        let is_of = batch.n_kept == kept.batch.n_rows()
+            && (0..batch.n_kept).all(|row| batch.row(row) == kept.batch.row(row));
+        if !is_of {
+            return Err(Error::OtherBatch);
+        }
+        run(self, batch, hooks, readout, progress, Memory::Give(kept))
+    }
+}
+
+impl<R: Real> Kept<R> {
+    /// A batch of sequences that go on kept ones: each names one by its index, and the tokens that follow it, at least one.
+    ///
+    /// # Errors
+    /// As [`Batch::with_branches`]; a branch may only copy what follows.
+    pub fn batch(
+        &self,
+        model: &Model<R>,
+        sequences: &[(usize, &[u32])],
+        branches: &[Branch],
+    ) -> Result<Batch> {
+        Batch::going_on(model.spec(), &self.batch, sequences, branches)
+    }
+}
