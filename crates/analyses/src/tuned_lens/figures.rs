@@ -51,10 +51,11 @@ fn notes(
          model's own final distribution."
             .to_owned(),
         format!(
-            "The maps are ridge regressions of the final state on the layer's, then {} steps down the divergence itself, fitted to {} \
-             positions of {train} documents of {}; {validation} other documents chose the penalty and whether the steps help, and {heldout} others are held out. {} The study's prompts had no part \
-             in it, and at their decision points the lens reads text of another kind than it was fitted to: trust a layer as far \
-             as its divergence there allows.",
+            "The maps are ridge regressions of the final state on the layer's, then {} steps down the divergence itself, \
+             fitted to {} positions of {train} documents of {}; {validation} other documents chose the penalty and whether the \
+             steps help, and {heldout} others are held out. {} The study's prompts had no part in it, and at their decision \
+             points the lens reads text of another kind than it was fitted to: trust a layer as far as its divergence there \
+             allows.",
             settings.steps,
             plan.part(Split::Train).len(),
             settings.text.as_ref().map_or("a built-in text".to_owned(), |path| format!("`{path}`")),
@@ -186,7 +187,7 @@ fn divergences(fits: &Table) -> Result<Figure> {
         };
         let count = |values: &[i64]| rows.first().map_or(0, |&r| values[r]);
         Ok(LinePanel {
-            title: format!("{title} ({} of {} {of})", count(&n), count(&clusters)),
+            title: format!("{title} ({} from {} {of})", count(&n), count(&clusters)),
             series: vec![
                 curve("plain lens", ColorKey::Base, "kl_plain")?,
                 curve("closed form alone", ColorKey::Model(1), "kl_closed")?,

@@ -19,7 +19,7 @@ pub(super) const LONGEST: usize = 1024;
 const SHARE: usize = 20;
 /// … so many are held out …
 const HELDOUT: usize = 3;
-/// … and so many are for choosing the penalty.
+/// … and so many are for choosing penalty and steps.
 const VALIDATION: usize = 2;
 
 /// Fewest documents that training, choosing and judging can share between them.
@@ -30,7 +30,7 @@ pub(super) const FEWEST: usize = 10;
 pub(super) enum Split {
     /// Maps are fitted to it.
     Train,
-    /// The penalty is chosen by it.
+    /// Penalty and steps are chosen by it.
     Validation,
     /// Nothing is chosen by it.
     Heldout,
