@@ -70,7 +70,7 @@ fn contributions_are_complete_and_summaries_follow_from_them() {
         assert!((sum - sums[&key]).abs() < 1e-12, "{key:?}");
     }
     assert_eq!(neurons.len(), 3 * 6 * 4);
-    for ((model, prompt, layer), (sum, n)) in &neurons {
+    for (&(model, prompt, layer), (sum, n)) in &neurons {
         let key = [model, prompt, "mlp", layer, "", ""].map(str::to_owned).to_vec();
         assert!((sum - contributions[&key]).abs() < 1e-12, "{key:?}: {n} neurons are the MLP");
     }

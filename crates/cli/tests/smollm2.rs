@@ -166,7 +166,7 @@ fn contributions_of_heads_and_mlps_are_those_of_hugging_face() {
             compared += 1;
         };
         let at = |kind: &str, layer: &str, head: &str| {
-            found[&[&key[0], &key[1], kind, layer, head].map(str::to_owned).to_vec()]
+            found[&[key[0].as_str(), key[1].as_str(), kind, layer, head].map(str::to_owned).to_vec()]
         };
         compare(at("embed", "", ""), &expected["embed"]);
         let (heads, mlps) = (expected["heads"].as_array().unwrap(), expected["mlps"].as_array().unwrap());
