@@ -11,7 +11,7 @@ use support::naive::Naive;
 use support::{Bench, Csv, by_hand, one_token_prompts, prompts};
 
 const ADAPTERS: [&str; 2] = ["lora", "dora"];
-/// All sites but single neurons, of which there are many.
+/// All sites but single neurons, of which there are many, and components of updates, which are no values of a place.
 const SITES: [&str; 14] = [
     "z",
     "result",
@@ -78,11 +78,11 @@ fn every_place_equals_a_whole_run() {
     let sites: String = SITES.iter().map(|s| format!(" --site {s}")).collect();
     bench.analyse("patch", &ADAPTERS, "three.json", &format!("{pairs} {positions}{sites}"), "out");
     let patches = bench.table("out", "patches");
-    let units = 4 * (4 * 4 + 2 * 2 + 6 + 7 + 8);
+    let units = 4 * (4 * 4 + 2 * 2 + 6 + 7 + 12);
     // One prompt of three lacks the span.
     assert_eq!(patches.rows.len(), units * 3 * (4 + 4 + 3));
     let changed = compare(&naive, &patches);
-    assert_eq!(changed.len(), 12 + 7 + 3, "{changed:?}");
+    assert_eq!(changed.len(), 12 + 7 + 4, "{changed:?}");
     assert!(changed.values().all(|&n| n > 10), "patches that change something: {changed:?}");
 }
 
@@ -95,7 +95,7 @@ fn every_neuron_equals_a_whole_run() {
     bench.analyse("patch", &ADAPTERS, "three.json", rest, "out");
     let patches = bench.table("out", "patches");
     assert_eq!(patches.rows.len(), 160 * 3 * 2);
-    let neurons = patches.rows_where(&[("neuron", "159")]);
+    let neurons = patches.rows_where(&[("component", "159")]);
     assert_eq!(neurons.len(), 6);
     assert_eq!(compare(&naive, &patches)["neuron"], 6);
 }

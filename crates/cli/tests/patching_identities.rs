@@ -86,6 +86,79 @@ fn a_layer_is_the_sum_of_its_parts() {
     assert_eq!(compared, 3 * 4 * 6 * N_PROMPTS);
 }
 
+/// Everything that LoRA adds lies in the span of the update's left singular vectors; one of them alone is not everything.
+#[test]
+fn components_of_an_update_together_are_the_update() {
+    let Some(bench) = Bench::new() else { return };
+    bench.json("one.json", &one_token_prompts(N_PROMPTS));
+    let modules = ["attn.q_proj", "attn.v_proj", "attn.o_proj", "mlp.up_proj", "mlp.down_proj"];
+    let joint =
+        |module: &str| (0..4).map(|i| format!("adapter_rank:{module}:1.{i}")).collect::<Vec<_>>().join("+");
+    let mut rest = "--source lora --source base --target base --target lora --layer 1 --site adapter --site adapter_rank \
+                    --position decision --position all"
+        .to_owned();
+    modules.iter().for_each(|module| rest += &format!(" --joint {}", joint(module)));
+    bench.analyse("patch", &["lora"], "one.json", &rest, "out");
+    let patches = bench.table("out", "patches");
+    for module in modules {
+        let rows = patches.rows_where(&[("site", &format!("adapter:{module}"))]);
+        assert_eq!(rows.len(), 2 * N_PROMPTS * 2);
+        for row in rows {
+            let position = [("position", patches.get(row, "position"))];
+            let own = [&keys(&patches, row)[..], &position].concat();
+            let all = patches.row(&[&own[..], &[("site", &joint(module))]].concat());
+            let error = patches.number(all, "delta_patched") - patches.number(row, "delta_patched");
+            assert!(error.abs() < 1e-4, "{error:.1e}: {:?}", patches.rows[row]);
+            let site = format!("adapter_rank:{module}");
+            let singles = patches.rows_where(&[&own[..], &[("site", &site)]].concat());
+            assert_eq!(singles.len(), 4, "one for each rank");
+            assert!(singles.iter().all(|&s| patches.get(s, "change") != patches.get(row, "change")));
+        }
+    }
+}
+
+/// Between updates of unlike ranks the components are the source's, where it has an update.
+#[test]
+fn components_are_those_of_the_source() {
+    let Some(bench) = Bench::new() else { return };
+    // Of rank 2 at q_proj of layer 0, 8 at v_proj of layer 3, 4 at these two elsewhere, none at others.
+    support::copy_files(&bench.shared.join("tiny/llama/edge/rank_alpha_pattern"), &bench.path("ranks"));
+    for (source, target, n) in [("lora", "ranks", 28 + 28), ("ranks", "lora", (2 + 4 + 20) + (4 + 8 + 20))] {
+        let rest = format!("--source {source} --target {target} --site adapter_rank --layer 0 --layer 3");
+        bench.analyse("patch", &["lora", "ranks"], "prompts.json", &rest, &format!("from_{source}"));
+        assert_eq!(
+            bench.table(&format!("from_{source}"), "patches").rows.len(),
+            5 * n,
+            "{source} into {target}"
+        );
+    }
+}
+
+/// Slices of an update by head add up to it: of queries, keys and values exactly, of the output up to rounding.
+#[test]
+fn heads_of_an_update_together_are_the_update() {
+    let Some(bench) = Bench::new() else { return };
+    bench.json("one.json", &one_token_prompts(N_PROMPTS));
+    let modules =
+        [("attn.q_proj", 4, 0.0), ("attn.k_proj", 2, 0.0), ("attn.v_proj", 2, 0.0), ("attn.o_proj", 4, 1e-4)];
+    let joint = |module: &str, n: usize| {
+        (0..n).map(|i| format!("adapter_head:{module}:2.{i}")).collect::<Vec<_>>().join("+")
+    };
+    let mut rest = format!("{PAIRS} --layer 2 --site adapter --position all");
+    modules.iter().for_each(|(module, n, _)| rest += &format!(" --joint {}", joint(module, *n)));
+    bench.analyse("patch", &ADAPTERS, "one.json", &rest, "out");
+    let patches = bench.table("out", "patches");
+    for (module, n, tolerance) in modules {
+        let rows = patches.rows_where(&[("site", &format!("adapter:{module}"))]);
+        assert_eq!(rows.len(), 6 * N_PROMPTS);
+        for row in rows {
+            let all = patches.row(&[&keys(&patches, row)[..], &[("site", &joint(module, n))]].concat());
+            let error = patches.number(all, "delta_patched") - patches.number(row, "delta_patched");
+            assert!(error.abs() <= tolerance, "{module}: {error:.1e}: {:?}", patches.rows[row]);
+        }
+    }
+}
+
 #[test]
 fn heads_of_one_layer_have_effects_of_their_own() {
     let Some(bench) = Bench::new() else { return };

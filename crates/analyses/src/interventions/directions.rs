@@ -51,8 +51,8 @@ impl DirectionBook {
 /// Refuses a component that the update of none of these models has, before anything is decomposed.
 pub(crate) fn check_component(subject: &Subject, unit: &Unit, models: &[usize]) -> Result<()> {
     let PlaceKind::AdapterRank(module) = unit.kind else { return Ok(()) };
-    let adapters = models.iter().filter_map(|m| m.checked_sub(1)).map(|i| &subject.model.adapters()[i]);
-    match adapters.filter_map(|a| a.rank(unit.layer, module)).next() {
+    let mut adapters = models.iter().filter_map(|m| m.checked_sub(1)).map(|i| &subject.model.adapters()[i]);
+    match adapters.find_map(|a| a.rank(unit.layer, module)) {
         Some(rank) if unit.index < rank => Ok(()),
         _ => Err(missing(unit)),
     }

@@ -212,7 +212,8 @@ impl fmt::Display for Unit {
     }
 }
 
-/// All units of some sites, layer by layer. Adapter blocks are those that any of `models` has.
+/// All units of some sites, layer by layer. Adapter blocks are those that any of `models` has; components of an update, those of
+/// the first of them that has it.
 pub(crate) fn units_of(
     subject: &Subject,
     kinds: &[PlaceKind],
@@ -221,8 +222,8 @@ pub(crate) fn units_of(
 ) -> Vec<Unit> {
     let spec = subject.model.spec();
     let rank = |layer: usize, module: Module| {
-        let adapters = models.iter().filter_map(|m| m.checked_sub(1));
-        adapters.filter_map(|i| subject.model.adapters()[i].rank(layer, module)).max()
+        let mut adapters = models.iter().filter_map(|m| m.checked_sub(1));
+        adapters.find_map(|i| subject.model.adapters()[i].rank(layer, module))
     };
     let exists = |layer: usize, kind: PlaceKind| match kind {
         PlaceKind::Adapter(module) | PlaceKind::AdapterHead(module) => rank(layer, module).is_some(),

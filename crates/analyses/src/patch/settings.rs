@@ -213,10 +213,7 @@ impl Settings {
         for site in &self.site {
             kinds.extend(parse_site(site).map_err(refused)?);
         }
-        let mut models = vec![pair.1];
-        if let From::Model(source) = pair.0 {
-            models.push(source);
-        }
+        let models: Vec<usize> = pair.0.model().into_iter().chain([pair.1]).collect();
         let layers = (!self.layer.is_empty()).then_some(&self.layer[..]);
         let mut sets: Vec<Vec<Unit>> =
             units_of(subject, &kinds, layers, &models).into_iter().map(|u| vec![u]).collect();

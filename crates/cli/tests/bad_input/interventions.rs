@@ -42,7 +42,7 @@ pub const CASES: &[Case] = &[
         "an unknown site",
         "patch --site zed",
         "settings of `patch`: `zed` is not a site; sites are resid_pre, resid_mid, resid_post, attn_out, mlp_out, mlp_post, z, \
-         result, q, k, v, pattern, neuron, adapter, adapter_head\n"
+         result, q, k, v, pattern, neuron, adapter, adapter_head, adapter_rank\n"
     ),
     case!(
         "a layer that does not exist",
@@ -116,6 +116,17 @@ pub const CASES: &[Case] = &[
         "patch --joint z:0.1+",
         "settings of `patch`: `` is not a unit of this model: it must be SITE:LAYER or SITE:LAYER.HEAD, e.g. mlp_out:5 or \
          z:3.1\n"
+    ),
+    case!(
+        "a joint set with a component that no update has",
+        "patch --source lora --target base --joint adapter_rank:attn.q_proj:0.4",
+        "settings of `patch`: `adapter_rank:attn.q_proj:0.4`: neither model has an update there with so many components\n"
+    ),
+    case!(
+        "components ablated by numbers",
+        "patch --source zero --target lora --site adapter_rank",
+        "settings of `patch`: components of an update can be patched from a model, not ablated by numbers; take base as the \
+         source\n"
     ),
     case!(
         "one scenario",

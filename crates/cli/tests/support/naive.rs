@@ -179,6 +179,7 @@ impl Naive {
             "mlp_post" => (Site::MlpPost, spec.d_mlp),
             "neuron" => (Site::MlpPost, 1),
             "adapter" => (Site::LoraOut(module.unwrap()), spec.module_shape(module.unwrap()).0),
+            "adapter_head" if module == Some(Module::O) => (Site::LoraResult, spec.d_model),
             "adapter_head" => (Site::LoraOut(module.unwrap()), spec.d_head),
             other => panic!("site {other}"),
         };
@@ -213,7 +214,7 @@ fn places(patches: &Csv, row: usize) -> Vec<Place> {
     if get("layer").is_empty() {
         return get("site").split('+').map(Place::parse).collect();
     }
-    let index = [get("head"), get("neuron")].into_iter().find(|i| !i.is_empty()).unwrap_or("0");
+    let index = [get("head"), get("component")].into_iter().find(|i| !i.is_empty()).unwrap_or("0");
     let (layer, index) = (get("layer").parse().unwrap(), index.parse().unwrap());
     vec![Place { site: get("site").to_owned(), layer, index }]
 }
