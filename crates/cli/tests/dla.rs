@@ -90,7 +90,8 @@ fn summaries_follow(bench: &Bench, contributions: &BTreeMap<Vec<String>, f64>) {
     let differences = differences.numbers(&keys, "mean");
     let cases: [(&str, &[usize]); 3] = [("all prompts", &[0, 1, 2]), ("s0", &[0, 2]), ("s1", &[1])];
     for (scenario, pairs) in cases {
-        let parts: [(&str, fn(f64, f64) -> f64); 3] = [
+        type Part = fn(f64, f64) -> f64;
+        let parts: [(&str, Part); 3] = [
             ("all", |one, other| (one + other) / 2.0),
             ("meaning", |one, other| (one + other) / 2.0),
             ("label", |one, other| (one - other) / 2.0),

@@ -10,6 +10,7 @@ use crate::subject::Subject;
 use lorascope_engine::{Mat, Model, Module, Update};
 use nalgebra::DMatrix;
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::sync::Arc;
 
 /// Directions of one update: `[rank, outputs]`, the largest singular value first.
@@ -38,11 +39,11 @@ impl DirectionBook {
         for &model in models {
             let adapter = model.checked_sub(1).map(|i| &subject.model.adapters()[i]);
             let Some(update) = adapter.and_then(|a| a.update(unit.layer, module)) else { continue };
-            let key = (model, unit.layer, module);
-            if !self.known.contains_key(&key) {
-                self.known.insert(key, left_singular_vectors(&update)?);
-            }
-            return self.known[&key].get(unit.index).cloned().map(Some).ok_or_else(none);
+            let directions = match self.known.entry((model, unit.layer, module)) {
+                Entry::Occupied(known) => known.into_mut(),
+                Entry::Vacant(place) => place.insert(left_singular_vectors(&update)?),
+            };
+            return directions.get(unit.index).cloned().map(Some).ok_or_else(none);
         }
         Err(none())
     }

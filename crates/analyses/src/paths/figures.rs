@@ -114,7 +114,9 @@ fn growing_spans(paths: &Paths, context: &Context, spans: &Table) -> Result<Figu
     let (first, last) = (spans.ints("first_layer")?, spans.ints("last_layer")?);
     let recovery = spans.floats_or_null("recovery")?;
     let (lo, hi) = (spans.floats_or_null("recovery_lo")?, spans.floats_or_null("recovery_hi")?);
-    let mut curves: BTreeMap<(&str, i64), BTreeMap<(&str, &str), Vec<usize>>> = BTreeMap::new();
+    /// Rows by source and target.
+    type ByPair<'t> = BTreeMap<(&'t str, &'t str), Vec<usize>>;
+    let mut curves: BTreeMap<(&str, i64), ByPair> = BTreeMap::new();
     for i in 0..spans.n_rows() {
         curves.entry((kind[i], first[i])).or_default().entry((source[i], target[i])).or_default().push(i);
     }
