@@ -109,10 +109,9 @@ mod tests {
         let (one, other) = (&all[..8], &all[4..12]);
         let (found, expected, p) = random.overlap(one, other);
         assert!((found - 4.0 / 12.0).abs() < 1e-12);
-        // 8 of 40 heads each: 1.6 shared on average.
-        assert!((expected - 0.115).abs() < 0.02, "{expected}");
-        // Hypergeometric tail P(X >= 4) of 8 draws with 8 of 40 marked: 0.0564.
-        assert!((p - 0.0564).abs() < 0.01, "{p}");
+        // Hypergeometric, 8 draws with 8 of 40 marked: E[X / (16 − X)] = 0.1170, P(X >= 4) = 0.0365. Four standard errors.
+        assert!((expected - 0.1170).abs() < 4.0 * 0.083 / 100.0, "{expected}");
+        assert!((p - 0.0365).abs() < 4.0 * 0.0019, "{p}");
         assert!(random.overlap(one, one).2 < 0.001);
     }
 }
