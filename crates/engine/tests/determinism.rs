@@ -75,7 +75,7 @@ fn identities_hold<R: Real>(name: &str, model: &Model<R>) {
     for which in 0..model.n_models() {
         for n in [1, 2, 33] {
             let checks = check(model, which, &tokens(6, n)).unwrap();
-            assert_eq!(checks.len(), 6);
+            assert_eq!(checks.len(), 7);
             for check in checks {
                 assert_eq!(check.model, model.name(which));
                 assert!(check.holds(), "{name}, {n} tokens: {check:?}");

@@ -281,3 +281,8 @@ pub fn slice<R: Real>(model: &Model<R>, point: HookPoint, width: usize, head: us
     let (head, each) = (head % n, width / n);
     head * each..(head + 1) * each
 }
+
+/// A factor that makes something of the values of a point: 0, but not where a norm would divide by it.
+pub fn ablation<R: Real>(point: HookPoint) -> R {
+    R::from_f64(if point.to_string().ends_with("hook_scale") { 2.0 } else { 0.0 })
+}
