@@ -30,7 +30,7 @@ use settings::{From, NAME, Settings};
 pub(crate) struct Patch;
 
 /// Target prompts per part of a run that is kept when it is cut off.
-const PROMPTS_PER_PART: usize = 8;
+const PROMPTS_PER_PART: usize = 16;
 
 const SOURCE: ColumnSpec = column(
     "source",
