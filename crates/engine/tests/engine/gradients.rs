@@ -2,14 +2,12 @@
 
 #![allow(clippy::unwrap_used)] // helpers of tests are tests too
 
-mod support;
-
+use crate::support::{each_family, llama_with_many, noise, points_of, tokens};
 use lorascope_engine::{
     Batch, Capture, Edit, EditOp, Error, Gradients, HookPoint, Hooks, Mat, Model, Module, Parameter, Rules,
     Run, Site, SoftmaxRule, States, Wanted,
 };
 use lorascope_kernels::dot;
-use support::{each_family, llama_with_many, noise, points_of, tokens};
 
 /// Positions; more than the tiny models' windows of 16.
 const N: usize = 20;
@@ -213,8 +211,8 @@ fn check_parameter(
 
 #[test]
 fn gradients_of_parameters_are_those_of_finite_differences() {
-    for family in support::FAMILIES {
-        let Some(mut model) = support::tiny::<f64>(family) else { return };
+    for family in crate::support::FAMILIES {
+        let Some(mut model) = crate::support::tiny::<f64>(family) else { return };
         let adapted: Vec<(usize, Module)> = model.adapters()[0].adapted().collect();
         let factors = adapted.iter().flat_map(|&(l, m)| [Parameter::LoraA(l, m), Parameter::LoraB(l, m)]);
         let mut wanted: Vec<(usize, Parameter)> = factors.map(|p| (1, p)).collect();
@@ -284,7 +282,7 @@ fn log_probabilities_lead_back_to_the_states() {
 
 #[test]
 fn only_what_is_asked_for_is_gone_back_through() {
-    let Some(model) = support::tiny::<f64>("gemma2") else { return };
+    let Some(model) = crate::support::tiny::<f64>("gemma2") else { return };
     let (batch, readout) = batch_of(&model, 1);
     let last = model.spec().n_layers - 1;
     let point = HookPoint::Layer(last, Site::Z);
