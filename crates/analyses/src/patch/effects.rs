@@ -13,7 +13,7 @@ pub(super) static EFFECTS: TableSpec = TableSpec {
 
 /// What identifies a row.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Key {
+pub(crate) struct Key {
     pub source: String,
     pub target: String,
     pub direction: String,
@@ -38,7 +38,7 @@ impl Key {
 }
 
 /// Keys of a table that has the key columns.
-pub(super) fn keys(table: &Table) -> Result<Vec<Key>> {
+pub(crate) fn keys(table: &Table) -> Result<Vec<Key>> {
     let text = |name: &str| -> Result<Vec<String>> {
         Ok(table.texts(name)?.into_iter().map(str::to_owned).collect())
     };
