@@ -139,12 +139,42 @@ fn what_cannot_be_estimated_is_refused() {
         ("--estimator slope", "`slope` is not an estimator"),
         ("--set top=0", "top is 0"),
         ("--set nodes=0", "nodes is 0"),
-        (
-            "--source lora --target dora --estimator integrated",
-            "integrated estimates need the base and an adapter",
-        ),
+        ("--source lora --target dora --estimator integrated", "the path leads from the base to an adapter"),
     ] {
         let outcome = run(rest);
         assert!(!outcome.ok && outcome.stderr.contains(says), "{rest}: {}", outcome.stderr);
+    }
+}
+
+#[test]
+fn estimates_of_edges_become_exact_as_the_change_becomes_small() {
+    let Some(bench) = Bench::new() else { return };
+    bench.json("prompts.json", &prompts(3));
+    let rest =
+        "--source lora --target base --set span=[] --estimator gradient --estimator integrated --set top=6";
+    let rest = rest.replace(
+        "--estimator gradient --estimator integrated",
+        "--set estimator=[\"gradient\",\"integrated\"]",
+    );
+    let mut found = Vec::new();
+    for (name, alpha) in [("whole", 0.16), ("half", 0.08)] {
+        bench.edit("lora/adapter_config.json", |c| c["lora_alpha"] = json!(alpha));
+        bench.analyse("paths", &["lora"], "prompts.json", &rest, name);
+        let table = bench.table(name, "paths");
+        let (mut errors, mut size, mut n) = ([0.0, 0.0], 0.0, 0);
+        for row in (0..table.rows.len()).filter(|&row| !table.get(row, "gradient").is_empty()) {
+            let exact = table.number(row, "change");
+            for (error, column) in errors.iter_mut().zip(["gradient", "integrated"]) {
+                *error += (table.number(row, column) - exact).abs();
+            }
+            size += exact.abs();
+            n += 1;
+        }
+        assert!(n > 50, "{n} edges");
+        found.push(errors.map(|e| e / size));
+    }
+    println!("relative errors {found:?}");
+    for (whole, half) in found[0].iter().zip(found[1]) {
+        assert!(*whole < 0.15 && half < 0.65 * whole, "{half} against {whole}");
     }
 }

@@ -329,7 +329,7 @@ impl Sweep<'_> {
         let sources: BTreeSet<RunKey> =
             run.changes.iter().filter_map(|c| c.replacement.source()).map(|s| (s.model, s.prompt)).collect();
         let mut sources = sources.into_iter();
-        let refuse = |why: &str| Err(Error::Settings { analysis: "attribution", why: why.to_owned() });
+        let refuse = |why: &str| Err(Error::NoPath { why: why.to_owned() });
         match (sources.next(), sources.next()) {
             (Some((0, prompt)), None) if run.model > 0 && prompt == run.prompt => {
                 Ok(Path { runs_on: own, from: None })
@@ -339,13 +339,11 @@ impl Sweep<'_> {
             }
             (Some((m, prompt)), None) if m == run.model && prompt != run.prompt => {
                 if self.questions[prompt].stem().len() != self.questions[run.prompt].stem().len() {
-                    return refuse("integrated estimates between prompts need prompts of the same length");
+                    return refuse("prompts have different lengths");
                 }
                 Ok(Path { runs_on: own, from: Some((m, prompt)) })
             }
-            _ => refuse(
-                "integrated estimates need the base and an adapter, or two prompts of one model; leave the others out",
-            ),
+            _ => refuse("the path leads from the base to an adapter, or between two prompts of one model"),
         }
     }
 
