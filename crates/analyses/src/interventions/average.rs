@@ -219,7 +219,7 @@ pub(crate) fn shown<'e>(
     effects: impl Iterator<Item = &'e Effect> + Clone,
 ) -> (fn(&Effect) -> f64, &'static str) {
     if effects.clone().all(|effect| effect.recovery.is_some()) {
-        (|effect| effect.recovery.unwrap_or(f64::NAN), "recovery (share of the difference)")
+        (|effect| effect.recovery.unwrap_or(f64::NAN), "recovery")
     } else {
         (|effect| effect.change.0, "change of delta (logit)")
     }

@@ -55,7 +55,7 @@ pub(super) fn section(
         let columns = "Columns are heads, then whole attention and MLP outputs.";
         figures.push(Figure {
             name,
-            title: format!("Effect of patching one place at `{position}`"),
+            title: format!("Effect of patching one place at: {position}"),
             caption: format!("{basis} {columns} A panel is a pair source → target."),
             kind: FigureKind::Heatmap {
                 row_label: "layer".to_owned(),

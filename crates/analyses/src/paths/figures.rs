@@ -43,7 +43,7 @@ pub(super) fn section(
             "An edge is patched at the decision point only: what a sender changes at earlier tokens reaches the decision through \
              keys and values there, which these edges leave out."
                 .to_owned(),
-            "`logits_frozen` is the direct effect with the final norm's scale frozen: the change of the direct logit attribution, \
+            "logits_frozen is the direct effect with the final norm's scale frozen: the change of the direct logit attribution, \
              up to the soft cap where the model has one."
                 .to_owned(),
         ],
