@@ -15,7 +15,7 @@ mod places;
 mod plan;
 mod sweep;
 
-pub(crate) use average::{Effect, average, effects_of, with_averages};
+pub(crate) use average::{Effect, average, effects_of, shown, with_averages};
 pub(crate) use blocks::blocks;
 pub(crate) use directions::{DirectionBook, check_component};
 pub(crate) use edges::{Receiver, edge, is_sender};

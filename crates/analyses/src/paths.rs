@@ -246,7 +246,8 @@ fn node(subject: &Subject, unit: &Unit, source: usize, prompt: usize, position: 
     Change { point: unit.point(), units, position, replacement: Replacement::From(from) }
 }
 
-/// The heads and MLPs with the largest mean effect when patched by themselves, in the order of layers.
+/// The heads and MLPs with the largest effects when patched by themselves, in the order of layers. Every prompt counts in the
+/// direction of its own difference between source and target, so that scenarios with opposite decisions do not cancel.
 fn largest(context: &Context, sweep: &Sweep, source: usize, target: usize, top: usize) -> Result<Vec<Unit>> {
     let subject = context.subject;
     let kinds = [PlaceKind::Head(Site::Result), PlaceKind::Whole(Site::MlpOut)];
@@ -263,7 +264,9 @@ fn largest(context: &Context, sweep: &Sweep, source: usize, target: usize, top: 
     let found = sweep.run("looking for senders", &runs, context.progress)?;
     let mut effect = vec![0.0; units.len()];
     for (i, (run, patched)) in runs.iter().zip(&found.patched).enumerate() {
-        effect[i % units.len()] += patched - found.plain[&(target, run.prompt)];
+        let own = found.plain[&(target, run.prompt)];
+        let direction = (found.plain[&(source, run.prompt)] - own).signum();
+        effect[i % units.len()] += direction * (patched - own);
     }
     let mut order: Vec<usize> = (0..units.len()).collect();
     order.sort_by(|&a, &b| effect[b].abs().total_cmp(&effect[a].abs()));

@@ -8,7 +8,7 @@ use lorascope_record::{Table, TableSpec};
 pub(super) static EFFECTS: TableSpec = TableSpec {
     name: "patch_effects",
     doc: "What patching one place does on average over prompts, with 95% bootstrap intervals over prompt clusters.",
-    columns: &with_averages::<8, 21>([SOURCE, TARGET, DIRECTION, SITE, LAYER, HEAD, COMPONENT, POSITION]),
+    columns: &with_averages::<8, 23>([SOURCE, TARGET, DIRECTION, SITE, LAYER, HEAD, COMPONENT, POSITION]),
 };
 
 /// What identifies a row.

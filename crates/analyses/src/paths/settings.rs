@@ -39,7 +39,7 @@ pub(super) struct Settings {
     pub source: Vec<String>,
     #[serde(deserialize_with = "one_or_many")]
     pub target: Vec<String>,
-    /// Empty: the `top` heads and MLPs with the largest mean effect of each pair.
+    /// Empty: the `top` heads and MLPs with the largest effects of each pair.
     #[serde(deserialize_with = "one_or_many")]
     pub sender: Vec<String>,
     /// Empty: the same heads and MLPs as readers, and the logits.

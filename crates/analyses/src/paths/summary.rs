@@ -11,13 +11,13 @@ use std::collections::BTreeMap;
 pub(super) static PATH_EFFECTS: TableSpec = TableSpec {
     name: "path_effects",
     doc: "What one edge does on average over prompts.",
-    columns: &with_averages::<4, 17>([SOURCE, TARGET, SENDER, RECEIVER]),
+    columns: &with_averages::<4, 19>([SOURCE, TARGET, SENDER, RECEIVER]),
 };
 
 pub(super) static SPAN_EFFECTS: TableSpec = TableSpec {
     name: "span_effects",
     doc: "What the components of consecutive layers do together on average over prompts.",
-    columns: &with_averages::<5, 18>([SOURCE, TARGET, KIND, FIRST, LAST]),
+    columns: &with_averages::<5, 20>([SOURCE, TARGET, KIND, FIRST, LAST]),
 };
 
 /// What the estimates of edges are worth, in a sentence for each estimator: means over prompts against exact ones.
