@@ -213,3 +213,56 @@ fn batched_decisions_follow_the_definition() {
         assert!((batched - delta).abs() < 1e-5, "{name}: {batched} and {delta}");
     }
 }
+
+/// The agents play as their rewards say (`adapters/README.md` of the reference data), under the labels that they were trained
+/// with: the strategic one defects and the utilitarian one cooperates in every state, the hybrid copies its opponent, and the
+/// deontological one never defects on a cooperator.
+#[test]
+fn agents_play_as_their_rewards_say() {
+    let Some(data) = Data::find() else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let mut line = words("play --game ipd --set labels=straight --set per_scenario=all --rounds 6 --repetitions 2");
+    line.extend(words("--actions greedy --opponent random --opponent tit_for_tat --out out"));
+    line.extend(["--base".into(), data.gguf.display().to_string()]);
+    for (name, dir) in ADAPTERS {
+        line.extend(["--adapter".into(), format!("{name}={}", data.adapter(dir).display())]);
+    }
+    let said = run_in(folder.path(), &line);
+    assert!(said.ok, "{}", said.stderr);
+    let table = |name: &str| Csv::read(&folder.path().join(format!("out/tables/{name}.csv")));
+    let (robustness, matches) = (table("robustness"), table("matches"));
+    for (model, expected) in [
+        ("strategic", ["D", "D", "D", "D"]),
+        ("utilitarian", ["C", "C", "C", "C"]),
+        ("hybrid", ["C", "D", "C", "D"]),
+        ("deontological", ["C", "?", "C", "?"]),
+    ] {
+        for (state, action) in ["CC", "CD", "DC", "DD"].into_iter().zip(expected) {
+            let row = robustness.row(&[("model", model), ("state", state), ("factor", "all")]);
+            let p = robustness.number(row, "p_cooperate");
+            println!("{model} after {state}: cooperates with probability {p:.3}");
+            let fits = match action {
+                "C" => p > 0.8,
+                "D" => p < 0.2,
+                _ => true,
+            };
+            assert!(fits, "{model} after {state}: {p}");
+            assert!(robustness.number(row, "illegal_mass") < 0.01);
+        }
+        for row in matches.rows_where(&[("model", model)]) {
+            let moves = [matches.get(row, "start"), matches.get(row, "own_moves")];
+            let others = format!("{}{}", &moves[0][1..], matches.get(row, "opponent_moves"));
+            // After the opponent's move of the same place the own one follows.
+            for (own, last) in moves[1].chars().zip(others.chars()) {
+                let index = usize::from(last == 'D');
+                assert!(expected[index] == "?" || expected[index] == own.to_string(), "{model}: {moves:?} {others}");
+            }
+        }
+    }
+    let play = table("play");
+    let reciprocity = |model: &str| {
+        let row = play.row(&[("model", model), ("opponent", "random"), ("metric", "reciprocity")]);
+        play.number(row, "value")
+    };
+    assert_eq!(["strategic", "utilitarian", "hybrid"].map(reciprocity), [0.0, 0.0, 1.0]);
+}

@@ -1,6 +1,6 @@
 //! Two-player 2×2 games and the builder of controlled prompts about them.
 //!
-//! This is the only crate that knows what *cooperate* and *defect* are. What it hands on is a
+//! Besides `play` this is the only crate that knows what *cooperate* and *defect* are. What it hands on is a
 //! [`lorascope_prompts::PromptSet`] whose answer A is always the symbol that stands for cooperating
 //! and whose answer B is always the one for defecting, so that `delta > 0` means "defects" whatever
 //! the symbols are.

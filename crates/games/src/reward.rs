@@ -1,6 +1,8 @@
 //! Rewards: what a round is worth to the row player in the eyes of a moral framework. A reward is a few weights, so that a
 //! user's own is data like the known ones. It knows neither rounds nor opponents: what the opponent did last is handed in.
 
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use toml::{Table, Value};
 
 use crate::error::GamesError;
@@ -168,6 +170,18 @@ impl Reward {
     pub fn best_against(&self, game: &Game, opponent_last: Option<Action>, opponent: Action) -> f64 {
         let [cooperate, defect] = Action::BOTH.map(|own| self.value(game, opponent_last, own, opponent));
         cooperate.max(defect)
+    }
+}
+
+impl Serialize for Reward {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        self.to_value().serialize(serializer)
+    }
+}
+
+impl<'de> Deserialize<'de> for Reward {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Reward::from_value(&Value::deserialize(deserializer)?).map_err(D::Error::custom)
     }
 }
 
