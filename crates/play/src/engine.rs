@@ -3,6 +3,7 @@
 
 use crate::adversary::Other;
 use crate::answer::{Answers, Question};
+use crate::board::Place;
 use crate::tournament::{Match, Tournament};
 use lorascope_analyses::Result;
 use lorascope_games::{Action, History, Opponent};
@@ -76,33 +77,34 @@ impl Running {
         self.seen[self.seen.len() - 1].turned()
     }
 
-    fn question(&self, t: &Tournament) -> Question {
-        let Match { model, game, surface, .. } = self.played.which;
-        Question { model, prompt: t.board.prompt(game, self.before(), surface) }
+    /// What the row player reads.
+    fn place(&self, t: &Tournament) -> Place {
+        let Match { game, surface, .. } = self.played.which;
+        t.board.place(game, self.before(), surface)
     }
 
-    /// What the opponent is asked, where it is a model: the same match from the other side.
-    fn question_of_other(&self, t: &Tournament) -> Option<Question> {
+    /// The opponent where it is a model, and what it reads: the same match from the other side.
+    fn other(&self, t: &Tournament) -> Option<(usize, Place)> {
         let Match { opponent, game, surface, .. } = self.played.which;
         let Other::Model(model) = t.opponents[opponent] else { return None };
-        let state = self.before().turned();
-        Some(Question { model, prompt: t.board.prompt(t.turned(game), state, surface) })
+        Some((model, t.board.place(t.turned(game), self.before().turned(), surface)))
     }
 
     fn questions(&self, t: &Tournament) -> impl Iterator<Item = Question> {
-        std::iter::once(self.question(t)).chain(self.question_of_other(t))
+        let own = self.place(t).question(self.played.which.model);
+        std::iter::once(own).chain(self.other(t).map(|(model, place)| place.question(model)))
     }
 
     fn advance(&mut self, t: &Tournament, answers: &Answers) {
         let [mine, theirs] = [self.luck.random::<f64>(), self.luck.random::<f64>()];
         let (before, actions) = (self.before(), t.settings.actions);
-        let answer = answers.of(self.question(t));
-        let own = actions.choose(answer, mine);
         let which = self.played.which;
+        let answer = self.place(t).answer(which.model, answers);
+        let own = actions.choose(answer, mine);
         let opponent = match t.opponents[which.opponent] {
             Other::Strategy(s) => Some(s.choose(&t.games[which.game], &self.seen, theirs)),
             Other::Model(_) => {
-                self.question_of_other(t).and_then(|question| actions.choose(answers.of(question), theirs))
+                self.other(t).and_then(|(model, place)| actions.choose(place.answer(model, answers), theirs))
             }
         };
         let illegal_mass = (1.0 - answer.legal).max(0.0);

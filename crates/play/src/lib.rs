@@ -27,7 +27,7 @@ mod tournament;
 
 pub use adversary::{Adversary, Other};
 pub use answer::{Actions, Answer, Answers, Players, Question};
-pub use board::Board;
+pub use board::{Board, Place};
 pub use engine::{Played, Round, play};
 pub use metrics::{Clusters, METRICS, Measured, Metric, measure, value_of};
 pub use play::Play;

@@ -11,7 +11,6 @@ use crate::settings::{Policies, Settings};
 use crate::tables::{MATCHES, PLAY, REGRETS, TABLES, match_row, play_row, regret_row, robustness};
 use crate::tournament::Tournament;
 use lorascope_analyses::{Analysis, Context, Findings, Interval, Result, Subject};
-use lorascope_prompts::Item;
 use lorascope_record::{Table, TableSpec};
 use lorascope_report::{Section, SummaryColumn, SummaryTable};
 use serde_json::Value;
@@ -56,8 +55,7 @@ impl Analysis for Play {
             )?;
         }
         let played = play(&t, &mut answers, context.seed)?;
-        let items: Vec<&Item> = subject.prompts.iter().map(|p| &p.item).collect();
-        let mean_policies = policies(&t, &items, &answers, context.seed);
+        let mean_policies = policies(&t, &answers, context.seed);
         let mut asked = models.table;
         asked.sort_by_keys();
         let clusters = Clusters::new(&t, context.seed);

@@ -1,7 +1,7 @@
 //! The policies themselves: the probability to cooperate in each state, and how far it depends on what should not matter, the
 //! words, the symbols and which symbol means what. Read from the answers, without playing.
 
-use crate::answer::{Answers, Question};
+use crate::answer::{Answer, Answers};
 use crate::tournament::Tournament;
 use lorascope_analyses::{Interval, mean_interval};
 use lorascope_games::History;
@@ -44,58 +44,81 @@ pub fn level(item: &Item, factor: &str) -> String {
 }
 
 /// The levels of a factor, in order of first appearance.
-pub fn levels(items: &[&Item], factor: &str) -> Vec<String> {
-    let mut levels = Vec::new();
-    for item in items {
-        let level = level(item, factor);
-        if !levels.contains(&level) {
-            levels.push(level);
+fn levels(t: &Tournament, factor: usize) -> Vec<&str> {
+    let mut levels: Vec<&str> = Vec::new();
+    for of_surface in &t.board.levels {
+        if !levels.contains(&of_surface[factor].as_str()) {
+            levels.push(&of_surface[factor]);
         }
     }
     levels
 }
 
+/// Surfaces that share a level of a factor.
+struct Group {
+    factor: &'static str,
+    level: String,
+    surfaces: Vec<usize>,
+}
+
+/// All surfaces together, and those of each level of each factor that has several.
+fn groups(t: &Tournament) -> Vec<Group> {
+    let all = (0..t.board.surfaces.len()).collect();
+    let mut groups = vec![Group { factor: ALL, level: ALL.to_owned(), surfaces: all }];
+    for (f, factor) in FACTORS.into_iter().enumerate() {
+        let levels = levels(t, f);
+        if levels.len() < 2 {
+            continue;
+        }
+        groups.extend(levels.into_iter().map(|level| Group {
+            factor,
+            level: level.to_owned(),
+            surfaces: (0..t.board.surfaces.len()).filter(|&s| t.board.levels[s][f] == level).collect(),
+        }));
+    }
+    groups
+}
+
 /// All mean policies: of all surfaces together, and by each level of each factor that has several. States that nobody was asked
 /// about are left out.
-pub fn policies(t: &Tournament, items: &[&Item], answers: &Answers, seed: u64) -> Vec<Policy> {
-    let mut groups: Vec<(&'static str, String)> = vec![(ALL, ALL.to_owned())];
-    for factor in FACTORS {
-        let levels = levels(items, factor);
-        if levels.len() > 1 {
-            groups.extend(levels.into_iter().map(|level| (factor, level)));
-        }
-    }
+pub fn policies(t: &Tournament, answers: &Answers, seed: u64) -> Vec<Policy> {
+    let groups = groups(t);
     let mut found = Vec::new();
     for model in t.asked() {
         for game in 0..t.games.len() {
             for state in History::ALL {
-                let prompts = (0..t.board.surfaces.len()).map(|surface| t.board.prompt(game, state, surface));
-                let prompts: Vec<usize> = prompts
-                    .filter(|&prompt| answers.known().contains_key(&Question { model, prompt }))
-                    .collect();
-                for (factor, name) in &groups {
-                    let of_level = |prompt: &usize| *factor == ALL || level(items[*prompt], factor) == *name;
-                    let prompts: Vec<usize> = prompts.iter().copied().filter(of_level).collect();
-                    if prompts.is_empty() {
-                        continue;
-                    }
-                    let answer = |&prompt: &usize| answers.of(Question { model, prompt });
-                    let p: Vec<f64> = prompts.iter().map(|q| 1.0 - answer(q).p_defect).collect();
-                    let clusters: Vec<&str> = prompts.iter().map(|&q| items[q].cluster()).collect();
-                    let illegal: f64 = prompts.iter().map(|q| 1.0 - answer(q).legal).sum();
-                    found.push(Policy {
-                        model,
-                        game,
-                        state,
-                        factor,
-                        level: name.clone(),
-                        prompts: prompts.len(),
-                        p_cooperate: mean_interval(&p, &clusters, seed),
-                        illegal_mass: (illegal / prompts.len() as f64).max(0.0),
-                    });
-                }
+                let of_group = |group| policy(t, answers, (model, game, state), group, seed);
+                found.extend(groups.iter().filter_map(of_group));
             }
         }
     }
     found
+}
+
+/// One mean policy; `None` where nobody was asked.
+fn policy(
+    t: &Tournament,
+    answers: &Answers,
+    (model, game, state): (usize, usize, History),
+    group: &Group,
+    seed: u64,
+) -> Option<Policy> {
+    let asked = |&surface: &usize| {
+        let place = t.board.place(game, state, surface);
+        let known = answers.known().contains_key(&place.question(model));
+        known.then(|| (t.board.surfaces[surface].as_str(), place.answer(model, answers)))
+    };
+    let (surfaces, answers): (Vec<&str>, Vec<Answer>) = group.surfaces.iter().filter_map(asked).unzip();
+    let p: Vec<f64> = answers.iter().map(|answer| 1.0 - answer.p_defect).collect();
+    let illegal: f64 = answers.iter().map(|answer| 1.0 - answer.legal).sum();
+    (!p.is_empty()).then(|| Policy {
+        model,
+        game,
+        state,
+        factor: group.factor,
+        level: group.level.clone(),
+        prompts: p.len(),
+        p_cooperate: mean_interval(&p, &surfaces, seed),
+        illegal_mass: (illegal / p.len() as f64).max(0.0),
+    })
 }

@@ -173,29 +173,33 @@ impl Settings {
         games
     }
 
-    /// All prompts that play can come to. Where a turned game reads as the game itself does (a wording may show no payoffs
-    /// that differ), one prompt stands for both.
+    /// All prompts that play can come to. Where a situation of a turned game reads like one that is there already, that prompt
+    /// stands for both.
     ///
     /// # Errors
     /// As [`Design::build`].
     pub fn prompt_set(&self) -> Result<PromptSet> {
-        let build = |games: Vec<Game>| {
-            let design = Design { games, ..self.prompts.clone() };
-            design.build().map_err(|e| wrong(e.to_string()))
-        };
-        let mut set = build(self.prompts.games.clone())?;
-        let turned = self.games().split_off(self.prompts.games.len());
-        if !turned.is_empty() {
-            let reads = |item: &Item| {
-                let turns: Vec<(String, String)> =
-                    item.content.turns().iter().map(|(r, t)| ((*r).to_owned(), (*t).to_owned())).collect();
-                (item.scenario.clone(), item.variant.clone(), turns)
-            };
-            let there: BTreeSet<_> = set.items.iter().map(reads).collect();
-            set.items.extend(build(turned)?.items.into_iter().filter(|item| !there.contains(&reads(item))));
-        }
+        let mut set = self.prompts.build().map_err(|e| wrong(e.to_string()))?;
+        let turned = self.turned()?;
+        let there: BTreeSet<_> = set.items.iter().map(|item| item.content.turns()).collect();
+        let new: Vec<Item> =
+            turned.into_iter().filter(|item| !there.contains(&item.content.turns())).collect();
+        set.items.extend(new);
         set.validate().map_err(|e| wrong(e.to_string()))?;
         Ok(set)
+    }
+
+    /// The situations of turned games.
+    ///
+    /// # Errors
+    /// As [`Design::build`].
+    pub fn turned(&self) -> Result<Vec<Item>> {
+        let games = self.games().split_off(self.prompts.games.len());
+        if games.is_empty() {
+            return Ok(Vec::new());
+        }
+        let design = Design { games, ..self.prompts.clone() };
+        Ok(design.build().map_err(|e| wrong(e.to_string()))?.items)
     }
 }
 
@@ -245,14 +249,15 @@ mod tests {
 
     #[test]
     fn a_turned_game_that_reads_the_same_has_no_prompt_of_its_own() {
-        let text = "opponents = ['models']\n[prompts]\ngames = 'bach_or_stravinsky'\nwording = 'explicit'";
+        let text = "opponents = ['models']\n[prompts]\ngames = 'bach_or_stravinsky'\nlabels = 'straight'\nwording = 'explicit'\n\
+                    per_scenario = 'all'";
         let of = |text: &str| Settings::from_toml(text).unwrap().prompt_set().unwrap().items;
         let items = of(text);
         // Only meeting at a concert gives points, which the explicit wording tells.
-        assert_eq!(items.len(), 8 * 4 + 8 * 2);
-        assert!(items[32..].iter().all(|i| i.rest["own_last_payoff"] != 0.0));
-        assert_eq!(of(&text.replace("explicit", "structured")).len(), 8 * 4 * 2);
-        assert_eq!(of(&text.replace("models", "grim")).len(), 8 * 4);
+        assert_eq!(items.len(), 4 * 4 + 4 * 2);
+        assert!(items[16..].iter().all(|i| i.rest["own_last_payoff"] != 0.0));
+        assert_eq!(of(&text.replace("explicit", "structured")).len(), 16 * 4 * 2);
+        assert_eq!(of(&text.replace("models", "grim")).len(), 4 * 4);
     }
 
     #[test]

@@ -78,10 +78,7 @@ impl Tournament {
         let games = settings.games();
         let sides: Vec<Game> = settings.prompts.games.iter().map(Game::turned).collect();
         let turned = sides.iter().map(|side| games.iter().position(|game| game == side)).collect();
-        let own = settings.prompts.games.len();
-        let of = |(g, game)| if g < own { None } else { sides.iter().position(|side| side == game) };
-        let turned_of: Vec<Option<usize>> = games.iter().enumerate().map(of).collect();
-        let board = Board::new(&games, &turned_of, items)?;
+        let board = Board::new(&games, &settings.turned()?, items)?;
         let models = models.iter().map(|&name| name.to_owned()).collect();
         let tournament = Self { models, players, opponents, turned, board, games, settings };
         tournament.check_size()?;

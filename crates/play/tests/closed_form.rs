@@ -114,7 +114,12 @@ fn models_meet_each_other_from_both_sides() {
     let (all, _) = played(&t, &set, copies, 0);
     assert_eq!(all.len(), 2 * 2 * 4);
     assert!(all.iter().all(|m| moves(m) == ("DCDC".into(), "CDCD".into())));
-    // The one always goes to hear Bach, the other Stravinsky, each by what it sees of its own game.
+    // One always goes to hear Bach, the other Stravinsky. One labelling only: under two, this game reads the same from both sides, and
+    // who knows only what it reads can't be stubborn.
+    let (t, set) = tournament(
+        "rounds = 4\nrepetitions = 1\nopponents = ['models']\n[prompts]\ngames = 'bach_or_stravinsky'\nper_scenario = 4\nlabels = 'straight'",
+        &["one", "two"],
+    );
     let stubborn = |model: usize, _: History| legal([1.0, 0.0][model]);
     let (all, _) = played(&t, &set, stubborn, 0);
     let of = |model, opponent| {
