@@ -20,12 +20,9 @@ rewards = ['utilitarian', { name = 'fair', own = 1, inequality = -1 }]
 
 [prompts]
 games = ['ipd', 'bach_or_stravinsky', { name = 'tax', title = 'Tax', payoffs = { CC = [2, 2], CD = [-1, 5], DC = [5, -1], DD = [0, 0] } }]
-wording = { name = 'short', text = '{title}: {own_last_move} {opponent_last_points}. {symbols_first}? {opponent_last_move}' }
-symbols = ['A/B', 'keep/give']
+wording = { name = 'short', opponent = 'they', text = '{game_table} {own_last_move} {opponent_last_move}?' }
+symbols = ['A/B', 'X/Y']
 per_scenario = 'all'
-second_mention = 'cd'
-row_order = 'cd'
-column_order = 'cd'
 ";
 
 fn line(rest: &str) -> Vec<String> {
@@ -61,12 +58,12 @@ fn a_run_writes_the_files_that_are_promised() {
         }
     }
     let rows = |name: &str| bench.table("out", name).rows.len();
-    let (models, games, opponents, surfaces) = (3, 3, 2 + 3, 2 * 2 * 2);
+    let (models, games, opponents, surfaces) = (3, 3, 2 + 3, 2 * 2 * 4);
     assert_eq!(rows("matches"), models * games * opponents * surfaces * 3);
     assert_eq!(rows("play"), models * games * opponents * 19);
     assert_eq!(rows("regrets"), models * games * opponents * 2);
-    // The one asymmetric game reads differently from the other side where points were made.
-    assert_eq!(rows("policies"), models * (games * 4 + 2) * surfaces);
+    // The one asymmetric game reads from the other side as it does under swapped labels.
+    assert_eq!(rows("policies"), models * games * 4 * surfaces);
     assert_eq!(rows("robustness"), models * (games + 1) * 4 * (1 + 2 + 2));
     let matches = bench.table("out", "matches");
     assert!((0..matches.rows.len()).all(|row| matches.get(row, "own_moves").len() == 4));
@@ -98,7 +95,7 @@ fn nothing_but_the_match_decides_about_it() {
     let keys = ["model", "game", "opponent", "surface", "repetition"];
     let all = bench.table("all", "matches");
     let few = bench.table("few", "matches");
-    assert_eq!(few.rows.len(), 8 * 3);
+    assert_eq!(few.rows.len(), 16 * 3);
     for row in 0..few.rows.len() {
         let key: Vec<(&str, &str)> = keys.iter().map(|k| (*k, few.get(row, k))).collect();
         assert_eq!(few.rows[row], all.rows[all.row(&key)]);
