@@ -61,6 +61,7 @@ fn a_run_writes_the_files_that_are_promised() {
     let (models, games, opponents, surfaces) = (3, 3, 2 + 3, 2 * 2 * 4);
     assert_eq!(rows("matches"), models * games * opponents * surfaces * 3);
     assert_eq!(rows("play"), models * games * opponents * 19);
+    assert_eq!(rows("play_contrasts"), (models - 1) * games * opponents);
     assert_eq!(rows("regrets"), models * games * opponents * 2);
     // The one asymmetric game reads from the other side as it does under swapped labels.
     assert_eq!(rows("policies"), models * games * 4 * surfaces);

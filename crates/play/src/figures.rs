@@ -1,6 +1,7 @@
 //! Figures of play: who cooperates with whom, the policies behind it, action types, regrets, and what policies depend on.
 
 use crate::adversary::Other;
+use crate::answer::Actions;
 use crate::engine::Played;
 use crate::metrics::{Clusters, Measured, measure, value_of};
 use crate::policies::{ALL, FACTORS, Policy};
@@ -19,7 +20,7 @@ pub(crate) struct Scene<'a> {
     pub policies: &'a [Policy],
 }
 
-/// Action types, in the order of the base paper.
+/// Action types, in the order of the base paper; the last one can only come about as generated.
 const ACTIONS: [&str; 5] = ["C|C", "C|D", "D|C", "D|D", "illegal"];
 
 impl Scene<'_> {
@@ -145,6 +146,7 @@ impl Scene<'_> {
     fn actions(&self) -> Figure {
         let t = self.tournament;
         let random = t.opponents.iter().position(|o| *o == Other::Strategy(Opponent::Random));
+        let shown = if t.settings.actions == Actions::AsGenerated { &ACTIONS[..] } else { &ACTIONS[..4] };
         let against = random.map_or("all opponents", |_| "the random opponent");
         let of_game = |(game, name): (usize, String)| {
             let series = t.players.iter().map(|&model| {
@@ -152,7 +154,8 @@ impl Scene<'_> {
                     (m.model, m.game) == (model, game) && random.is_none_or(|random| random == m.opponent)
                 };
                 let measured = self.measured(here);
-                let values = ACTIONS.map(|action| value_of(&measured, "action", action));
+                let values: Vec<Option<Interval>> =
+                    shown.iter().map(|action| value_of(&measured, "action", action)).collect();
                 BarSeries {
                     name: t.models[model].clone(),
                     color: self.subject.color(model),
@@ -160,7 +163,8 @@ impl Scene<'_> {
                     intervals: values.iter().map(|v| v.map(|v| (v.lo, v.hi))).collect(),
                 }
             });
-            BarPanel { title: name, groups: ACTIONS.map(str::to_owned).to_vec(), series: series.collect() }
+            let groups = shown.iter().map(|action| (*action).to_owned()).collect();
+            BarPanel { title: name, groups, series: series.collect() }
         };
         Figure {
             name: "play_actions".to_owned(),

@@ -14,6 +14,7 @@
 mod adversary;
 mod answer;
 mod board;
+mod contrasts;
 mod engine;
 mod figures;
 mod metrics;
@@ -28,6 +29,7 @@ mod tournament;
 pub use adversary::{Adversary, Other};
 pub use answer::{Actions, Answer, Answers, Players, Question};
 pub use board::{Board, Place};
+pub use contrasts::{Contrast, contrasts};
 pub use engine::{Played, Round, play};
 pub use metrics::{Clusters, METRICS, Measured, Metric, measure, value_of};
 pub use play::Play;

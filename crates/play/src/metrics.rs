@@ -2,7 +2,7 @@
 //! opponent), so that its interval comes from resampling whole clusters of matches.
 
 use crate::engine::{Played, Round};
-use crate::tournament::Tournament;
+use crate::tournament::{Match, Tournament};
 use lorascope_analyses::{Interval, Resampler};
 use lorascope_games::{Action, Game, History};
 
@@ -127,6 +127,11 @@ impl Clusters {
         self.n
     }
 
+    /// The cluster of a match.
+    pub fn of(&self, which: Match) -> usize {
+        if self.by_surface { which.surface } else { which.repetition }
+    }
+
     /// What is a cluster, in words.
     pub fn what(&self) -> &'static str {
         if self.by_surface { "surfaces" } else { "repetitions" }
@@ -140,7 +145,7 @@ impl Clusters {
     ) -> [Vec<f64>; 2] {
         let mut sums = [vec![0.0; self.n], vec![0.0; self.n]];
         for one in matches {
-            let cluster = if self.by_surface { one.which.surface } else { one.which.repetition };
+            let cluster = self.of(one.which);
             for (over, under) in one.rounds.iter().filter_map(|round| share(one, round)) {
                 sums[0][cluster] += over;
                 sums[1][cluster] += under;

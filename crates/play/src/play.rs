@@ -1,6 +1,7 @@
 //! `play` as an analysis: from a subject whose prompts are those of the settings to tables and a report section.
 
 use crate::answer::{Answers, Question};
+use crate::contrasts::contrasts;
 use crate::engine::{Played, play};
 use crate::figures::Scene;
 use crate::metrics::{Clusters, measure, value_of};
@@ -8,7 +9,9 @@ use crate::policies::{FACTORS, Policy, policies};
 use crate::regret::judgement;
 use crate::scored::Scored;
 use crate::settings::{Policies, Settings};
-use crate::tables::{MATCHES, PLAY, REGRETS, TABLES, match_row, play_row, regret_row, robustness};
+use crate::tables::{
+    MATCHES, PLAY, REGRETS, TABLES, contrast_rows, match_row, play_row, regret_row, robustness,
+};
 use crate::tournament::Tournament;
 use lorascope_analyses::{Analysis, Context, Findings, Interval, Result, Subject};
 use lorascope_record::{Table, TableSpec};
@@ -63,7 +66,9 @@ impl Analysis for Play {
         let scene =
             Scene { subject, tournament: &t, clusters: &clusters, played: &played, policies: &mean_policies };
         let section = section(&scene, asked.n_rows());
-        let tables = vec![matches, cells, regrets, asked, robustness(&t, &mean_policies)?];
+        let compared = contrasts(&t, &clusters, &played, context.seed);
+        let compared = contrast_rows(&t, &clusters, &compared)?;
+        let tables = vec![matches, cells, regrets, compared, asked, robustness(&t, &mean_policies)?];
         Ok(Findings { tables, section })
     }
 }

@@ -1,5 +1,6 @@
 //! The tables of play: their columns, and their rows.
 
+use crate::contrasts::Contrast;
 use crate::engine::Played;
 use crate::metrics::{Clusters, Measured, payoff};
 use crate::policies::{Policy, level};
@@ -171,8 +172,45 @@ pub(crate) static ROBUSTNESS: TableSpec = TableSpec {
     ],
 };
 
+/// One row a contrast.
+pub(crate) static CONTRASTS: TableSpec = TableSpec {
+    name: "play_contrasts",
+    doc: "How much more one model cooperates than the reference, in one game against one opponent: pairs of matches with the \
+          same opponent, surface and luck. Empty where one model plays.",
+    columns: &[
+        MODEL,
+        column(
+            "reference",
+            Text,
+            "",
+            "The model that it is compared with: `base` where it plays, else the first player.",
+        ),
+        GAME,
+        OPPONENT,
+        column("n_pairs", Int, "", "Pairs of matches."),
+        N_CLUSTERS,
+        column("family", Int, "", "Contrasts that the correction of p-values counts."),
+        column(
+            "difference",
+            Float,
+            "",
+            "Share of rounds that cooperate, model minus reference; an illegal answer does not.",
+        ),
+        column("lo", Float, "", "Lower end of the 95% bootstrap interval over clusters."),
+        column("hi", Float, "", "Upper end."),
+        column(
+            "effect",
+            FloatOrNull,
+            "",
+            "Mean over standard deviation of the differences; null where they do not vary.",
+        ),
+        column("p", Float, "", "Two-sided p-value of the sign-flip test over clusters."),
+        column("q", Float, "", "The same, corrected by Benjamini and Hochberg."),
+    ],
+};
+
 /// All of them, in the order in which they are written.
-pub(crate) static TABLES: &[&TableSpec] = &[&MATCHES, &PLAY, &REGRETS, &POLICIES, &ROBUSTNESS];
+pub(crate) static TABLES: &[&TableSpec] = &[&MATCHES, &PLAY, &REGRETS, &CONTRASTS, &POLICIES, &ROBUSTNESS];
 
 /// What identifies a cell: model, game and opponent.
 fn cell(t: &Tournament, one: &Played) -> [Cell; 3] {
@@ -235,6 +273,29 @@ pub(crate) fn regret_row(
     row.extend([reward.name.as_str().into(), clusters.count().into(), j.rounds.into()]);
     row.extend([j.reward, j.regret, j.avoidable, j.share].into_iter().flat_map(interval));
     row
+}
+
+/// The rows of contrasts.
+pub(crate) fn contrast_rows(t: &Tournament, clusters: &Clusters, found: &[Contrast]) -> Result<Table> {
+    let mut table = Table::new(&CONTRASTS);
+    for c in found {
+        table.push(&[
+            t.models[c.model].as_str().into(),
+            t.models[c.reference].as_str().into(),
+            t.games[c.game].name.as_str().into(),
+            t.opponents[c.opponent].name(&t.models).into(),
+            c.pairs.into(),
+            clusters.count().into(),
+            found.len().into(),
+            c.cooperation.mean.mean.into(),
+            c.cooperation.mean.lo.into(),
+            c.cooperation.mean.hi.into(),
+            c.cooperation.effect.into(),
+            c.cooperation.p.into(),
+            c.q.into(),
+        ])?;
+    }
+    Ok(table)
 }
 
 /// The row of an answer.
