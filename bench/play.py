@@ -18,6 +18,7 @@ import json
 import math
 import os
 import random
+import resource
 import statistics
 import sys
 import tempfile
@@ -48,9 +49,13 @@ def ours(call: argparse.Namespace, folder: Path) -> dict:
     work += ["--player", call.adapter, "--opponent", "random", "--rounds", "1", "--repetitions", str(repetitions)]
     work += [part for game in GAMES for part in ("--game", game)]
     work += [*surfaces, "--policies", "met", "--threads", str(call.threads), "--out", str(folder)]
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
     _, seconds = run([str(call.program), "play", *work])
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    processor = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
     matches = table(folder, "matches")
     situations = {(row["game"], row["state"], row["surface"]): row for row in table(folder, "policies")}
+    seconds = {"wall": seconds, "processor": processor}
     return {"seconds": seconds, "matches": matches, "situations": situations}
 
 
@@ -115,17 +120,17 @@ def main() -> int:
     except (BenchError, OSError) as error:
         print(f"bench: {error}", file=sys.stderr)
         return 1
-    seconds = statistics.median(one["ours_seconds"] for one in rounds)
     first = rounds[0]
     versions = ", ".join(f"{name} {version}" for name, version in first["peer"]["versions"].items())
-    print(f"\n{first['peer']['cpu']}, {call.threads} threads; {versions}")
-    print(f"play: {first['games']} one-round games on {first['distinct_prompts']} distinct prompts, median of {len(rounds)} rounds")
-    print(f"  lorascope, whole command                {seconds:>9.1f} s")
-    for way in first["peer"]["median_seconds"]:
-        total = TOTAL * statistics.median(one["peer"]["median_seconds"][way] for one in rounds)
-        each = TOTAL * min(one["peer"]["min_seconds"][way] for one in rounds)
-        print(f"  transformers, {way:<10} one call a game {total:>9.1f} s, {total / seconds:.0f} times ours "
-              f"(from {call.sample} games; by its fastest game {each / seconds:.0f} times)")
+    print(f"\n{first['peer']['cpu']}, {call.threads} threads; {versions}; load {os.getloadavg()[0]:.1f}")
+    print(f"play: {first['games']} one-round games on {first['distinct_prompts']} distinct prompts, median of {len(rounds)} rounds;"
+          f" the peer's time from {call.sample} games")
+    for clock in ("wall", "processor"):
+        ours_seconds = statistics.median(one["ours_seconds"][clock] for one in rounds)
+        print(f"  {clock} time\n    lorascope, whole command {ours_seconds:>31.1f} s")
+        for way in first["peer"]["median_seconds"]:
+            total = TOTAL * statistics.median(one["peer"]["median_seconds"][way][clock] for one in rounds)
+            print(f"    transformers, {way:<9} one call a game {total:>15.1f} s {total / ours_seconds:>8.1f} times ours")
     worst = max(one["difference"] for one in rounds)
     print(f"  largest difference of a probability: {worst:.1e}")
     write_raw("-play", {"threads": call.threads, "surfaces": call.surfaces, "sample": call.sample, "rounds": rounds})
