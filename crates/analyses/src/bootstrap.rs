@@ -17,7 +17,7 @@ pub struct Interval {
 }
 
 /// Resamples per interval.
-pub(crate) const RESAMPLES: usize = 2000;
+pub const RESAMPLES: usize = 2000;
 
 /// The mean of `values` with a 95% interval from resampling whole clusters (Davison & Hinkley 1997, section 3.8): prompts
 /// made from one template are not independent. Same values, clusters and seed give the same interval, bit for bit.
@@ -29,7 +29,7 @@ pub fn mean_interval(values: &[f64], clusters: &[&str], seed: u64) -> Interval {
 
 /// Draws of clusters, made once for many quantities over the same prompts.
 #[derive(Debug)]
-pub(crate) struct Resampler {
+pub struct Resampler {
     /// The cluster of each value.
     cluster_of: Vec<usize>,
     n_clusters: usize,
@@ -101,6 +101,35 @@ impl Resampler {
         let at = |q: f64| ratios[((RESAMPLES - 1) as f64 * q).round() as usize];
         Interval { mean, lo: at(0.025), hi: at(0.975) }
     }
+
+    /// A statistic of sums, with its interval: `values[k]` holds one value per prompt, and `of` is given the sums over all
+    /// prompts, one for each `k`. Resamples on which the statistic is undefined (NaN) are passed over; `None` where it is
+    /// undefined on the data themselves.
+    ///
+    /// # Panics
+    /// If there is not one value per prompt.
+    pub fn statistic(&self, values: &[&[f64]], of: impl Fn(&[f64]) -> f64) -> Option<Interval> {
+        let sums: Vec<Vec<f64>> = values
+            .iter()
+            .map(|values| {
+                assert_eq!(values.len(), self.n(), "one value per prompt");
+                self.sums(values)
+            })
+            .collect();
+        let totals: Vec<f64> = values.iter().map(|values| values.iter().sum()).collect();
+        let mean = of(&totals);
+        if mean.is_nan() {
+            return None;
+        }
+        let resampled = |times: &Vec<u32>| {
+            let sum = |sums: &Vec<f64>| times.iter().zip(sums).map(|(&t, s)| f64::from(t) * s).sum();
+            of(&sums.iter().map(sum).collect::<Vec<f64>>())
+        };
+        let mut found: Vec<f64> = self.draws.iter().map(resampled).filter(|v| !v.is_nan()).collect();
+        found.sort_by(f64::total_cmp);
+        let at = |q: f64| found.get((found.len().saturating_sub(1) as f64 * q).round() as usize).copied();
+        Some(Interval { mean, lo: at(0.025).unwrap_or(mean), hi: at(0.975).unwrap_or(mean) })
+    }
 }
 
 #[cfg(test)]
@@ -154,5 +183,21 @@ mod tests {
         assert_eq!(mean_interval(&values, &clusters, 7), mean_interval(&values, &clusters, 7));
         let interval = mean_interval(&values, &clusters, 7);
         assert!(interval.lo < 2.0 && interval.hi > 2.0);
+    }
+
+    #[test]
+    fn a_statistic_of_sums_is_the_ratio_and_passes_over_undefined_resamples() {
+        let over = [1.0, 2.0, 0.0, 4.0];
+        let under = [2.0, 2.0, 1.0, 4.0];
+        let resampler = Resampler::new(&["a", "b", "c", "d"], 5);
+        let ratio = |s: &[f64]| s[0] / s[1];
+        assert_eq!(resampler.statistic(&[&over, &under], ratio), Some(resampler.ratio(&over, &under)));
+        // 0/0 wherever the last prompt is not drawn; else 1.
+        let only_last = [0.0, 0.0, 0.0, 1.0];
+        let certain = resampler.statistic(&[&only_last, &only_last], ratio);
+        assert_eq!(certain, Some(Interval { mean: 1.0, lo: 1.0, hi: 1.0 }));
+        assert_eq!(resampler.statistic(&[&[0.0; 4], &[0.0; 4]], ratio), None);
+        let alone = Resampler::new(&["a", "a"], 0).statistic(&[&[1.0, 3.0]], |s| s[0]);
+        assert_eq!(alone, Some(Interval { mean: 4.0, lo: 4.0, hi: 4.0 }));
     }
 }

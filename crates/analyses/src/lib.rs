@@ -31,7 +31,7 @@ pub use activity::{
     Verdict, adapter_activity,
 };
 pub use answers::{Answers, Pair};
-pub use bootstrap::{Interval, mean_interval};
+pub use bootstrap::{Interval, RESAMPLES, Resampler, mean_interval};
 pub use context::{Context, Findings, Progress, Silent};
 pub use error::{Error, Result};
 pub use flags::Flag;

@@ -1,6 +1,8 @@
 //! The words of the command line, as plain data; nothing is opened while parsing.
 
 use clap::{Args, Parser, Subcommand};
+use lorascope_play::{Actions, Policies, Start};
+use serde::de::DeserializeOwned;
 use std::path::PathBuf;
 
 /// A microscope for LoRA fine-tunes of language models: what did this fine-tuning change, and where?
@@ -34,6 +36,16 @@ Examples:
   lorascope prompts --out wide.json --design crossed --set games=ipd,chicken --set symbols=action1/action2,A/B
   lorascope prompts --out mine.json --from design.toml")]
     Prompts(PromptsArgs),
+    /// Play matrix games: models against strategies and against each other, many matches at once
+    #[command(after_help = "\
+Examples:
+  lorascope play --base BASE --adapter moral=./PT3_deontological --out runs/play
+  lorascope play --base BASE --adapter a=./A --adapter b=./B --opponent models --opponent tit_for_tat --rounds 20 --out runs/play
+  lorascope play --base BASE --adapter a=./A --game ipd --opponent random --set wording=structured,unstructured --out runs/play
+  lorascope play --base BASE --adapter a=./A --from play.toml --out runs/play      (games and rewards of your own)
+Opponents: always_cooperate, always_defect, random, tit_for_tat, generous_tit_for_tat, grim, win_stay_lose_shift,
+model:NAME (one of the models), models (each of them). See docs/play.md.")]
+    Play(PlayArgs),
     /// Run every analysis that a study file asks for, from weights to report
     #[command(after_help = "\
 Examples:
@@ -169,6 +181,53 @@ pub enum StartDesign {
     Fifteen,
 }
 
+/// `lorascope play`.
+#[derive(Args, Debug)]
+pub struct PlayArgs {
+    /// Models.
+    #[command(flatten)]
+    pub models: ModelArgs,
+    /// Results.
+    #[command(flatten)]
+    pub out: OutArgs,
+    /// A TOML file of settings (docs/play.md); flags go before it
+    #[arg(long, value_name = "FILE")]
+    pub from: Option<PathBuf>,
+    /// Rounds of a match (default: 10)
+    #[arg(long, value_name = "N")]
+    pub rounds: Option<usize>,
+    /// Matches of each player, opponent, game and surface (default: 10)
+    #[arg(long, value_name = "N")]
+    pub repetitions: Option<usize>,
+    /// Whom the models meet (default: every strategy); may be repeated
+    #[arg(long = "opponent", value_name = "NAME")]
+    pub opponents: Vec<String>,
+    /// A model that plays (default: all); may be repeated
+    #[arg(long = "player", value_name = "MODEL")]
+    pub players: Vec<String>,
+    /// A game of the catalogue (default: all six); may be repeated
+    #[arg(long = "game", value_name = "NAME")]
+    pub games: Vec<String>,
+    /// A moral framework that judges (default: strategic, deontological, utilitarian, hybrid); may be repeated
+    #[arg(long = "reward", value_name = "NAME")]
+    pub rewards: Vec<String>,
+    /// The round before the first: random (default), CC, CD, DC or DD, the own move first
+    #[arg(long, value_name = "ROUND", value_parser = parse_level::<Start>)]
+    pub start: Option<Start>,
+    /// drawn (default): drawn from the two actions; as_generated: answers may be illegal; greedy: the more probable one
+    #[arg(long, value_name = "HOW", value_parser = parse_level::<Actions>)]
+    pub actions: Option<Actions>,
+    /// Whether policies are asked for in all states (default) or in those met
+    #[arg(long, value_name = "STATES", value_parser = parse_level::<Policies>)]
+    pub policies: Option<Policies>,
+    /// A factor of the surface and its levels, e.g. symbols=action1/action2,A/B; may be repeated
+    #[arg(long = "set", value_name = "FACTOR=LEVELS", value_parser = parse_pair)]
+    pub factors: Vec<(String, String)>,
+    /// Put prompts to the model as raw text, without its chat template
+    #[arg(long)]
+    pub raw: bool,
+}
+
 /// `lorascope study`.
 #[derive(Args, Debug)]
 pub struct StudyArgs {
@@ -192,6 +251,11 @@ pub struct StudyArgs {
     /// Threads (default: all cores)
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
     pub threads: Option<u16>,
+}
+
+/// A level of a setting, as its file writes it.
+fn parse_level<T: DeserializeOwned>(text: &str) -> Result<T, String> {
+    serde_json::from_value(text.into()).map_err(|e| e.to_string())
 }
 
 /// `KEY=VALUE`.

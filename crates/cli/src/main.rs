@@ -25,6 +25,7 @@ fn main() -> ExitCode {
             args::Verb::Info(a) => verbs::info::run(&a),
             args::Verb::Check(a) => verbs::check::run(&a),
             args::Verb::Prompts(a) => verbs::prompts::run(&a),
+            args::Verb::Play(a) => verbs::play::run(&a),
             args::Verb::Study(a) => verbs::study::run(&a),
         }),
     };

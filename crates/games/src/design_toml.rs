@@ -43,13 +43,20 @@ impl Design {
     /// # Errors
     /// An unknown key or level, or a design that [`Design::check`] refuses.
     pub fn from_table(table: &Table) -> Result<Design, GamesError> {
+        Design::default().with_table(table)
+    }
+
+    /// This design with what a TOML table names instead.
+    ///
+    /// # Errors
+    /// As [`Design::from_table`].
+    pub fn with_table(mut self, table: &Table) -> Result<Design, GamesError> {
         check_keys(table, "the design of prompts", &Design::KEYS)?;
-        let mut design = Design::default();
         for (key, value) in table {
-            design.set_value(key, value)?;
+            self.set_value(key, value)?;
         }
-        design.check()?;
-        Ok(design)
+        self.check()?;
+        Ok(self)
     }
 
     /// Fills one factor from the text of a flag: levels separated by commas, a pair of symbols as

@@ -48,6 +48,14 @@ pub enum GamesError {
         /// What is wrong with it.
         problem: String,
     },
+    /// A reward that cannot be used.
+    #[error("reward `{name}`: {problem}")]
+    Reward {
+        /// The reward's name.
+        name: String,
+        /// What is wrong with it.
+        problem: String,
+    },
     /// Two strings that cannot be the two actions of a prompt.
     #[error("symbols `{first}` and `{second}`: {problem}")]
     Symbols {

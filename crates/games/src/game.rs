@@ -69,6 +69,21 @@ impl Game {
         self.payoffs[own.index()][opponent.index()]
     }
 
+    /// The game as the column player sees it, who is then the row player. A game that looks the same from both sides keeps
+    /// its name; another gets the ending `_column`.
+    #[must_use]
+    pub fn turned(&self) -> Game {
+        let turn = |own: Action, opponent: Action| {
+            let (row, column) = self.payoff(opponent, own);
+            (column, row)
+        };
+        let payoffs = Action::BOTH.map(|own| Action::BOTH.map(|opponent| turn(own, opponent)));
+        if payoffs == self.payoffs {
+            return self.clone();
+        }
+        Game { payoffs, name: format!("{}_column", self.name), ..self.clone() }
+    }
+
     /// A game of the catalogue.
     ///
     /// # Errors
@@ -222,7 +237,8 @@ fn payoffs_from(table: &Table) -> Result<[[(f64, f64); 2]; 2], GamesError> {
     Ok([[cell("CC")?, cell("CD")?], [cell("DC")?, cell("DD")?]])
 }
 
-fn number(value: &Value) -> Option<f64> {
+/// A number, whole or not.
+pub(crate) fn number(value: &Value) -> Option<f64> {
     match value {
         Value::Integer(n) => Some(*n as f64),
         Value::Float(x) => Some(*x),

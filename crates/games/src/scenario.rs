@@ -12,6 +12,32 @@ pub struct History {
     pub opponent: Action,
 }
 
+impl History {
+    /// Both cooperated, the opponent defected, the player did, both did.
+    pub const ALL: [History; 4] = [
+        History { own: Action::Cooperate, opponent: Action::Cooperate },
+        History { own: Action::Cooperate, opponent: Action::Defect },
+        History { own: Action::Defect, opponent: Action::Cooperate },
+        History { own: Action::Defect, opponent: Action::Defect },
+    ];
+
+    /// The same round as the opponent sees it.
+    #[must_use]
+    pub const fn turned(self) -> History {
+        History { own: self.opponent, opponent: self.own }
+    }
+
+    /// Two letters, the own move first: `CD`.
+    pub const fn name(self) -> &'static str {
+        ["CC", "CD", "DC", "DD"][self.index()]
+    }
+
+    /// Place in [`History::ALL`].
+    pub const fn index(self) -> usize {
+        2 * self.own.index() + self.opponent.index()
+    }
+}
+
 levels! {
     /// The five situations in which a player is asked to choose. The two letters are the own and the
     /// opponent's last move.
@@ -41,8 +67,35 @@ impl Scenario {
         History { own, opponent }
     }
 
+    /// The situation after this round, told without a temptation.
+    pub const fn after(round: History) -> Scenario {
+        match (round.own, round.opponent) {
+            (Action::Cooperate, Action::Cooperate) => Scenario::CcContinue,
+            (Action::Cooperate, Action::Defect) => Scenario::CdPunished,
+            (Action::Defect, Action::Cooperate) => Scenario::DcExploited,
+            (Action::Defect, Action::Defect) => Scenario::DdTrapped,
+        }
+    }
+
     /// Whether the prompt says what the other action would have given.
     pub const fn tempts(self) -> bool {
         matches!(self, Scenario::CcTemptation)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rounds_have_four_names_and_two_sides() {
+        assert_eq!(History::ALL.map(History::name), ["CC", "CD", "DC", "DD"]);
+        assert_eq!(History::ALL.map(|round| round.turned().name()), ["CC", "DC", "CD", "DD"]);
+        for (at, round) in History::ALL.into_iter().enumerate() {
+            assert_eq!(round.index(), at);
+            assert_eq!(Scenario::after(round).history(), round);
+            assert!(Scenario::after(round).name().starts_with(round.name()));
+            assert!(!Scenario::after(round).tempts());
+        }
     }
 }

@@ -96,6 +96,19 @@ fn the_catalogue_is_that_of_the_methods_page() {
     assert_eq!(of("defective_coordination"), [(1., 1.), (0., 0.), (0., 0.), (4., 4.)]);
 }
 
+#[test]
+fn only_bach_or_stravinsky_looks_different_from_the_other_side() {
+    for game in CATALOGUE.iter().map(|e| e.game()) {
+        let turned = game.turned();
+        assert_eq!(turned == game, game.name != "bach_or_stravinsky");
+        assert_eq!(turned.turned().payoffs, game.payoffs);
+        turned.check().unwrap();
+    }
+    let turned = Game::named("bach_or_stravinsky").unwrap().turned();
+    assert_eq!(turned.name, "bach_or_stravinsky_column");
+    assert_eq!(turned.payoffs.concat(), [(2., 3.), (0., 0.), (0., 0.), (3., 2.)]);
+}
+
 /// Payoffs with up to two decimals, some negative, some large.
 fn payoff() -> impl Strategy<Value = f64> {
     prop_oneof![(-1000i32..1000).prop_map(f64::from), (-9_999i32..9_999).prop_map(|n| f64::from(n) / 100.0)]
