@@ -3,8 +3,9 @@
 #   bench/run.sh [--threads N] [--rounds N] [--runs N]           forward pass and decisions
 #   bench/run.sh patch [--threads N] [--rounds N] [--sample N]   activation patching (TransformerLens and nnsight too)
 #   bench/run.sh sweep [--threads N] [--lengths …] [--patches …] cost of patches against their number and the prompt's length
+#   bench/run.sh size [--threads N] [--only decide …]            four analyses at Gemma-2-2b's true size (random weights)
 # Sets up a Python environment for the peers once (in the cache folder; $BENCH_PYTHON names another Python that
-# has bench/requirements.txt), gets SmolLM2, builds the release binaries, runs bench/compare.py, patch.py or sweep.py.
+# has bench/requirements.txt), gets SmolLM2, builds the release binaries, runs bench/compare.py, patch.py, sweep.py or size.py.
 # Adapters: $LORASCOPE_ADAPTERS, else ../shared/adapters/smollm2 next to the repository.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -30,7 +31,7 @@ peers_python() {
 
 driver=compare
 case ${1:-} in
-    patch | sweep)
+    patch | sweep | size)
         driver=$1
         shift
         ;;
@@ -42,4 +43,9 @@ case $driver in
     compare) cargo build --release --package lorascope-engine --example bench_forward ;;
     sweep) cargo build --release --package lorascope-engine --example bench_sweep ;;
 esac
+if [[ $driver == size ]]; then
+    folder=$cache/gemma2-2b-random
+    [[ -e $folder/complete ]] || { "$python" scripts/make_gemma2_2b_random.py "$folder" && touch "$folder/complete"; }
+    exec python3 bench/size.py --folder "$folder" --python "$python" "$@"
+fi
 exec python3 "bench/$driver.py" --base "$base" --adapters "$adapters" --python "$python" "$@"

@@ -95,6 +95,11 @@ impl Checkpoint {
         self.tensors.get(name)
     }
 
+    /// Puts a tensor in the place of the one that has its name, for this checkpoint in memory only; files stay as they are.
+    pub fn replace(&mut self, tensor: StoredTensor) {
+        self.tensors.insert(tensor.name().to_owned(), tensor);
+    }
+
     /// Names of all tensors, sorted.
     pub fn names(&self) -> impl Iterator<Item = &str> {
         self.tensors.keys().map(String::as_str)

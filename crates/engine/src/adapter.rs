@@ -116,6 +116,18 @@ impl Adapter {
         Some((source, self.peft.low_rank.get(&source.path)?))
     }
 
+    /// Changes the factors of a module; the path of the matrix that they update, `None` where there are none.
+    pub(crate) fn change(
+        &mut self,
+        layer: usize,
+        module: Module,
+        change: impl FnOnce(&mut LowRank),
+    ) -> Option<String> {
+        let path = self.low_rank.get(&(layer, module))?.path.clone();
+        change(self.peft.low_rank.get_mut(&path)?);
+        Some(path)
+    }
+
     /// The weight that replaces the base's at a module path.
     pub(crate) fn replaced_weight(&self, path: &str) -> Option<&StoredTensor> {
         self.peft.replaced_weights.get(path)

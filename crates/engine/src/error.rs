@@ -70,6 +70,20 @@ pub enum Error {
         /// The first few names.
         names: Vec<String>,
     },
+    /// There is no way back through a run.
+    #[error("no gradient: {why}")]
+    NoGradient {
+        /// What stands in the way.
+        why: String,
+    },
+    /// An array can't be trained.
+    #[error("`{parameter}` can't be trained: {why}")]
+    Untrainable {
+        /// Its name.
+        parameter: String,
+        /// Why not.
+        why: String,
+    },
     /// A weight is infinite or not a number.
     #[error(
         "tensor `{name}` holds a non-finite value at element {index}; the file is damaged or has overflowed"

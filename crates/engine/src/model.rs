@@ -8,12 +8,14 @@ use crate::families::{Family, Names, read_spec};
 use crate::forward::{self, Memory, Progress, Run, norm_row};
 use crate::hook::{HookPoint, Site};
 use crate::mat::Mat;
+use crate::module::Module;
 use crate::spec::ModelSpec;
 use crate::tap::Hooks;
 use crate::unembed::{OutputBlocks, n_blocks};
 use crate::weights::{NormWeights, PerModel, WeightStore, vector};
 use lorascope_checkpoint::{Checkpoint, StoredTensor};
 use lorascope_kernels::Real;
+use lorascope_peft::LowRank;
 use std::path::PathBuf;
 
 /// The base model's name in every table.
@@ -156,6 +158,9 @@ impl<R: Real> Model<R> {
     pub(crate) fn weights(&self) -> &WeightStore<R> {
         &self.weights
     }
+    pub(crate) fn weights_mut(&mut self) -> &mut WeightStore<R> {
+        &mut self.weights
+    }
     pub(crate) fn embeddings(&self) -> &Embeddings<R> {
         &self.embeddings
     }
@@ -164,6 +169,27 @@ impl<R: Real> Model<R> {
     }
     pub(crate) fn output_blocks(&self) -> &OutputBlocks<R> {
         &self.output_blocks
+    }
+
+    /// Changes the factors of an adapter's module, which exist.
+    pub(crate) fn set_factor(
+        &mut self,
+        model: ModelId,
+        layer: usize,
+        module: Module,
+        change: impl FnOnce(&mut LowRank),
+    ) -> Result<()> {
+        self.weights.set_factor(&self.spec, model, layer, module, change)
+    }
+
+    /// Replaces the base's embedding or final norm.
+    pub(crate) fn replace_outside_layers(&mut self, new: StoredTensor) -> Result<()> {
+        self.weights.base.replace(new);
+        let names = &self.family.names;
+        self.final_norm = self.weights.norm(&self.spec, names.final_norm)?;
+        self.embeddings = Embeddings::new(&self.spec, names, &self.weights.base, &self.weights.adapters)?;
+        self.output_blocks.forget();
+        Ok(())
     }
 
     /// Rank of a model's adapter at a low-rank hook point.

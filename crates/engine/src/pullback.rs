@@ -282,7 +282,7 @@ impl<R: Real> Model<R> {
     }
 
     /// Module path of the norm that a scale belongs to.
-    fn norm_path(&self, scale: HookPoint) -> Result<String> {
+    pub(crate) fn norm_path(&self, scale: HookPoint) -> Result<String> {
         scale.width(self.spec())?;
         let names = self.tensor_names();
         let pattern = match scale {

@@ -1,7 +1,7 @@
 //! Cosines and sines of one rotary embedding, for the positions that a model has.
 
 use crate::spec::Rotary;
-use lorascope_kernels::{Real, rotate_half};
+use lorascope_kernels::{Real, rotate_half, rotate_half_back};
 
 /// `[position, pair]` tables.
 #[derive(Debug)]
@@ -27,5 +27,11 @@ impl<R: Real> RotaryTable<R> {
         let half = self.frequencies.len();
         let part = position * half..(position + 1) * half;
         rotate_half(row, &self.cos[part.clone()], &self.sin[part]);
+    }
+    /// Turns all heads of a row back.
+    pub fn rotate_back(&self, row: &mut [R], position: usize) {
+        let half = self.frequencies.len();
+        let part = position * half..(position + 1) * half;
+        rotate_half_back(row, &self.cos[part.clone()], &self.sin[part]);
     }
 }

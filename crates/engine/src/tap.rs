@@ -114,6 +114,8 @@ pub(crate) struct Tap<'h, R> {
     values: Vec<Vec<Vec<R>>>,
     captured: Vec<Vec<usize>>,
     edited: Vec<usize>,
+    /// What edits made of the values of a row, where that is to be known afterwards.
+    log: Option<HashMap<(HookPoint, usize), Vec<R>>>,
 }
 
 impl<'h, R: Real> Tap<'h, R> {
@@ -202,8 +204,19 @@ impl<'h, R: Real> Tap<'h, R> {
             values: hooks.captures.iter().map(|c| vec![Vec::new(); c.rows.len()]).collect(),
             captured: hooks.captures.iter().map(|c| vec![0; c.rows.len()]).collect(),
             edited: vec![0; hooks.edits.len()],
+            log: None,
             hooks,
         })
+    }
+
+    /// From now on keeps what edits make of the values of a row.
+    pub fn log_edits(&mut self) {
+        self.log = Some(HashMap::new());
+    }
+
+    /// What edits made, as far as it was kept.
+    pub fn take_log(&mut self) -> HashMap<(HookPoint, usize), Vec<R>> {
+        self.log.take().unwrap_or_default()
     }
 
     /// Whether anything was asked for at a point; where not, the forward pass need not compute it.
@@ -242,12 +255,46 @@ impl<'h, R: Real> Tap<'h, R> {
             }
             self.edited[e] += 1;
         }
+        if let (Some(log), false) = (&mut self.log, at.edits.is_empty()) {
+            log.insert((point, row), values.to_vec());
+        }
         if at.readers > 0 {
             self.stash.insert((point, row), (values.to_vec(), at.readers));
         }
         for &(c, i) in &at.captures {
             self.values[c][i] = values.to_vec();
             self.captured[c][i] += 1;
+        }
+    }
+
+    /// The way back past a point: captures take the gradient with respect to the values as the rest of the model saw them; then
+    /// the edits, last first, take from it what did not come from the values before. What an edit read elsewhere counts as a
+    /// constant.
+    pub fn back_at_row(&mut self, point: HookPoint, row: usize, gradient: &mut [R]) {
+        let Some(at) = self.plan.get(&point).and_then(|rows| rows.get(&row)).cloned() else { return };
+        for &(c, i) in &at.captures {
+            self.values[c][i] = gradient.to_vec();
+            self.captured[c][i] += 1;
+        }
+        for &e in at.edits.iter().rev() {
+            let edit = &self.hooks.edits[e];
+            let part = &mut gradient[edit.units.clone()];
+            match &edit.op {
+                EditOp::Set(_) | EditOp::CopyFrom(_) => part.fill(R::ZERO),
+                EditOp::Add(_) | EditOp::Shift(_) => {}
+                EditOp::Scale(factor) => part.iter_mut().for_each(|g| *g *= *factor),
+                EditOp::CopyAlong { basis, .. } => {
+                    let nothing = vec![R::ZERO; part.len()];
+                    copy_along(part, &nothing, basis);
+                }
+            }
+        }
+    }
+
+    /// [`Tap::back_at_row`] for consecutive rows from `first_row` on.
+    pub fn back_at(&mut self, point: HookPoint, first_row: usize, gradients: &mut Mat<R>) {
+        for row in self.rows_wanted(point, first_row..first_row + gradients.rows) {
+            self.back_at_row(point, row, gradients.row_mut(row - first_row));
         }
     }
 
@@ -279,23 +326,29 @@ impl<'h, R: Real> Tap<'h, R> {
 
     /// The captured values, one list of rows per capture; an error if any request did not happen exactly once.
     pub fn finish(self) -> Result<Vec<Vec<Vec<R>>>> {
-        let wrong = |kind, point: HookPoint, row, times| {
-            Err(Error::FiredWrongly { kind, point: point.to_string(), row, times })
-        };
+        for (edit, &times) in self.hooks.edits.iter().zip(&self.edited) {
+            if times != 1 {
+                return Err(fired_wrongly("edit", edit.point, edit.row, times));
+            }
+        }
+        self.finish_captures()
+    }
+
+    /// The captured values; an error if any capture did not happen exactly once.
+    pub fn finish_captures(self) -> Result<Vec<Vec<Vec<R>>>> {
         for (capture, counts) in self.hooks.captures.iter().zip(&self.captured) {
             for (&row, &times) in capture.rows.iter().zip(counts) {
                 if times != 1 {
-                    return wrong("capture", capture.point, row, times);
+                    return Err(fired_wrongly("capture", capture.point, row, times));
                 }
-            }
-        }
-        for (edit, &times) in self.hooks.edits.iter().zip(&self.edited) {
-            if times != 1 {
-                return wrong("edit", edit.point, edit.row, times);
             }
         }
         Ok(self.values)
     }
+}
+
+fn fired_wrongly(kind: &'static str, point: HookPoint, row: usize, times: usize) -> Error {
+    Error::FiredWrongly { kind, point: point.to_string(), row, times }
 }
 
 /// Places after all layers, which rows of every branch reach.

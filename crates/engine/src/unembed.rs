@@ -13,7 +13,7 @@ use rayon::prelude::*;
 use std::sync::{Arc, OnceLock};
 
 /// Tokens per block of the output matrix.
-const BLOCK: usize = 4096;
+pub(crate) const BLOCK: usize = 4096;
 
 /// States of one model whose next-token distribution is asked for.
 #[derive(Clone, Debug)]
@@ -62,6 +62,11 @@ impl<R> OutputBlocks<R> {
     /// Room for `n` blocks; 0 where blocks are not to be kept.
     pub fn new(n: usize) -> Self {
         Self { blocks: (0..n).map(|_| OnceLock::new()).collect() }
+    }
+
+    /// The matrix has changed.
+    pub fn forget(&mut self) {
+        self.blocks.iter_mut().for_each(|cell| *cell = OnceLock::new());
     }
 }
 
@@ -116,14 +121,14 @@ impl<R: Real> Model<R> {
         Ok(logits)
     }
 
-    fn cap(&self, logits: &mut Mat<R>) {
+    pub(crate) fn cap(&self, logits: &mut Mat<R>) {
         if let Some(cap) = self.spec().final_softcap {
             logits.for_rows(|_, row| softcap(row, R::from_f64(cap)));
         }
     }
 
     /// The rows of a model's output matrix for one block of the vocabulary.
-    fn output_block(&self, model: ModelId, block: usize) -> Result<Arc<Packed<R>>> {
+    pub(crate) fn output_block(&self, model: ModelId, block: usize) -> Result<Arc<Packed<R>>> {
         let tokens = block * BLOCK..self.spec().d_vocab.min((block + 1) * BLOCK);
         let make = || pack(self.output_table(model), false, tokens, self.spec().d_model).map(Arc::new);
         // Only the base's matrix is kept; adapters with an output matrix of their own are rare.

@@ -149,6 +149,41 @@ impl<R: Real> WeightStore<R> {
         Ok(made)
     }
 
+    /// Replaces one of the base's tensors, which belongs to a layer.
+    pub fn replace_in_layer(&mut self, layer: usize, new: StoredTensor) {
+        self.base.replace(new);
+        self.layers[layer] = OnceLock::new();
+    }
+
+    /// Changes the factors of an adapter's module, and of those that share its update.
+    pub fn set_factor(
+        &mut self,
+        spec: &ModelSpec,
+        model: ModelId,
+        layer: usize,
+        module: Module,
+        change: impl FnOnce(&mut lorascope_peft::LowRank),
+    ) -> Result<()> {
+        let i = model - 1;
+        let Some(path) = self.adapters[i].change(layer, module, change) else { return Ok(()) };
+        // A layer that somebody still holds is made anew for whoever asks next.
+        let Some(ready) = self.layers[layer].get_mut() else { return Ok(()) };
+        let Some(weights) = Arc::get_mut(ready) else {
+            self.layers[layer] = OnceLock::new();
+            return Ok(());
+        };
+        for sharer in spec.modules() {
+            let Some((place, update)) = self.adapters[i].low_rank(layer, sharer) else { continue };
+            if place.path != path {
+                continue;
+            }
+            if let Some(linear) = &mut weights.linears[sharer.index()] {
+                linear.low_rank[i] = Some(low_rank(update, place.outputs.clone(), linear.weight.of(model))?);
+            }
+        }
+        Ok(())
+    }
+
     fn make_layer(&self, spec: &ModelSpec, layer: usize) -> Result<LayerWeights<R>> {
         let names = self.names;
         let norm = |pattern: &str| self.norm(spec, &in_layer(pattern, layer));

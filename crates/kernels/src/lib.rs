@@ -25,14 +25,17 @@ mod rotary;
 mod softmax;
 mod tile;
 
-pub use activation::{Activation, activate, activate_gated, softcap};
+pub use activation::{
+    Activation, activate, activate_backward, activate_gated, activate_gated_backward, softcap,
+    softcap_backward,
+};
 pub use dispatch::{Isa, isa};
 pub use dot::dot_ordered;
 pub use elementwise::{add_assign, add_row, all_finite, dot, hadamard_rows, scale_assign};
 pub use matmul::{Write, matmul, matmul_inner, matmul_transposed};
 pub use matrix::{MatMut, MatRef};
-pub use norm::{layer_norm, rms_norm};
+pub use norm::{layer_norm, norm_backward, norm_scale_backward, rms_norm};
 pub use packed::{PANEL, Packed};
 pub use real::Real;
-pub use rotary::rotate_half;
-pub use softmax::{LogSumExp, softmax_masked};
+pub use rotary::{rotate_half, rotate_half_back};
+pub use softmax::{LogSumExp, softmax_backward, softmax_masked};

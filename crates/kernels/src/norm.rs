@@ -50,6 +50,54 @@ vectorised! {
     }
 }
 
+vectorised! {
+    /// Takes a gradient back through a norm whose scale is held: `dx = (g − mean(g) if centred) / scale` with `g = dy ⊙ weight`,
+    /// written to `dx`. Returns the derivative with respect to the scale: `−Σ g_i (x_i − mean(x) if centred) / scale²`.
+    ///
+    /// With [`norm_scale_backward`] for that derivative it is the whole gradient of [`rms_norm`] (not centred) and
+    /// [`layer_norm`] (centred).
+    pub fn norm_backward<R: Real>(centred: bool, x: &[R], weight: &[R], scale: R, dy: &[R], dx: &mut [R]) -> R {
+        let n = R::from_f64(x.len() as f64);
+        for ((d, &g), &w) in dx.iter_mut().zip(dy).zip(weight) {
+            *d = g * w;
+        }
+        let (mean_x, mean_g) = if centred {
+            (lane_sum(x, |v| v) / n, lane_sum(dx, |v| v) / n)
+        } else {
+            (R::ZERO, R::ZERO)
+        };
+        let inverse = R::ONE / scale;
+        let mut sums = [R::ZERO; LANES];
+        let (dxs, dx_rest) = dx.as_chunks_mut::<LANES>();
+        let (xs, x_rest) = x.as_chunks::<LANES>();
+        for (d, v) in dxs.iter_mut().zip(xs) {
+            for ((s, d), &v) in sums.iter_mut().zip(d).zip(v) {
+                *s += *d * (v - mean_x);
+                *d = (*d - mean_g) * inverse;
+            }
+        }
+        for ((s, d), &v) in sums.iter_mut().zip(dx_rest).zip(x_rest) {
+            *s += *d * (v - mean_x);
+            *d = (*d - mean_g) * inverse;
+        }
+        let total: R = sums.into_iter().sum();
+        -total * inverse * inverse
+    }
+}
+
+vectorised! {
+    /// Adds what a derivative with respect to the scale of a norm means for its input:
+    /// `dx += dscale · (x − mean(x) if centred) / (n · scale)`, with the scale that the norm found in `x`.
+    pub fn norm_scale_backward<R: Real>(centred: bool, x: &[R], scale: R, dscale: R, dx: &mut [R]) {
+        let n = R::from_f64(x.len() as f64);
+        let mean = if centred { lane_sum(x, |v| v) / n } else { R::ZERO };
+        let factor = dscale / (n * scale);
+        for (d, &v) in dx.iter_mut().zip(x) {
+            *d += factor * (v - mean);
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -62,6 +110,37 @@ mod tests {
         assert!(
             (out[0] - 3.0 / 12.5f64.sqrt()).abs() < 1e-15 && (out[1] - 8.0 / 12.5f64.sqrt()).abs() < 1e-15
         );
+    }
+
+    #[test]
+    fn gradients_of_both_norms_are_those_of_finite_differences() {
+        const EPS: f64 = 1e-5;
+        let x: Vec<f64> = (0..37).map(|i| (f64::from(i) * 0.7).sin() + 0.3).collect();
+        let weight: Vec<f64> = (0..37).map(|i| 1.0 + 0.1 * f64::from(i % 5)).collect();
+        let dy: Vec<f64> = (0..37).map(|i| (f64::from(i) * 1.3).cos()).collect();
+        for centred in [false, true] {
+            let norm = |x: &[f64], out: &mut [f64]| match centred {
+                false => rms_norm(x, &weight, EPS, out),
+                true => layer_norm(x, &weight, &[0.5; 37], EPS, out),
+            };
+            let mut out = vec![0.0; 37];
+            let value = |x: &[f64]| {
+                let mut out = vec![0.0; 37];
+                norm(x, &mut out);
+                out.iter().zip(&dy).map(|(o, d)| o * d).sum::<f64>()
+            };
+            let scale = norm(&x, &mut out);
+            let mut dx = vec![0.0; 37];
+            let dscale = norm_backward(centred, &x, &weight, scale, &dy, &mut dx);
+            norm_scale_backward(centred, &x, scale, dscale, &mut dx);
+            for (i, got) in dx.iter().enumerate() {
+                let (mut up, mut down) = (x.clone(), x.clone());
+                up[i] += 1e-5;
+                down[i] -= 1e-5;
+                let wanted = (value(&up) - value(&down)) / 2e-5;
+                assert!((got - wanted).abs() < 1e-8, "{got} against {wanted}");
+            }
+        }
     }
 
     #[test]

@@ -22,6 +22,24 @@ vectorised! {
     }
 }
 
+vectorised! {
+    /// Takes a gradient back through a softmax, from its outputs: `dy ← p ⊙ (dy − Σ p dy)`.
+    pub fn softmax_backward<R: Real>(p: &[R], dy: &mut [R]) {
+        let mut sums = [R::ZERO; 16];
+        let ((ps, p_rest), (ds, d_rest)) = (p.as_chunks::<16>(), dy.as_chunks::<16>());
+        let tail = std::iter::once((p_rest, d_rest));
+        for (p, d) in ps.iter().zip(ds).map(|(p, d)| (&p[..], &d[..])).chain(tail) {
+            for ((s, &p), &d) in sums.iter_mut().zip(p).zip(d) {
+                *s += p * d;
+            }
+        }
+        let mean: R = sums.into_iter().sum();
+        for (d, &p) in dy.iter_mut().zip(p) {
+            *d = p * (*d - mean);
+        }
+    }
+}
+
 /// `ln Σ exp(x)` in f64 over values that arrive in pieces, and the mean of a second quantity under that softmax.
 #[derive(Clone, Copy, Debug)]
 pub struct LogSumExp {
@@ -95,6 +113,26 @@ mod tests {
         assert_eq!(scores[0], 0.0);
         assert_eq!(scores[4], 0.0);
         assert!((scores[2] - 1.0 / 3.0).abs() < 1e-15);
+    }
+
+    #[test]
+    fn its_gradient_is_that_of_finite_differences() {
+        let scores: Vec<f64> = (0..21).map(|i| (f64::from(i) * 0.9).sin() * 3.0).collect();
+        let dy: Vec<f64> = (0..21).map(|i| (f64::from(i) * 0.4).cos()).collect();
+        let softmax = |scores: &[f64]| {
+            let mut p = scores.to_vec();
+            softmax_masked(&mut p, 2..19);
+            p
+        };
+        let value = |scores: &[f64]| softmax(scores).iter().zip(&dy).map(|(p, d)| p * d).sum::<f64>();
+        let mut got = dy.clone();
+        softmax_backward(&softmax(&scores), &mut got);
+        for i in 0..21 {
+            let (mut up, mut down) = (scores.clone(), scores.clone());
+            up[i] += 1e-5;
+            down[i] -= 1e-5;
+            assert!((got[i] - (value(&up) - value(&down)) / 2e-5).abs() < 1e-9);
+        }
     }
 
     #[test]

@@ -6,6 +6,8 @@
 
 use super::Pass;
 use super::heirs::Wire;
+use super::tape::{Slot, Step};
+use crate::batch::Batch;
 use crate::hook::{HookPoint, Site};
 use crate::mat::Mat;
 use crate::module::Module;
@@ -23,7 +25,8 @@ use std::sync::Arc;
 const QUERIES: usize = 128;
 
 /// Keys (after rotary) and values of a layer, for all rows: `[rows, n_kv_heads · d_head]`.
-pub(super) struct Keys<R> {
+#[derive(Clone, Debug)]
+pub(crate) struct Keys<R> {
     pub k: Mat<R>,
     pub v: Mat<R>,
     /// Keys and values up to a row, packed for products, one pair per key/value head: branches of one prompt share them.
@@ -42,21 +45,21 @@ impl<R: Real> Keys<R> {
 
 /// Keys and values of one key/value head.
 #[derive(Debug)]
-struct PackedHead<R> {
+pub(crate) struct PackedHead<R> {
     /// As outputs of a product.
-    keys: Packed<R>,
+    pub keys: Packed<R>,
     /// As inputs of a product.
     values: Packed<R>,
 }
 
 /// Rows that stand together and share keys.
-struct Chunk {
+pub(crate) struct Chunk {
     /// Rows of the batch.
-    rows: Range<usize>,
+    pub rows: Range<usize>,
     /// Position of the first row.
     position: usize,
     /// Rows whose keys are shared, in the order of positions.
-    keys: Vec<Range<usize>>,
+    pub keys: Vec<Range<usize>>,
     kin: Kin,
 }
 
@@ -71,12 +74,31 @@ enum Kin {
 }
 
 impl Chunk {
+    /// The chunks of a block of rows, siblings each by itself.
+    pub fn lines(batch: &Batch, block: Range<usize>) -> Vec<Chunk> {
+        let mut chunks = Vec::new();
+        for segment in batch.segments_within(block.clone()) {
+            let rows = segment.rows.start.max(block.start)..segment.rows.end.min(block.end);
+            for start in rows.clone().step_by(QUERIES) {
+                let rows = start..rows.end.min(start + QUERIES);
+                chunks.push(Chunk::line(batch, rows));
+            }
+        }
+        chunks
+    }
+
+    /// Rows that follow one another in a segment.
+    fn line(batch: &Batch, rows: Range<usize>) -> Chunk {
+        let keys = batch.keys_of(rows.end - 1);
+        Chunk { position: batch.row(rows.start).position, rows, keys, kin: Kin::Line }
+    }
+
     /// Scores of a query: one for each shared key, and the sibling's own.
     fn n_columns(&self) -> usize {
         self.n_keys() + usize::from(self.kin == Kin::Siblings)
     }
 
-    fn n_keys(&self) -> usize {
+    pub fn n_keys(&self) -> usize {
         match self.kin {
             Kin::Line => self.position + self.rows.len(),
             Kin::Siblings => self.position,
@@ -84,7 +106,7 @@ impl Chunk {
     }
 
     /// The column of query `i`'s own key.
-    fn own(&self, i: usize) -> usize {
+    pub fn own(&self, i: usize) -> usize {
         match self.kin {
             Kin::Line => self.position + i,
             Kin::Siblings => self.position,
@@ -92,7 +114,7 @@ impl Chunk {
     }
 
     /// Columns that query `i` of the chunk sees.
-    fn visible(&self, i: usize, window: Option<usize>) -> Range<usize> {
+    pub fn visible(&self, i: usize, window: Option<usize>) -> Range<usize> {
         let end = self.own(i) + 1;
         window.map_or(0, |w| end.saturating_sub(w))..end
     }
@@ -110,6 +132,7 @@ impl<R: Real> Pass<'_, '_, R> {
     ) -> Mat<R> {
         let q = self.queries_keys_values(layer, w, first_row, resid_pre, cache);
         let z = self.mix_values(layer, first_row, &q, cache);
+        self.record(|| Step::Attend { queries: q.clone() });
         self.scratch.give(q);
         z
     }
@@ -122,14 +145,13 @@ impl<R: Real> Pass<'_, '_, R> {
         first_row: usize,
         mut z: Mat<R>,
     ) -> Mat<R> {
-        self.tap.at(HookPoint::Layer(layer, Site::Z), first_row, &mut z);
+        self.tap(layer, Site::Z, first_row, &mut z);
         self.heirs.keep(Wire::Z, first_row, &z);
         let mut out = self.linear(layer, Module::O, w.linear(Module::O), first_row, &z);
         self.low_rank_results(layer, w, first_row, &z, &mut out);
         let mut scales = None;
         if let Some((post_norm, _)) = &w.post_norms {
-            let point = HookPoint::Layer(layer, Site::Ln1PostScale);
-            let (normalized, scale) = self.norm(point, post_norm, first_row, &out);
+            let (normalized, scale) = self.norm(layer, Site::Ln1PostScale, post_norm, first_row, &out);
             self.scratch.give(std::mem::replace(&mut out, normalized));
             scales = Some(scale);
         }
@@ -147,8 +169,7 @@ impl<R: Real> Pass<'_, '_, R> {
         resid_pre: &Mat<R>,
         cache: &mut Keys<R>,
     ) -> Mat<R> {
-        let at = |site| HookPoint::Layer(layer, site);
-        let (x, _) = self.norm(at(Site::Ln1Scale), &w.norm_1, first_row, resid_pre);
+        let (x, _) = self.norm(layer, Site::Ln1Scale, &w.norm_1, first_row, resid_pre);
         let mut q = self.linear(layer, Module::Q, w.linear(Module::Q), first_row, &x);
         let mut k = self.linear(layer, Module::K, w.linear(Module::K), first_row, &x);
         let mut v = self.linear(layer, Module::V, w.linear(Module::V), first_row, &x);
@@ -157,19 +178,21 @@ impl<R: Real> Pass<'_, '_, R> {
         self.head_inputs(layer, Module::K, w, first_row, resid_pre, &mut k);
         self.head_inputs(layer, Module::V, w, first_row, resid_pre, &mut v);
         if let Some((q_norm, k_norm)) = &w.qk_norms {
-            self.norm_heads(q_norm, first_row, &mut q);
-            self.norm_heads(k_norm, first_row, &mut k);
+            self.norm_heads(Slot::Q, q_norm, first_row, &mut q);
+            self.norm_heads(Slot::K, k_norm, first_row, &mut k);
         }
-        self.tap.at(at(Site::Q), first_row, &mut q);
-        self.tap.at(at(Site::K), first_row, &mut k);
-        self.tap.at(at(Site::V), first_row, &mut v);
+        self.tap(layer, Site::Q, first_row, &mut q);
+        self.tap(layer, Site::K, first_row, &mut k);
+        self.tap(layer, Site::V, first_row, &mut v);
         let rotary = self.model.spec().layers[layer].rotary;
         if let Some(table) = self.rotary.get(rotary) {
             let position = |i| self.batch.row(first_row + i).position;
             q.for_rows(|i, row| table.rotate(row, position(i)));
             k.for_rows(|i, row| table.rotate(row, position(i)));
-            self.tap.at(at(Site::RotQ), first_row, &mut q);
-            self.tap.at(at(Site::RotK), first_row, &mut k);
+            self.record(|| Step::Rotate(Slot::Q));
+            self.record(|| Step::Rotate(Slot::K));
+            self.tap(layer, Site::RotQ, first_row, &mut q);
+            self.tap(layer, Site::RotK, first_row, &mut k);
         }
         let span = first_row * k.cols..(first_row + k.rows) * k.cols;
         cache.k.data[span.clone()].copy_from_slice(&k.data);
@@ -180,7 +203,8 @@ impl<R: Real> Pass<'_, '_, R> {
     }
 
     /// RMSNorm of each head by itself.
-    fn norm_heads(&self, w: &PerModel<NormWeights<R>>, first_row: usize, x: &mut Mat<R>) {
+    fn norm_heads(&mut self, slot: Slot, w: &PerModel<NormWeights<R>>, first_row: usize, x: &mut Mat<R>) {
+        self.record(|| Step::HeadNorm { slot, input: x.clone() });
         let (crate::spec::NormKind::Rms { eps, .. } | crate::spec::NormKind::Layer { eps }) =
             self.model.spec().norm;
         let (d_head, eps) = (self.model.spec().d_head, R::from_f64(eps));
@@ -244,8 +268,7 @@ impl<R: Real> Pass<'_, '_, R> {
             let rows = segment.rows.start.max(block.start)..segment.rows.end.min(block.end);
             for start in rows.clone().step_by(QUERIES) {
                 let rows = start..rows.end.min(start + QUERIES);
-                let keys = self.batch.keys_of(rows.end - 1);
-                chunks.push(Chunk { position: position(start), rows, keys, kin: Kin::Line });
+                chunks.push(Chunk::line(self.batch, rows));
             }
         }
         chunks
@@ -306,7 +329,7 @@ impl Chunk {
 }
 
 /// The shared keys and values of a chunk, for every key/value head.
-fn pack<R: Real>(spec: &ModelSpec, chunk: &Chunk, cache: &Keys<R>) -> Vec<PackedHead<R>> {
+pub(crate) fn pack<R: Real>(spec: &ModelSpec, chunk: &Chunk, cache: &Keys<R>) -> Vec<PackedHead<R>> {
     let gather = |from: &Mat<R>, kv_head: usize| {
         let part = kv_head * spec.d_head..(kv_head + 1) * spec.d_head;
         let mut out = Vec::with_capacity(chunk.n_keys() * spec.d_head);
@@ -330,16 +353,16 @@ fn pack<R: Real>(spec: &ModelSpec, chunk: &Chunk, cache: &Keys<R>) -> Vec<Packed
 /// The query heads of one key/value head are worked on together: a matrix of a *group* has a row for each query
 /// and head, query by query. A query's own key comes last and by itself, after the product with the keys before it, so that a
 /// row has the same bits whether its keys are shared or its own.
-struct Mixer<'a, R> {
-    spec: &'a ModelSpec,
-    layer: usize,
-    first_row: usize,
-    q: &'a Mat<R>,
-    cache: &'a Keys<R>,
+pub(crate) struct Mixer<'a, R> {
+    pub spec: &'a ModelSpec,
+    pub layer: usize,
+    pub first_row: usize,
+    pub q: &'a Mat<R>,
+    pub cache: &'a Keys<R>,
 }
 
 impl<R: Real> Mixer<'_, R> {
-    fn window(&self) -> Option<usize> {
+    pub fn window(&self) -> Option<usize> {
         self.spec.layers[self.layer].window
     }
 
@@ -376,14 +399,14 @@ impl<R: Real> Mixer<'_, R> {
     }
 
     /// Calls `f` for every head of query `i`, in order, with its row.
-    fn for_heads(&self, i: usize, groups: &mut [Mat<R>], mut f: impl FnMut(&mut [R])) {
+    pub fn for_heads(&self, i: usize, groups: &mut [Mat<R>], mut f: impl FnMut(&mut [R])) {
         for group in groups {
             (0..self.spec.group()).for_each(|h| f(group.row_mut(i * self.spec.group() + h)));
         }
     }
 
     /// `[query and head, columns]`.
-    fn group_scores(&self, chunk: &Chunk, g: usize, keys: &Packed<R>) -> Mat<R> {
+    pub fn group_scores(&self, chunk: &Chunk, g: usize, keys: &Packed<R>) -> Mat<R> {
         let (n, group, d_head) = (chunk.rows.len(), self.spec.group(), self.spec.d_head);
         let (n_keys, columns) = (chunk.n_keys(), chunk.n_columns());
         let part = g * group * d_head..(g + 1) * group * d_head;
@@ -427,7 +450,7 @@ impl<R: Real> Mixer<'_, R> {
     }
 
     /// Writes the groups' z of a chunk into the block's matrix.
-    fn place(&self, chunk: &Chunk, groups: &[Mat<R>], z: &mut Mat<R>) {
+    pub fn place(&self, chunk: &Chunk, groups: &[Mat<R>], z: &mut Mat<R>) {
         let width = self.spec.group() * self.spec.d_head;
         for (i, row) in chunk.rows.clone().enumerate() {
             let target = z.row_mut(row - self.first_row);

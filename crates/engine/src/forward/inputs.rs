@@ -22,13 +22,12 @@ impl<R: Real> Pass<'_, '_, R> {
         resid_mid: &Mat<R>,
     ) -> Mat<R> {
         let point = HookPoint::Layer(layer, Site::MlpIn);
-        let scale = HookPoint::Layer(layer, Site::Ln2Scale);
         if self.tap.rows_wanted(point, first_row..first_row + resid_mid.rows).is_empty() {
-            return self.norm(scale, &w.norm_2, first_row, resid_mid).0;
+            return self.norm(layer, Site::Ln2Scale, &w.norm_2, first_row, resid_mid).0;
         }
         let mut read = resid_mid.clone();
         self.tap.at(point, first_row, &mut read);
-        self.norm(scale, &w.norm_2, first_row, &read).0
+        self.norm(layer, Site::Ln2Scale, &w.norm_2, first_row, &read).0
     }
 
     /// Computes anew the slices of `out` (queries, keys or values before their norm) of the heads whose input was changed.

@@ -3,14 +3,17 @@
 //! Who patches the ends of the same prompts again and again (growing a circuit, say) computes the prompts once.
 
 use super::attention::Keys;
+use super::tape::{LayerTape, Recorder};
 use super::{Progress, Run, run};
 use crate::batch::{Batch, ModelId};
 use crate::branch::Branch;
 use crate::error::{Error, Result};
+use crate::hook::HookPoint;
 use crate::mat::Mat;
 use crate::model::Model;
-use crate::tap::Hooks;
+use crate::tap::{Hooks, Tap};
 use lorascope_kernels::Real;
+use std::collections::HashMap;
 
 /// Sequences of any models with their keys and values in every layer: `2 · n_layers · n_kv_heads · d_head` numbers a row.
 #[derive(Debug)]
@@ -27,6 +30,27 @@ pub(crate) enum Memory<'k, R> {
     Take(&'k mut Vec<(Mat<R>, Mat<R>)>),
     /// Has those of the batch's first rows from here.
     Give(&'k Kept<R>),
+    /// Writes down here what a pass backwards needs.
+    Record(&'k mut Record<R>),
+}
+
+/// What a run leaves for the pass backwards.
+#[derive(Debug)]
+pub(crate) struct Record<R> {
+    /// Keep every layer's tape; else only the residual stream before each layer, from which the layer is computed anew.
+    pub keeps_tapes: bool,
+    /// For each layer, the modules whose parameters' derivatives are wanted.
+    pub trained: Vec<[bool; 7]>,
+    /// Layers below this one are never gone through backwards.
+    pub lowest: usize,
+    /// The residual stream before each layer.
+    pub starts: Vec<Mat<R>>,
+    /// The layers' tapes.
+    pub tapes: Vec<LayerTape<R>>,
+    /// The residual stream after all layers.
+    pub end: Mat<R>,
+    /// Values that edits made, where they made them.
+    pub edited: HashMap<(HookPoint, usize), Vec<R>>,
 }
 
 impl<R: Real> Memory<'_, R> {
@@ -39,10 +63,40 @@ impl<R: Real> Memory<'_, R> {
         }
     }
 
-    /// Keeps the layer's keys and values where that was asked for.
-    pub(super) fn remember(&mut self, keys: &Keys<R>) {
-        if let Memory::Take(layers) = self {
-            layers.push((keys.k.clone(), keys.v.clone()));
+    /// Keeps what was asked for of a layer that is over.
+    pub(super) fn remember(&mut self, keys: &Keys<R>, tape: Option<Recorder<R>>) {
+        match (self, tape) {
+            (Memory::Take(layers), _) => layers.push((keys.k.clone(), keys.v.clone())),
+            (Memory::Record(record), Some(tape)) => {
+                record.tapes.push(tape.finish(keys.clone()));
+            }
+            _ => {}
+        }
+    }
+
+    /// Whether the run will be gone through backwards.
+    pub(super) fn is_record(&self) -> bool {
+        matches!(self, Memory::Record(_))
+    }
+
+    /// A layer begins: the tape on which its steps are to be written, if they are.
+    pub(super) fn recorder(&mut self, layer: usize, resid: &Mat<R>) -> Option<Recorder<R>> {
+        let Memory::Record(record) = self else { return None };
+        if layer < record.lowest {
+            return None;
+        }
+        if record.keeps_tapes {
+            return Some(Recorder::new(record.trained[layer]));
+        }
+        record.starts.push(resid.clone());
+        None
+    }
+
+    /// All layers are over.
+    pub(super) fn end(&mut self, resid: Mat<R>, tap: &mut Tap<R>) {
+        if let Memory::Record(record) = self {
+            record.end = resid;
+            record.edited = tap.take_log();
         }
     }
 }

@@ -3,6 +3,7 @@
 //! `y = W x + bias + s·B(A x + …)`; with DoRA `y = g ⊙ (W x + s·B A x) + bias`, g = magnitude / ‖row of W + s·B·A‖.
 
 use super::Pass;
+use super::tape::Step;
 use crate::batch::ModelId;
 use crate::hook::{HookPoint, Site};
 use crate::mat::Mat;
@@ -27,6 +28,7 @@ impl<R: Real> Pass<'_, '_, R> {
         let runs = self.batch.runs_within(first_row..first_row + x.rows);
         let mut y = self.scratch.mat(x.rows, w.weight.of(0).n_out());
         base_product(w, x, &runs, &mut y);
+        let (keeps, mut kept) = (self.keeps_input(module), Vec::new());
         for (model, rows) in &runs {
             let Some(update) = w.low_rank(*model) else {
                 self.put_in_low_rank(layer, module, first_row, rows, &mut y);
@@ -46,9 +48,13 @@ impl<R: Real> Pass<'_, '_, R> {
             } else {
                 add_low_rank(update, &features, &mut y, rows.clone());
             }
+            if keeps {
+                kept.push(features.clone());
+            }
             self.scratch.give(features);
         }
         add_biases(w, &mut y, &runs);
+        self.record(|| Step::Linear { module, input: keeps.then(|| x.clone()), features: kept });
         y
     }
 

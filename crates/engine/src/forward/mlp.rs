@@ -2,7 +2,8 @@
 
 use super::Pass;
 use super::heirs::Wire;
-use crate::hook::{HookPoint, Site};
+use super::tape::Step;
+use crate::hook::Site;
 use crate::mat::Mat;
 use crate::module::Module;
 use crate::spec::Mlp;
@@ -18,22 +19,23 @@ impl<R: Real> Pass<'_, '_, R> {
         first_row: usize,
         resid_mid: &Mat<R>,
     ) -> Mat<R> {
-        let at = |site| HookPoint::Layer(layer, site);
         let x = self.mlp_input(layer, w, first_row, resid_mid);
         let mut post = self.scratch.mat(x.rows, self.model.spec().d_mlp);
         match self.model.spec().mlp {
             Mlp::Gated(activation) => {
                 let mut gate = self.linear(layer, Module::Gate, w.linear(Module::Gate), first_row, &x);
-                self.tap.at(at(Site::MlpPre), first_row, &mut gate);
+                self.tap(layer, Site::MlpPre, first_row, &mut gate);
                 let up = self.linear(layer, Module::Up, w.linear(Module::Up), first_row, &x);
                 post.for_rows(|i, row| activate_gated(activation, gate.row(i), up.row(i), row));
+                self.record(|| Step::Activate { gate: Some(gate.clone()), up: up.clone() });
                 self.scratch.give(gate);
                 self.scratch.give(up);
             }
             Mlp::Plain(activation) => {
                 let mut pre = self.linear(layer, Module::Up, w.linear(Module::Up), first_row, &x);
-                self.tap.at(at(Site::MlpPre), first_row, &mut pre);
+                self.tap(layer, Site::MlpPre, first_row, &mut pre);
                 post.for_rows(|i, row| activate(activation, pre.row(i), row));
+                self.record(|| Step::Activate { gate: None, up: pre.clone() });
                 self.scratch.give(pre);
             }
         }
@@ -49,13 +51,12 @@ impl<R: Real> Pass<'_, '_, R> {
         first_row: usize,
         mut post: Mat<R>,
     ) -> Mat<R> {
-        self.tap.at(HookPoint::Layer(layer, Site::MlpPost), first_row, &mut post);
+        self.tap(layer, Site::MlpPost, first_row, &mut post);
         self.heirs.keep(Wire::MlpPost, first_row, &post);
         let mut out = self.linear(layer, Module::Down, w.linear(Module::Down), first_row, &post);
         self.scratch.give(post);
         if let Some((_, post_norm)) = &w.post_norms {
-            let (normalized, _) =
-                self.norm(HookPoint::Layer(layer, Site::Ln2PostScale), post_norm, first_row, &out);
+            let (normalized, _) = self.norm(layer, Site::Ln2PostScale, post_norm, first_row, &out);
             self.scratch.give(std::mem::replace(&mut out, normalized));
         }
         out

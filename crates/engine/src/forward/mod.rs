@@ -8,7 +8,7 @@
 //! At each named place the pass calls the tap, which replaces and captures what was asked for. Places whose values
 //! the pass does not need itself (per-head results, low-rank outputs) are computed only where they are wanted.
 
-mod attention;
+pub(crate) mod attention;
 mod heirs;
 mod inputs;
 mod kept;
@@ -16,6 +16,7 @@ mod linear;
 mod mlp;
 mod results;
 mod scratch;
+pub(crate) mod tape;
 
 use crate::batch::Batch;
 use crate::branch::Stage;
@@ -29,11 +30,12 @@ use crate::tap::{Hooks, Tap};
 use crate::weights::{LayerWeights, NormWeights, PerModel};
 use heirs::{Heirs, Wire};
 pub use kept::Kept;
-pub(crate) use kept::Memory;
+pub(crate) use kept::{Memory, Record};
 use lorascope_kernels::{Real, all_finite, layer_norm, rms_norm};
 use rayon::prelude::*;
 use scratch::Scratch;
 use std::ops::Range;
+use tape::{Recorder, Step};
 
 /// Rows worked on together within a layer: large enough that a matrix is read few times, small enough that the
 /// MLP's intermediate values stay small.
@@ -60,6 +62,8 @@ pub(crate) struct Pass<'a, 'h, R> {
     pub rotary: Vec<RotaryTable<R>>,
     scratch: Scratch<R>,
     heirs: Heirs<R>,
+    /// Where the steps are written down, if they are.
+    pub tape: Option<Recorder<R>>,
 }
 
 /// Runs a batch; `readout` names the rows whose final normalised state is wanted. `memory` has the keys and values of rows
@@ -74,36 +78,54 @@ pub(crate) fn run<R: Real>(
 ) -> Result<Run<R>> {
     let spec = model.spec();
     let tap = Tap::new(hooks, batch, spec, |row, point| model.rank_at(batch.row(row).model, point))?;
-    let positions = (0..batch.n_rows()).map(|r| batch.row(r).position + 1).max().unwrap_or(0);
-    let rotary = match &spec.positions {
-        Positions::Rotary(all) => all.iter().map(|r| RotaryTable::new(r, spec.d_head, positions)).collect(),
-        Positions::Learned => Vec::new(),
-    };
-    let mut pass = Pass { model, batch, tap, rotary, scratch: Scratch::default(), heirs: Heirs::default() };
+    let mut pass = Pass::new(model, batch, tap);
+    if memory.is_record() {
+        pass.tap.log_edits();
+    }
     let mut resid = pass.embed()?;
     let kv = spec.n_kv_heads * spec.d_head;
     let mut cache = attention::Keys::new(batch.n_rows(), kv);
     for layer in 0..spec.n_layers {
         progress(layer, spec.n_layers);
-        let weights = model.weights().layer(spec, layer)?;
-        pass.heirs = Heirs::of_layer(batch, layer, &mut resid);
         memory.recall(layer, &mut cache);
-        for (stage, part) in batch.parts(layer) {
-            for start in part.clone().step_by(BLOCK) {
-                let rows = start..part.end.min(start + BLOCK);
-                pass.layer_block(layer, &weights, stage, rows, &mut resid, &mut cache);
-            }
-        }
-        cache.forget_packed();
-        memory.remember(&cache);
-        pass.check_finite(layer, &resid)?;
+        pass.tape = memory.recorder(layer, &resid);
+        pass.layer(layer, &mut resid, &mut cache)?;
+        memory.remember(&cache, pass.tape.take());
     }
     progress(spec.n_layers, spec.n_layers);
     let readout = pass.final_norm(&resid, readout);
+    memory.end(resid, &mut pass.tap);
     Ok(Run { captures: pass.tap.finish()?, readout })
 }
 
-impl<R: Real> Pass<'_, '_, R> {
+impl<'a, 'h, R: Real> Pass<'a, 'h, R> {
+    /// Before the first layer.
+    pub fn new(model: &'a Model<R>, batch: &'a Batch, tap: Tap<'h, R>) -> Self {
+        let spec = model.spec();
+        let positions = (0..batch.n_rows()).map(|r| batch.row(r).position + 1).max().unwrap_or(0);
+        let rotary = match &spec.positions {
+            Positions::Rotary(all) => {
+                all.iter().map(|r| RotaryTable::new(r, spec.d_head, positions)).collect()
+            }
+            Positions::Learned => Vec::new(),
+        };
+        Self { model, batch, tap, rotary, scratch: Scratch::default(), heirs: Heirs::default(), tape: None }
+    }
+
+    /// One layer for all rows.
+    pub fn layer(&mut self, layer: usize, resid: &mut Mat<R>, cache: &mut attention::Keys<R>) -> Result<()> {
+        let weights = self.model.weights().layer(self.model.spec(), layer)?;
+        self.heirs = Heirs::of_layer(self.batch, layer, resid);
+        for (stage, part) in self.batch.parts(layer) {
+            for start in part.clone().step_by(BLOCK) {
+                let rows = start..part.end.min(start + BLOCK);
+                self.layer_block(layer, &weights, stage, rows, resid, cache);
+            }
+        }
+        cache.forget_packed();
+        self.check_finite(layer, resid)
+    }
+
     /// `hook_embed`, `hook_pos_embed`: `[rows, d_model]`.
     fn embed(&mut self) -> Result<Mat<R>> {
         let spec = self.model.spec();
@@ -127,16 +149,16 @@ impl<R: Real> Pass<'_, '_, R> {
         resid: &mut Mat<R>,
         cache: &mut attention::Keys<R>,
     ) {
-        let at = |site| HookPoint::Layer(layer, site);
         let (first, d) = (rows.start, resid.cols);
         let span = rows.start * d..rows.end * d;
         let mut x = self.scratch.mat(rows.len(), d);
         x.data.copy_from_slice(&resid.data[span.clone()]);
 
+        self.record_block(&rows);
         if stage <= Stage::Mlp {
             let mut attn_out = match stage {
                 Stage::Layer => {
-                    self.tap.at(at(Site::ResidPre), first, &mut x);
+                    self.tap(layer, Site::ResidPre, first, &mut x);
                     let z = self.attend(layer, w, first, &x, cache);
                     self.project_heads(layer, w, first, z)
                 }
@@ -146,11 +168,12 @@ impl<R: Real> Pass<'_, '_, R> {
                 }
                 _ => self.heirs.inherit(self.batch, Wire::AttnOut, rows.clone()),
             };
-            self.tap.at(at(Site::AttnOut), first, &mut attn_out);
+            self.tap(layer, Site::AttnOut, first, &mut attn_out);
             self.heirs.keep(Wire::AttnOut, first, &attn_out);
             x.add(&attn_out);
+            self.record(|| Step::Add);
             self.scratch.give(attn_out);
-            self.tap.at(at(Site::ResidMid), first, &mut x);
+            self.tap(layer, Site::ResidMid, first, &mut x);
             self.heirs.keep(Wire::ResidMid, first, &x);
         } else {
             self.scratch.give(std::mem::replace(
@@ -169,24 +192,27 @@ impl<R: Real> Pass<'_, '_, R> {
                 self.write_neurons(layer, w, first, post)
             }
         };
-        self.tap.at(at(Site::MlpOut), first, &mut mlp_out);
+        self.tap(layer, Site::MlpOut, first, &mut mlp_out);
         self.heirs.keep(Wire::MlpOut, first, &mlp_out);
         x.add(&mlp_out);
+        self.record(|| Step::Add);
         self.scratch.give(mlp_out);
-        self.tap.at(at(Site::ResidPost), first, &mut x);
+        self.tap(layer, Site::ResidPost, first, &mut x);
         resid.data[span].copy_from_slice(&x.data);
         self.scratch.give(x);
     }
 
-    /// Applies a norm to consecutive rows of the batch, each with its own model's parameters; returns the scales, which
-    /// are a hook point.
+    /// Applies a norm, named by its scale, to consecutive rows of the batch, each with its own model's parameters; returns the
+    /// scales, which are a hook point.
     pub(crate) fn norm(
         &mut self,
-        scale_point: HookPoint,
+        layer: usize,
+        scale: Site,
         w: &PerModel<NormWeights<R>>,
         first_row: usize,
         x: &Mat<R>,
     ) -> (Mat<R>, Vec<R>) {
+        let scale_point = HookPoint::Layer(layer, scale);
         let (kind, mut scales) = (self.model.spec().norm, vec![R::ZERO; x.rows]);
         let mut out = self.scratch.mat(x.rows, x.cols);
         let rows = out.data.par_chunks_exact_mut(x.cols).zip(&mut scales).with_min_len(8).enumerate();
@@ -194,6 +220,7 @@ impl<R: Real> Pass<'_, '_, R> {
             let own = w.of(self.batch.row(first_row + i).model);
             *scale = norm_row(kind, own, x.row(i), values);
         });
+        self.record(|| Step::Norm { scale, input: x.clone(), scales: scales.clone() });
         for row in self.tap.rows_wanted(scale_point, first_row..first_row + x.rows) {
             let (i, before) = (row - first_row, scales[row - first_row]);
             self.tap.at_row(scale_point, row, &mut scales[i..=i]);

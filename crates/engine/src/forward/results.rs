@@ -1,6 +1,7 @@
 //! What each head adds to the residual stream by itself, where somebody asks for it.
 
 use super::Pass;
+use super::tape::Step;
 use crate::hook::{HookPoint, Site};
 use crate::mat::Mat;
 use crate::module::Module;
@@ -19,6 +20,7 @@ impl<R: Real> Pass<'_, '_, R> {
         scales: Option<&[R]>,
         out: &mut Mat<R>,
     ) {
+        self.record(|| Step::Results(Site::Result));
         let point = HookPoint::Layer(layer, Site::Result);
         let wanted = self.tap.rows_wanted(point, first_row..first_row + z.rows);
         if wanted.is_empty() {
@@ -58,6 +60,7 @@ impl<R: Real> Pass<'_, '_, R> {
         z: &Mat<R>,
         out: &mut Mat<R>,
     ) {
+        self.record(|| Step::Results(Site::LoraResult));
         let point = HookPoint::Layer(layer, Site::LoraResult);
         let wanted = self.tap.rows_wanted(point, first_row..first_row + z.rows);
         if wanted.is_empty() {

@@ -1,0 +1,80 @@
+#!/usr/bin/env python3
+"""What each analysis costs at Gemma-2-2b's true size: decide, lens, dla and patch, one process each, time and peak memory.
+
+The weights are random (`scripts/make_gemma2_2b_random.py`), so the results mean nothing; the work is the real one. The last
+line is what the sweep of patches would take if every patch were a forward pass over the whole prompt, at the speed of the
+machine's best matrix product: a bound from below for any tool that patches so.
+"""
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from sweep import PRODUCT
+
+WORK = ("decide", "lens", "dla", "patch")
+GIGA = 1e9
+
+
+def parameters_in_products(config: dict) -> int:
+    """Weights that every token of a forward pass is multiplied with; the embedding's table is looked up, not multiplied."""
+    width, heads, head = config["hidden_size"], config["num_attention_heads"], config["head_dim"]
+    attention = width * head * (2 * heads + 2 * config["num_key_value_heads"])
+    return config["num_hidden_layers"] * (attention + 3 * width * config["intermediate_size"])
+
+
+def run(command: list[str]) -> tuple[float, int]:
+    """Wall time in seconds and peak memory in bytes of one process, memory-mapped pages of the weights included."""
+    start = time.perf_counter()
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+    _, status, usage = os.wait4(process.pid, 0)
+    if os.waitstatus_to_exitcode(status) != 0:
+        sys.exit(f"failed: {' '.join(command)}")
+    return time.perf_counter() - start, usage.ru_maxrss * 1024
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--folder", type=Path, required=True, help="what make_gemma2_2b_random.py wrote")
+    parser.add_argument("--python", type=Path, required=True, help="a Python that has PyTorch")
+    parser.add_argument("--prompts", type=Path, default=Path("bench/prompts_15.json"))
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--only", nargs="+", choices=WORK, default=WORK)
+    args = parser.parse_args()
+
+    out = args.folder / "runs"
+    adapters = sorted((args.folder / "adapters").iterdir())
+    results = {}
+    for work in args.only:
+        folder = out / f"{work}-{int(time.time())}"
+        command = ["target/release/lorascope", work, "--base", str(args.folder / "model")]
+        for adapter in adapters:
+            command += ["--adapter", f"{adapter.name}={adapter}"]
+        command += ["--prompts", str(args.prompts), "--threads", str(args.threads), "--out", str(folder)]
+        # Normalised heads are what the sweep is: z of 208 heads and 26 mlp_out for 4 adapters and 15 prompts.
+        command += ["--source", "base", "--site", "z", "--site", "mlp_out"] if work == "patch" else []
+        seconds, peak = run(command)
+        results[work] = {"seconds": seconds, "peak_bytes": peak}
+        print(f"{work:>8} {seconds:8.1f} s {peak / 2**30:6.2f} GiB at the peak", flush=True)
+
+    product = [str(args.python), "-c", PRODUCT, str(args.threads)]
+    rate = float(subprocess.run(product, check=True, capture_output=True, text=True).stdout)
+    config = json.loads((args.folder / "model" / "config.json").read_text())
+    prompts = json.loads(args.prompts.read_text())
+    units = config["num_hidden_layers"] * (config["num_attention_heads"] + 1)
+    patches = units * len(adapters) * len(prompts)
+    tokens = 232  # of an average prompt of prompts_15.json
+    hours = patches * 2 * parameters_in_products(config) * tokens / (rate * GIGA) / 3600
+    print(f"{patches} patches as full forward passes, at {rate:.0f} GFLOP/s: {hours:.1f} hours")
+    results["full_forwards"] = {"patches": patches, "hours": hours, "gflop_per_second": rate}
+    folder = Path("bench/results")
+    folder.mkdir(exist_ok=True)
+    (folder / "size.json").write_text(json.dumps(results, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()

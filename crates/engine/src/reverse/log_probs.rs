@@ -1,0 +1,57 @@
+//! From log-probabilities back to the normalised states that were read.
+
+use crate::error::{Error, Result};
+use crate::mat::Mat;
+use crate::model::Model;
+use crate::unembed::{BLOCK, States, n_blocks};
+use lorascope_kernels::{Real, Write, matmul, matmul_transposed, softcap_backward};
+
+impl<R: Real> Model<R> {
+    /// The derivative, with respect to each normalised state, of `Σ_j weights[row][j] · log p(tokens[row][j])`, soft cap
+    /// included: `[rows, d_model]`. In a row whose weights sum to 0 (a difference of logits) the normaliser cancels.
+    ///
+    /// # Errors
+    /// As [`Model::next_tokens`]; weights of another shape than the states' tokens.
+    pub fn log_probs_backward(&self, states: &States<R>, weights: &[Vec<f64>]) -> Result<Mat<R>> {
+        let fits = weights.len() == states.tokens.len()
+            && weights.iter().zip(&states.tokens).all(|(w, t)| w.len() == t.len());
+        if !fits {
+            let why = "the weights do not have the shape of the tokens".to_owned();
+            return Err(Error::BadStates { why });
+        }
+        let next = self.next_tokens(states)?;
+        let (rows, d_vocab) = (states.normalized.rows, self.spec().d_vocab);
+        let totals: Vec<f64> = weights.iter().map(|w| w.iter().sum()).collect();
+        let mut out = Mat::zeros(rows, states.normalized.cols);
+        for block in 0..n_blocks(d_vocab) {
+            let first = block * BLOCK;
+            let packed = self.output_block(states.model, block)?;
+            let inside = |t: u32| (first..first + packed.n_out()).contains(&(t as usize));
+            if totals.iter().all(|&t| t == 0.0) && !states.tokens.iter().flatten().any(|&t| inside(t)) {
+                continue;
+            }
+            let mut logits = Mat::zeros(rows, packed.n_out());
+            matmul(logits.view_mut(), states.normalized.view(), &packed, Write::Set);
+            self.cap(&mut logits);
+            let mut gradient = Mat::zeros(rows, packed.n_out());
+            gradient.for_rows(|row, values| {
+                if totals[row] != 0.0 {
+                    let shift = next[row].log_sum_exp;
+                    for (g, u) in values.iter_mut().zip(logits.row(row)) {
+                        *g = R::from_f64(-totals[row] * (u.to_f64() - shift).exp());
+                    }
+                }
+                for (&token, &weight) in states.tokens[row].iter().zip(&weights[row]) {
+                    if inside(token) {
+                        values[token as usize - first] += R::from_f64(weight);
+                    }
+                }
+                if let Some(cap) = self.spec().final_softcap {
+                    softcap_backward(logits.row(row), R::from_f64(cap), values);
+                }
+            });
+            matmul_transposed(out.view_mut(), gradient.view(), &packed, Write::AddScaled(R::ONE));
+        }
+        Ok(out)
+    }
+}

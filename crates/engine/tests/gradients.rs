@@ -1,0 +1,333 @@
+//! Gradients against finite differences in f64: at every hook point of every family, under edits, for every kind of parameter.
+
+#![allow(clippy::unwrap_used)] // helpers of tests are tests too
+
+mod support;
+
+use lorascope_engine::{
+    Batch, Capture, Edit, EditOp, Error, Gradients, HookPoint, Hooks, Mat, Model, Module, Parameter, Rules,
+    Run, Site, SoftmaxRule, States, Wanted,
+};
+use lorascope_kernels::dot;
+use support::{each_family, llama_with_many, noise, points_of, tokens};
+
+/// Positions; more than the tiny models' windows of 16.
+const N: usize = 20;
+/// Enough for all tapes.
+const PLENTY: usize = 1 << 30;
+
+/// Two sequences of a model that share a beginning, and one of the base; the readout looks at an end, the other end and a
+/// row in between.
+fn batch_of(model: &Model<f64>, which: usize) -> (Batch, Vec<usize>) {
+    let long = tokens(3, N);
+    let other = [&long[..N / 2], &tokens(5, 1)[..]].concat();
+    let sequences: Vec<(usize, &[u32])> = vec![(which, &long), (which, &other), (0, &long[..4])];
+    let batch = Batch::new(model.spec(), &sequences).unwrap();
+    let ends = [(0, N - 1), (1, N / 2), (0, N - 3), (2, 3)];
+    let readout = ends.iter().map(|&(s, p)| batch.row_of(s, p).unwrap()).collect();
+    (batch, readout)
+}
+
+/// The scalar: the readout times fixed numbers.
+fn weights(readout: &Mat<f64>) -> Mat<f64> {
+    Mat { data: noise(11, readout.data.len()), rows: readout.rows, cols: readout.cols }
+}
+
+fn value(model: &Model<f64>, batch: &Batch, edits: &[Edit<f64>], readout: &[usize]) -> f64 {
+    let hooks = Hooks { captures: Vec::new(), edits: edits.to_vec() };
+    let run = model.run(batch, &hooks, readout).unwrap();
+    dot(&run.readout.data, &weights(&run.readout).data)
+}
+
+fn gradients(
+    model: &Model<f64>,
+    batch: &Batch,
+    edits: &[Edit<f64>],
+    readout: &[usize],
+    wanted: &Wanted,
+    memory: usize,
+) -> (Run<f64>, Gradients<f64>) {
+    let hooks = Hooks { captures: Vec::new(), edits: edits.to_vec() };
+    let loss = |run: &Run<f64>| Ok::<_, Error>(weights(&run.readout));
+    model.gradients(batch, &hooks, readout, wanted, memory, loss).unwrap()
+}
+
+/// Compares the gradient at a row of a point, along a direction, with the difference that adding it makes.
+fn check_direction(
+    what: &str,
+    model: &Model<f64>,
+    batch: &Batch,
+    readout: &[usize],
+    edits: &[Edit<f64>],
+    (point, row): (HookPoint, usize),
+    gradient: &[f64],
+) {
+    const STEP: f64 = 1e-5;
+    let direction: Vec<f64> = noise(row as u64 + 17, gradient.len());
+    let at = |step: f64| {
+        let op = EditOp::Add(direction.iter().map(|d| d * step).collect());
+        let mut edits = edits.to_vec();
+        edits.push(Edit { point, row, units: 0..gradient.len(), op });
+        value(model, batch, &edits, readout)
+    };
+    let (got, want) = (dot(gradient, &direction), (at(STEP) - at(-STEP)) / (2.0 * STEP));
+    let tolerance = 1e-6 * (1.0 + want.abs());
+    assert!((got - want).abs() < tolerance, "{what}: {point} at row {row}: {got} against {want}");
+}
+
+fn every_point_of(name: &str, model: &Model<f64>, which: usize, edits: &[Edit<f64>]) {
+    let (batch, readout) = batch_of(model, which);
+    // A row that several sequences share, one late in the first, and one of the other model.
+    let rows = [2, N - 4].map(|p| batch.row_of(0, p).unwrap());
+    let points = points_of(model, which);
+    let captures: Vec<Capture> = points.iter().map(|&point| Capture { point, rows: rows.to_vec() }).collect();
+    let wanted = Wanted { captures, ..Wanted::default() };
+    let (_, found) = gradients(model, &batch, edits, &readout, &wanted, PLENTY);
+    let (_, again) = gradients(model, &batch, edits, &readout, &wanted, 0);
+    assert_eq!(found.captures, again.captures, "{name}: layers computed again give the same bits");
+    let mut n_felt = 0;
+    for (&point, captured) in points.iter().zip(&found.captures) {
+        for (&row, gradient) in rows.iter().zip(captured) {
+            n_felt += usize::from(gradient.iter().any(|g| *g != 0.0));
+            check_direction(name, model, &batch, &readout, edits, (point, row), gradient);
+        }
+    }
+    assert!(n_felt > points.len(), "{name}: most places matter: {n_felt} of {}", 2 * points.len());
+}
+
+#[test]
+fn at_every_hook_point_the_gradient_is_that_of_finite_differences() {
+    each_family::<f64>(|name, model| {
+        every_point_of(name, model, 0, &[]);
+        every_point_of(name, model, 1, &[]);
+    });
+}
+
+#[test]
+fn adapters_of_every_kind_let_gradients_through() {
+    let Some(model) = llama_with_many::<f64>() else { return };
+    for which in 1..model.n_models() {
+        every_point_of(model.name(which), &model, which, &[]);
+    }
+}
+
+#[test]
+fn gradients_go_back_through_edits() {
+    each_family::<f64>(|name, model| {
+        let (batch, _) = batch_of(model, 1);
+        let (d, heads) = (model.spec().d_model, model.spec().n_heads);
+        let row = |p| batch.row_of(0, p).unwrap();
+        let at = |layer, site| HookPoint::Layer(layer, site);
+        let edit = |point, p, units, op| Edit { point, row: row(p), units, op };
+        let n_keys = N - 6;
+        let basis = Mat { data: (0..d).map(|i| if i == 3 { 1.0 } else { 0.0 }).collect(), rows: 1, cols: d };
+        let edits = vec![
+            edit(HookPoint::Embed, 5, 0..d, EditOp::Scale(0.7)),
+            edit(at(0, Site::Z), N - 2, 1..model.spec().d_head, EditOp::Scale(0.5)),
+            edit(at(0, Site::MlpOut), N - 5, 0..d / 2, EditOp::Set(noise(3, d / 2))),
+            edit(at(0, Site::LoraOut(Module::Down)), N - 2, 0..d, EditOp::Scale(0.25)),
+            edit(at(0, Site::Ln2Scale), N - 4, 0..1, EditOp::Scale(1.25)),
+            edit(at(1, Site::Ln1Scale), N - 2, 0..1, EditOp::Set(vec![2.0])),
+            edit(at(1, Site::Pattern), N - 7, 0..n_keys, EditOp::Scale(0.5)),
+            edit(at(1, Site::AttnScores), N - 7, 0..1, EditOp::Add(vec![0.5])),
+            edit(at(1, Site::AttnOut), N - 2, 0..d, EditOp::CopyFrom(row(N - 3))),
+            edit(
+                at(1, Site::ResidMid),
+                N - 3,
+                0..d,
+                EditOp::CopyAlong { source: row(N - 4), basis: std::sync::Arc::new(basis) },
+            ),
+        ];
+        assert!(heads > 1);
+        // What an edit copies is a constant: neither row that gradients are asked for is one that is copied from.
+        let (batch, readout) = batch_of(model, 1);
+        let rows = [N - 2, N - 5, N - 7].map(|p| batch.row_of(0, p).unwrap());
+        let points: Vec<HookPoint> = points_of(model, 1)
+            .into_iter()
+            .filter(|p| !edits.iter().any(|e| e.point == *p))
+            .filter(|p| matches!(p, HookPoint::Layer(..)))
+            // A head whose own input is changed reads through a norm of its own, which an edited scale does not concern.
+            .filter(|p| !matches!(p, HookPoint::Layer(1, Site::QInput | Site::KInput | Site::VInput)))
+            .collect();
+        let captures = points.iter().map(|&point| Capture { point, rows: rows.to_vec() }).collect();
+        let wanted = Wanted { captures, ..Wanted::default() };
+        let (_, found) = gradients(model, &batch, &edits, &readout, &wanted, PLENTY);
+        let (_, again) = gradients(model, &batch, &edits, &readout, &wanted, 0);
+        assert_eq!(found.captures, again.captures, "{name}");
+        for (&point, captured) in points.iter().zip(&found.captures) {
+            // Earlier points also reach what is copied.
+            if point.comes_before(at(1, Site::AttnOut)) {
+                continue;
+            }
+            for (&row, gradient) in rows.iter().zip(captured) {
+                check_direction(name, model, &batch, &readout, &edits, (point, row), gradient);
+            }
+        }
+        let no_copies: Vec<Edit<f64>> = edits
+            .into_iter()
+            .filter(|e| !matches!(e.op, EditOp::CopyFrom(_) | EditOp::CopyAlong { .. }))
+            .collect();
+        let (_, found) = gradients(model, &batch, &no_copies, &readout, &wanted, PLENTY);
+        for (&point, captured) in points.iter().zip(&found.captures) {
+            for (&row, gradient) in rows.iter().zip(captured) {
+                check_direction(name, model, &batch, &readout, &no_copies, (point, row), gradient);
+            }
+        }
+    });
+}
+
+/// Compares the gradient of a parameter with finite differences along a direction.
+fn check_parameter(
+    name: &str,
+    model: &mut Model<f64>,
+    which: usize,
+    parameter: Parameter,
+    gradient: &Mat<f64>,
+) {
+    let (batch, readout) = batch_of(model, which);
+    let before = model.parameter(which, parameter).unwrap();
+    assert_eq!((before.rows, before.cols), (gradient.rows, gradient.cols), "{name}: {parameter}");
+    let direction: Vec<f64> = noise(23, before.data.len());
+    let size = (dot(&before.data, &before.data) / before.data.len() as f64).sqrt();
+    let step = 3e-5 * size;
+    let mut at = |step: f64| {
+        let moved = before.data.iter().zip(&direction).map(|(b, d)| b + d * step).collect();
+        let moved = Mat { data: moved, ..before.clone() };
+        model.set_parameter(which, parameter, &moved).unwrap();
+        // Values are stored in f32: what was really moved.
+        let stored = model.parameter(which, parameter).unwrap();
+        let moved: Vec<f64> = stored.data.iter().zip(&before.data).map(|(s, b)| s - b).collect();
+        (value(model, &batch, &[], &readout), moved)
+    };
+    let ((up, moved_up), (down, moved_down)) = (at(step), at(-step));
+    let moved: Vec<f64> = moved_up.iter().zip(&moved_down).map(|(u, d)| u - d).collect();
+    let (got, want) = (dot(&gradient.data, &moved), up - down);
+    model.set_parameter(which, parameter, &before).unwrap();
+    let back = value(model, &batch, &[], &readout);
+    let run = value(model, &batch, &[], &readout);
+    assert_eq!(back, run);
+    // Values are f32: a much shorter step would be lost in them, this one leaves a little of the third derivative.
+    let tolerance = 1e-5 * want.abs() + 1e-10;
+    assert!((got - want).abs() < tolerance, "{name}: {parameter}: {got} against {want}");
+}
+
+#[test]
+fn gradients_of_parameters_are_those_of_finite_differences() {
+    for family in support::FAMILIES {
+        let Some(mut model) = support::tiny::<f64>(family) else { return };
+        let adapted: Vec<(usize, Module)> = model.adapters()[0].adapted().collect();
+        let factors = adapted.iter().flat_map(|&(l, m)| [Parameter::LoraA(l, m), Parameter::LoraB(l, m)]);
+        let mut wanted: Vec<(usize, Parameter)> = factors.map(|p| (1, p)).collect();
+        let spec = model.spec().clone();
+        for layer in 0..spec.n_layers {
+            wanted.push((0, Parameter::Norm(HookPoint::Layer(layer, Site::Ln1Scale))));
+            wanted.push((0, Parameter::Norm(HookPoint::Layer(layer, Site::Ln2Scale))));
+            if spec.post_norms {
+                wanted.push((0, Parameter::Norm(HookPoint::Layer(layer, Site::Ln2PostScale))));
+            }
+            if family != "gpt2" {
+                wanted.extend(spec.modules().map(|m| (0, Parameter::Weight(layer, m))));
+            }
+        }
+        wanted.push((0, Parameter::Norm(HookPoint::FinalScale)));
+        wanted.push((0, Parameter::Embedding));
+        for which in [0, 1] {
+            let own: Vec<(usize, Parameter)> = wanted.iter().copied().filter(|w| w.0 == which).collect();
+            let asked = Wanted { parameters: own.clone(), ..Wanted::default() };
+            // For base parameters the batch holds base rows only.
+            let (batch, readout) = batch_of(&model, which);
+            let (_, found) = gradients(&model, &batch, &[], &readout, &asked, PLENTY);
+            let (_, again) = gradients(&model, &batch, &[], &readout, &asked, 0);
+            assert_eq!(found.parameters, again.parameters, "{family}: layers computed again");
+            for ((which, parameter), gradient) in own.into_iter().zip(&found.parameters) {
+                check_parameter(family, &mut model, which, parameter, gradient);
+            }
+        }
+    }
+}
+
+#[test]
+fn log_probabilities_lead_back_to_the_states() {
+    each_family::<f64>(|name, model| {
+        let d = model.spec().d_model;
+        let tokens = vec![vec![3, 9, 40], vec![7], vec![1, 2]];
+        let weights = vec![vec![0.5, -0.25, 1.0], vec![2.0], vec![1.0, -1.0]];
+        let states = |normalized: Mat<f64>| States {
+            model: 0,
+            normalized,
+            tokens: tokens.clone(),
+            reference: Vec::new(),
+            top: 0,
+        };
+        let here = Mat { data: noise(2, 3 * d), rows: 3, cols: d };
+        let value = |normalized: Mat<f64>| -> f64 {
+            let next = model.next_tokens(&states(normalized)).unwrap();
+            let row = |(n, w): (&lorascope_engine::NextToken, &Vec<f64>)| -> f64 {
+                w.iter().enumerate().map(|(j, w)| w * n.log_prob(j)).sum()
+            };
+            next.iter().zip(&weights).map(row).sum()
+        };
+        let gradient = model.log_probs_backward(&states(here.clone()), &weights).unwrap();
+        for row in 0..3 {
+            let direction: Vec<f64> = noise(row as u64, d);
+            let at = |step: f64| {
+                let mut moved = here.clone();
+                moved.row_mut(row).iter_mut().zip(&direction).for_each(|(m, d)| *m += step * d);
+                value(moved)
+            };
+            let want = (at(1e-5) - at(-1e-5)) / 2e-5;
+            let got = dot(gradient.row(row), &direction);
+            assert!((got - want).abs() < 1e-7 * (1.0 + want.abs()), "{name} row {row}: {got} against {want}");
+        }
+    });
+}
+
+#[test]
+fn only_what_is_asked_for_is_gone_back_through() {
+    let Some(model) = support::tiny::<f64>("gemma2") else { return };
+    let (batch, readout) = batch_of(&model, 1);
+    let last = model.spec().n_layers - 1;
+    let point = HookPoint::Layer(last, Site::Z);
+    let rows = vec![batch.row_of(0, N - 1).unwrap()];
+    let all = points_of(&model, 1).into_iter().map(|point| Capture { point, rows: rows.clone() });
+    let everything = Wanted { captures: all.collect(), ..Wanted::default() };
+    let little = Wanted { captures: vec![Capture { point, rows: rows.clone() }], ..Wanted::default() };
+    let (_, everything_found) = gradients(&model, &batch, &[], &readout, &everything, PLENTY);
+    let (_, little_found) = gradients(&model, &batch, &[], &readout, &little, PLENTY);
+    let at = everything.captures.iter().position(|c| c.point == point).unwrap();
+    assert_eq!(little_found.captures[0], everything_found.captures[at]);
+    let nothing = gradients(&model, &batch, &[], &readout, &Wanted::default(), PLENTY).1;
+    assert!(nothing.captures.is_empty() && nothing.parameters.is_empty());
+}
+
+#[test]
+fn frozen_rules_take_away_what_they_freeze() {
+    each_family::<f64>(|name, model| {
+        let (batch, readout) = batch_of(model, 1);
+        let rows = vec![batch.row_of(0, N - 1).unwrap()];
+        let at = |site| HookPoint::Layer(0, site);
+        let ask = |sites: &[Site], rules| {
+            let captures = sites.iter().map(|&s| Capture { point: at(s), rows: rows.clone() }).collect();
+            let wanted = Wanted { captures, rules, ..Wanted::default() };
+            gradients(model, &batch, &[], &readout, &wanted, PLENTY).1.captures
+        };
+        let sites = [Site::Q, Site::V, Site::MlpPost, Site::MlpPre, Site::ResidPre];
+        let exact = ask(&sites, Rules::EXACT);
+        let frozen = ask(&sites, Rules { softmax: SoftmaxRule::Frozen, ..Rules::EXACT });
+        assert!(frozen[0][0].iter().all(|g| *g == 0.0), "{name}: no gradient reaches queries");
+        assert!(frozen[1][0].iter().any(|g| *g != 0.0));
+        // A softmax at temperature 1 is itself.
+        let same = ask(&sites, Rules { softmax: SoftmaxRule::Softened(1.0), ..Rules::EXACT });
+        for (a, b) in exact.iter().flatten().flatten().zip(same.iter().flatten().flatten()) {
+            assert!((a - b).abs() < 1e-10 * (1.0 + a.abs()), "{name}");
+        }
+        // Past a dropped layer only the residual stream leads.
+        let dropped = ask(&sites, Rules { dropped_layer: Some(0), ..Rules::EXACT });
+        let after = ask(&[Site::ResidPost], Rules::EXACT);
+        assert_eq!(dropped[4][0], after[0][0], "{name}");
+        assert!(dropped[0][0].iter().all(|g| *g == 0.0));
+        let halved = ask(&sites, Rules { halved_gate: true, secant_activation: true, ..Rules::EXACT });
+        assert_eq!(halved[2][0].len(), exact[2][0].len());
+        assert_ne!(halved[3][0], exact[3][0], "{name}");
+    });
+}
