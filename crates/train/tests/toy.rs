@@ -234,7 +234,7 @@ fn what_may_not_move_stays() {
     let pool = Pool::new(&settings).unwrap();
     let mut table = Table::new(&pool);
     let mut initial = table.factors();
-    initial.0[0].part = Part::Rows(vec![1..2]);
+    initial.0[0].part = Part::Rows(Vec::from([1..2]));
     let keeper = Memory::default();
     let watch = After(Cell::new(usize::MAX));
     let training = Training { pool: &pool, settings: &settings, seed: 0, keeper: &keeper, watch: &watch };

@@ -54,7 +54,7 @@ pub fn given_flags(name: &str, matches: &clap::ArgMatches) -> Vec<(String, Vec<S
 }
 
 /// Midnight UTC of today, in seconds since 1970.
-fn today() -> i64 {
+pub fn today() -> i64 {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs());
     i64::try_from(now / 86_400 * 86_400).unwrap_or(0)
 }

@@ -5,6 +5,7 @@ pub mod check;
 pub mod info;
 pub mod prompts;
 pub mod study;
+pub mod train;
 
 use crate::args::AnalyseArgs;
 use clap::{Arg, ArgAction, Args, Command};
