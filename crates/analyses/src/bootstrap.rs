@@ -63,6 +63,12 @@ impl Resampler {
         self.cluster_of.len()
     }
 
+    /// How often each prompt is drawn in the first `n` resamples: `[resample][prompt]`. Nothing where there is only one cluster.
+    pub fn first_draws(&self, n: usize) -> Vec<Vec<u32>> {
+        let of_draw = |times: &Vec<u32>| self.cluster_of.iter().map(|&c| times[c]).collect();
+        self.draws.iter().take(n).map(of_draw).collect()
+    }
+
     /// Sum of one value per prompt, by cluster.
     pub fn sums(&self, values: &[f64]) -> Vec<f64> {
         let mut sums = vec![0.0; self.n_clusters];
@@ -115,6 +121,29 @@ mod tests {
             covered += usize::from(interval.lo <= 0.0 && 0.0 <= interval.hi);
         }
         assert!((176..=199).contains(&covered), "{covered} of 200 intervals cover the mean");
+    }
+
+    #[test]
+    fn draws_are_of_whole_clusters() {
+        let resampler = Resampler::new(&["a", "b", "a", "c", "b"], 4);
+        let draws = resampler.first_draws(50);
+        assert_eq!(draws.len(), 50);
+        for draw in &draws {
+            assert_eq!((draw[0], draw[1]), (draw[2], draw[4]));
+            assert_eq!(draw[0] + draw[1] + draw[3], 3, "as many clusters as there are");
+        }
+        assert!(draws.iter().any(|draw| *draw != draws[0]));
+        // The same draws as the intervals'.
+        let values = [1.0, 2.0, 4.0, 8.0, 16.0];
+        let mean = |draw: &Vec<u32>| {
+            let of = |values: &[f64]| draw.iter().zip(values).map(|(&t, v)| f64::from(t) * v).sum::<f64>();
+            of(&values) / of(&[1.0; 5])
+        };
+        let mut means: Vec<f64> = resampler.first_draws(RESAMPLES).iter().map(mean).collect();
+        means.sort_by(f64::total_cmp);
+        let interval = resampler.mean(&values);
+        assert!((means[50] - interval.lo).abs() < 1e-12 && (means[1949] - interval.hi).abs() < 1e-12);
+        assert!(Resampler::new(&["a", "a"], 4).first_draws(50).is_empty());
     }
 
     #[test]

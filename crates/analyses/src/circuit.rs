@@ -5,39 +5,47 @@
 //! behaviour into the target. Effects do not add up, so it is grown greedily by *joint* patching and pruned backwards (Conmy et
 //! al. 2023 search in a like manner), on some prompts; and judged on others, against random circuits of equal size.
 
+mod areas;
 mod edges;
 mod figures;
 mod grow;
 mod hypotheses;
+mod known;
 mod prompts;
 mod random;
 mod score;
 mod settings;
+mod stability;
 mod tables;
+mod words;
 
 use crate::Analysis;
 use crate::bootstrap::Resampler;
 use crate::context::{Context, Findings, read_settings};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::flags::Flag;
 use crate::interventions::{Sweep, Unit, pairs_by_name};
 use crate::subject::Subject;
 use edges::{Measured, Two, differences, measured, nodes};
-use grow::{Grown, grow};
+use figures::Basis;
+use grow::grow;
 use hypotheses::Tested;
+use known::Known;
+use lorascope_engine::ModelSpec;
 use lorascope_record::{Cell, Table, TableSpec};
 use prompts::{Split, split};
 use random::Random;
 use score::Scorer;
 use serde_json::Value;
 use settings::{NAME, Settings};
+use stability::{Samples, halves, push_tests};
 use std::collections::BTreeMap;
-use tables::{COMPONENTS, CURVE, DIFFERENCES, EDGES, MEMBERS, OVERLAP, PAIRS, TESTS};
+use tables::{COMPONENTS, CURVE, DIFFERENCES, EDGES, MEMBERS, OVERLAP, PAIRS, SAMPLES, TESTS};
 
 pub(crate) struct Circuit;
 
 static TABLES: &[&TableSpec] =
-    &[&COMPONENTS, &MEMBERS, &CURVE, &TESTS, &PAIRS, &EDGES, &OVERLAP, &DIFFERENCES];
+    &[&COMPONENTS, &MEMBERS, &CURVE, &TESTS, &PAIRS, &EDGES, &OVERLAP, &DIFFERENCES, &SAMPLES];
 
 /// A circuit, read back from the table of components.
 pub(super) struct Found {
@@ -48,6 +56,8 @@ pub(super) struct Found {
     /// All components in the order of the curve.
     order: Vec<Unit>,
     alone: BTreeMap<Unit, f64>,
+    /// Share of bootstrap samples in whose circuits each component is; empty where there are no samples.
+    frequency: BTreeMap<Unit, f64>,
     measured: Measured,
 }
 
@@ -96,8 +106,14 @@ impl Analysis for Circuit {
         overlaps(context, &found, &mut all[6])?;
         compare(context, &split, &found, &mut all[7])?;
         all.iter_mut().for_each(Table::sort_by_keys);
-        let counts = (split.grow.len(), split.test.len(), split.is_clean);
-        let section = figures::section(self, context, &found, &all[3], &all[2], &all[7], counts)?;
+        let basis = Basis {
+            n_grow: split.grow.len(),
+            n_test: split.test.len(),
+            n_samples: settings.samples,
+            is_clean: split.is_clean,
+        };
+        let mut section = figures::section(self, context, &found, &all[3], &all[2], &all[7], &basis)?;
+        section.notes.extend(sweep.caveat());
         Ok(Findings { tables: all, section })
     }
 }
@@ -111,7 +127,12 @@ fn resampler(context: &Context, prompts: &[usize]) -> Resampler {
 fn one_circuit(scorer: &Scorer, settings: &Settings, split: &Split, all: &mut [Table]) -> Result<Found> {
     let context = scorer.context;
     let part = |step: &str| format!("circuit-{step}-{}-{}", scorer.source, scorer.target);
-    let components = context.part(&part("components"), &COMPONENTS, || grown(scorer, settings, split))?;
+    let mut known = Known::new(scorer, &split.grow);
+    let draws = resampler(context, &split.grow).first_draws(settings.samples);
+    let samples = context.part(&part("samples"), &SAMPLES, || Samples::grow(&mut known, settings, &draws))?;
+    let drawn = Samples::read(&samples, draws.len(), context.subject.model.spec())?;
+    let components =
+        context.part(&part("components"), &COMPONENTS, || grown(&mut known, settings, split, &drawn))?;
     let found = read_back(scorer, &components)?;
     let tested = Tested {
         scorer,
@@ -125,7 +146,7 @@ fn one_circuit(scorer: &Scorer, settings: &Settings, split: &Split, all: &mut [T
     let curve = context.part(&part("curve"), &CURVE, || tested.curve())?;
     let tests = context.part(&part("tests"), &TESTS, || {
         let mut tests = tested.tests(&curve)?;
-        push_growth_tests(scorer, &components, &found, &mut tests)?;
+        push_tests(&mut known, &components, &found, &drawn, &mut tests)?;
         Ok(tests)
     })?;
     let members = context.part(&part("members"), &MEMBERS, || tested.minimality())?;
@@ -133,24 +154,23 @@ fn one_circuit(scorer: &Scorer, settings: &Settings, split: &Split, all: &mut [T
     for (table, part) in all.iter_mut().zip([components, members, curve, tests, pairs]) {
         table.append(part)?;
     }
+    all[8].append(samples)?;
     Ok(found)
 }
 
 /// The circuit on all prompts for growing, and on each half of them.
-fn grown(scorer: &Scorer, settings: &Settings, split: &Split) -> Result<Table> {
-    let half = |which: usize| split.grow.iter().copied().skip(which).step_by(2).collect::<Vec<_>>();
-    let whole = grow(scorer, settings, &split.grow, "circuit")?;
-    let halves = match split.grow.len() {
-        1 => [whole.clone(), whole.clone()],
-        _ => [grow(scorer, settings, &half(0), "half a")?, grow(scorer, settings, &half(1), "half b")?],
-    };
+fn grown(known: &mut Known, settings: &Settings, split: &Split, samples: &Samples) -> Result<Table> {
+    let [half_a, half_b] = halves(split.grow.len());
+    let draws = [known.everything(), half_a, half_b];
+    let circuits = grow(known, settings, &draws, "circuit")?;
+    let scorer = known.scorer;
+    let whole = &circuits[0];
     let mut table = Table::new(&COMPONENTS);
-    let alone: BTreeMap<Unit, f64> = whole.ranked.iter().copied().collect();
+    let alone: BTreeMap<Unit, Option<f64>> = whole.ranked.iter().copied().collect();
     let model = &scorer.context.subject.model;
     for (rank, unit) in whole.order().into_iter().enumerate() {
         let step = whole.members.iter().position(|(u, _)| *u == unit);
-        let is_in = |grown: &Grown| grown.members.iter().any(|(u, _)| *u == unit);
-        let cells: [Cell; 13] = [
+        let cells: [Cell; 14] = [
             model.name(scorer.source).into(),
             model.name(scorer.target).into(),
             unit.to_string().into(),
@@ -160,8 +180,9 @@ fn grown(scorer: &Scorer, settings: &Settings, split: &Split) -> Result<Table> {
             step.into(),
             step.is_some().into(),
             whole.pruned.contains(&unit).into(),
-            is_in(&halves[0]).into(),
-            is_in(&halves[1]).into(),
+            circuits[1].has(unit).into(),
+            circuits[2].has(unit).into(),
+            samples.frequency(unit).into(),
             alone[&unit].into(),
             step.map(|s| whole.members[s].1).into(),
         ];
@@ -170,62 +191,31 @@ fn grown(scorer: &Scorer, settings: &Settings, split: &Split) -> Result<Table> {
     Ok(table)
 }
 
+/// A component by its name in tables.
+fn unit_of(name: &str, spec: &ModelSpec) -> Result<Unit> {
+    Unit::parse(name, spec).map_err(|why| Error::Settings { analysis: NAME, why })
+}
+
 fn read_back(scorer: &Scorer, components: &Table) -> Result<Found> {
     let spec = scorer.context.subject.model.spec();
     let names = components.texts("component")?;
-    let rank = components.ints("rank")?;
-    let (member, alone) = (components.bools_or_null("member")?, components.floats("alone")?);
+    let (rank, member) = (components.ints("rank")?, components.bools("member")?);
     let mut rows: Vec<usize> = (0..components.n_rows()).collect();
     rows.sort_by_key(|&i| rank[i]);
-    let unit = |i: usize| {
-        Unit::parse(names[i], spec).map_err(|why| crate::error::Error::Settings { analysis: NAME, why })
+    let order = rows.iter().map(|&i| unit_of(names[i], spec)).collect::<Result<Vec<Unit>>>()?;
+    let values = |column: &str| -> Result<BTreeMap<Unit, f64>> {
+        let values = components.floats_or_null(column)?;
+        Ok(rows.iter().zip(&order).filter_map(|(&i, u)| values[i].map(|v| (*u, v))).collect())
     };
-    let order = rows.iter().map(|&i| unit(i)).collect::<Result<Vec<Unit>>>()?;
-    let members =
-        rows.iter().zip(&order).filter(|(i, _)| member[**i] == Some(true)).map(|(_, u)| *u).collect();
     Ok(Found {
         source: scorer.source,
         target: scorer.target,
-        members,
-        alone: rows.iter().zip(&order).map(|(&i, u)| (*u, alone[i])).collect(),
+        members: rows.iter().zip(&order).filter(|(i, _)| member[**i]).map(|(_, u)| *u).collect(),
+        alone: values("alone")?,
+        frequency: values("frequency")?,
         order,
         measured: figures::nothing(),
     })
-}
-
-/// Faithfulness where the circuit was grown, and how far halves of those prompts agree.
-fn push_growth_tests(scorer: &Scorer, components: &Table, found: &Found, tests: &mut Table) -> Result<()> {
-    let names = components.texts("component")?;
-    let reached = components.floats_or_null("reached")?;
-    let grown = reached.iter().flatten().copied().fold(0.0, f64::max);
-    let spec = scorer.context.subject.model.spec();
-    let half = |column: &str| -> Result<Vec<Unit>> {
-        let within = components.bools_or_null(column)?;
-        let units = names.iter().zip(within).filter(|(_, is_in)| **is_in == Some(true));
-        Ok(units.filter_map(|(name, _)| Unit::parse(name, spec).ok()).collect())
-    };
-    let (a, b) = (half("in_half_a")?, half("in_half_b")?);
-    let (overlap, expected, p) = Random::new(&found.order, scorer.context.seed, 3).overlap(&a, &b);
-    let model = &scorer.context.subject.model;
-    let mut push = |test: &str, value: f64, null: Option<(f64, f64)>| -> Result<()> {
-        let cells: [Cell; 12] = [
-            model.name(scorer.source).into(),
-            model.name(scorer.target).into(),
-            test.into(),
-            found.members.len().into(),
-            value.into(),
-            Cell::Null,
-            Cell::Null,
-            null.map(|n| n.0).into(),
-            Cell::Null,
-            Cell::Null,
-            null.map(|n| n.1).into(),
-            null.map(|_| random::SIMULATIONS).into(),
-        ];
-        Ok(tests.push(&cells)?)
-    };
-    push("grown", grown, None)?;
-    push("stability", overlap, Some((expected, p)))
 }
 
 /// Patches the components and edges of all circuits that share a target.
@@ -259,8 +249,8 @@ fn overlaps(context: &Context, found: &[Found], table: &mut Table) -> Result<()>
     for (i, one) in found.iter().enumerate() {
         for (j, other) in found.iter().enumerate().skip(i + 1) {
             let stream = 10 + (i * found.len() + j) as u64;
-            let (jaccard, expected, p) =
-                Random::new(&one.order, context.seed, stream).overlap(&one.members, &other.members);
+            let random = &mut Random::new(&one.order, context.seed, stream);
+            let overlap = random.overlap(&[&one.members, &other.members]);
             let shared = one.members.iter().filter(|u| other.members.contains(u)).count();
             let cells: [Cell; 10] = [
                 model.name(one.source).into(),
@@ -270,9 +260,9 @@ fn overlaps(context: &Context, found: &[Found], table: &mut Table) -> Result<()>
                 one.members.len().into(),
                 other.members.len().into(),
                 shared.into(),
-                jaccard.into(),
-                expected.into(),
-                p.into(),
+                overlap.map(|o| o.found).into(),
+                overlap.map(|o| o.expected).into(),
+                overlap.map(|o| o.p).into(),
             ];
             table.push(&cells)?;
         }

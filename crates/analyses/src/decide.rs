@@ -276,7 +276,7 @@ fn section(decide: &Decide, context: &Context, decisions: &Table, parts: &Table)
     let figures = vec![
         map(
             "decisions",
-            format!("Probability of {b}"),
+            format!("Probability of {b} among the two answers"),
             format!("Probability of {b} among the two answers, by model and scenario; 0.5 is indifference."),
             &p_b,
             HeatmapScale::Diverging { center: 0.5, reach: Some(0.5) },
@@ -293,14 +293,21 @@ fn section(decide: &Decide, context: &Context, decisions: &Table, parts: &Table)
     ];
     let tables = if parts.n_rows() == 0 { Vec::new() } else { vec![parts_summary(context, parts)?] };
     let prompts: Vec<usize> = (0..subject.prompts.len()).collect();
-    let all = by_prompt(decisions, "p_b")?;
+    let (p_all, legal_all) = (by_prompt(decisions, "p_b")?, by_prompt(decisions, "legal_mass")?);
     let names = subject.model.names();
     let paragraphs = names.iter().map(|name| {
-        let mean = mean_over(&subject.prompts, &prompts, context.seed, |i| all[&(*name, subject.prompts[i].id())]);
-        let n = prompts.iter().filter(|&&i| all[&(*name, subject.prompts[i].id())] > 0.5).count();
+        let of = |values: &BTreeMap<(&str, &str), f64>, i: usize| values[&(*name, subject.prompts[i].id())];
+        let mean = |values| mean_over(&subject.prompts, &prompts, context.seed, |i| of(values, i));
+        let (p, legal) = (mean(&p_all), mean(&legal_all));
+        let n = prompts.iter().filter(|&&i| of(&p_all, i) > 0.5).count();
         format!(
-            "{name} gives {b} probability {:.3} on average (95% interval {:.3} to {:.3}) and prefers it on {n} of {} prompts.",
-            mean.mean, mean.lo, mean.hi, prompts.len()
+            "{name}: of the two answers, {b} has probability {:.3} on average (95% interval {:.3} to {:.3}), and is preferred on \
+             {n} of {} prompts. Either answer is given with probability {} at all.",
+            p.mean,
+            p.lo,
+            p.hi,
+            prompts.len(),
+            small_or_not(legal.mean)
         )
     });
     let mut notes = Vec::new();
@@ -327,6 +334,11 @@ fn section(decide: &Decide, context: &Context, decisions: &Table, parts: &Table)
         tables,
         notes,
     })
+}
+
+/// A probability with three decimals, or two digits where it is smaller.
+fn small_or_not(probability: f64) -> String {
+    if probability < 0.01 { format!("{probability:.1e}") } else { format!("{probability:.3}") }
 }
 
 /// Meaning and token part per model, over all twins.

@@ -5,6 +5,7 @@
 //! changes there are and what they mean is the business of the analyses.
 
 mod average;
+mod blocks;
 mod directions;
 mod edges;
 mod measure;
@@ -13,9 +14,10 @@ mod places;
 mod plan;
 mod sweep;
 
-pub(crate) use average::{AVERAGES, Effect, average, effects_of};
+pub(crate) use average::{Effect, average, effects_of, with_averages};
+pub(crate) use blocks::blocks;
 pub(crate) use directions::{DirectionBook, check_component};
 pub(crate) use edges::{Receiver, edge, is_sender};
-pub(crate) use pairs::{distinct, model_of, model_pairs, no_pair, pairs_by_name};
+pub(crate) use pairs::{at_least_one, distinct, model_of, model_pairs, models_of, pairs_by_name};
 pub(crate) use places::{PlaceKind, Unit, parse_site, units_of};
 pub(crate) use sweep::{Change, PatchedRun, Replacement, Source, Sweep};

@@ -131,7 +131,7 @@ impl Analysis for Lens {
         context.progress.end();
         lens.sort_by_keys();
         let decisions = decision_layers(subject, &lens, settings.tolerance)?;
-        let section = section(self, context, &lens)?;
+        let section = section(self, context, &lens, &decisions)?;
         Ok(Findings { tables: vec![lens, decisions], section })
     }
 }
@@ -291,7 +291,25 @@ fn decision_layers(subject: &Subject, lens: &Table, tolerance: f64) -> Result<Ta
     Ok(table)
 }
 
-fn section(lens: &Lens, context: &Context, table: &Table) -> Result<Section> {
+/// From which layer on the decisions of each model can be read.
+fn sentences(subject: &Subject, decisions: &Table) -> Result<Vec<String>> {
+    let (models, layers) = (decisions.texts("model")?, decisions.ints_or_null("decision_layer")?);
+    let sentence = |name: &str| {
+        let own = models.iter().zip(layers).filter(|(model, _)| **model == name);
+        let mut found: Vec<i64> = own.filter_map(|(_, layer)| *layer).collect();
+        found.sort_unstable();
+        let at = |share: f64| found.get(((found.len() as f64 - 1.0) * share).round() as usize).copied();
+        let (low, median, high) = (at(0.25)?, at(0.5)?, at(0.75)?);
+        Some(format!(
+            "{name}: the decision can be read from layer {median} on in the median prompt (quartiles {low} and {high} of {} \
+             prompts).",
+            found.len()
+        ))
+    };
+    Ok(subject.model.names().into_iter().filter_map(sentence).collect())
+}
+
+fn section(lens: &Lens, context: &Context, table: &Table, decisions: &Table) -> Result<Section> {
     let subject = context.subject;
     let found = trajectories(table)?;
     let layers: Vec<usize> = (0..subject.model.spec().n_layers).collect();
@@ -324,7 +342,7 @@ fn section(lens: &Lens, context: &Context, table: &Table) -> Result<Section> {
         ),
         kind: FigureKind::Lines {
             x_label: "layer".to_owned(),
-            y_label: "logit difference".to_owned(),
+            y_label: format!("logit of {b} minus {a}"),
             panels: panels.collect(),
             zero_line: true,
         },
@@ -333,7 +351,7 @@ fn section(lens: &Lens, context: &Context, table: &Table) -> Result<Section> {
         id: lens.name().to_owned(),
         title: lens.title().to_owned(),
         question: lens.question().to_owned(),
-        paragraphs: Vec::new(),
+        paragraphs: sentences(subject, decisions)?,
         figures: vec![figure],
         tables: Vec::new(),
         notes: vec![

@@ -19,7 +19,7 @@ use crate::context::{Context, Findings, read_settings};
 use crate::decide::{PROMPT_ID, SCENARIO, column};
 use crate::error::Result;
 use crate::flags::Flag;
-use crate::interventions::{DirectionBook, PatchedRun, Sweep, Unit, average};
+use crate::interventions::{DirectionBook, PatchedRun, Sweep, Unit, average, blocks};
 use crate::subject::Subject;
 use jobs::{Job, Means, jobs, means};
 use lorascope_record::ColumnKind::{Bool, Float, FloatOrNull, Int, IntOrNull, Text, TextOrNull};
@@ -144,19 +144,16 @@ impl Analysis for Patch {
         let sweep = Sweep::new(subject, context.memory)?;
         let means = means(&settings, subject, &sweep)?;
         let mut patches = Table::new(&PATCHES);
-        // Prompts that begin alike stand together.
-        let order: Vec<usize> = subject.blocks().into_iter().flatten().collect();
-        let blocks: Vec<&[usize]> = order.chunks(PROMPTS_PER_PART).collect();
-        for (b, block) in blocks.iter().enumerate() {
-            let part = context.part(&format!("patch-{b:05}"), &PATCHES, || {
-                let what = format!("patching ({} of {})", b + 1, blocks.len());
-                patch_block(context, &settings, &sweep, &means, block, &what)
+        for block in blocks(subject, PROMPTS_PER_PART) {
+            block.append(context, NAME, &mut patches, |so_far| {
+                let what = format!("patching {so_far}");
+                patch_block(context, &settings, &sweep, &means, &block.prompts, &what)
             })?;
-            patches.append(part)?;
         }
         patches.sort_by_keys();
         let effects = average(context, &patches, &effects::EFFECTS)?;
-        let section = figures::section(self, context, &settings, &pairs, &patches, &effects)?;
+        let mut section = figures::section(self, context, &settings, &pairs, &patches, &effects)?;
+        section.notes.extend(sweep.caveat());
         Ok(Findings { tables: vec![patches, effects], section })
     }
 }

@@ -15,8 +15,8 @@ use crate::decide::{PROMPT_ID, SCENARIO, column};
 use crate::error::Result;
 use crate::flags::Flag;
 use crate::interventions::{
-    Change, PatchedRun, PlaceKind, Receiver, Replacement, Source, Sweep, Unit, average, distinct, edge,
-    pairs_by_name, units_of,
+    Change, PatchedRun, PlaceKind, Receiver, Replacement, Source, Sweep, Unit, average, blocks, distinct,
+    edge, pairs_by_name, units_of,
 };
 use crate::subject::Subject;
 use lorascope_engine::Site;
@@ -142,22 +142,20 @@ impl Analysis for Paths {
             plans.push(Plan::new(context, &settings, &sweep, source, target)?);
         }
         let (mut paths, mut spans) = (Table::new(&PATHS), Table::new(&SPANS));
-        let order: Vec<usize> = subject.blocks().into_iter().flatten().collect();
-        let blocks: Vec<&[usize]> = order.chunks(PROMPTS_PER_PART).collect();
-        for (b, block) in blocks.iter().enumerate() {
-            let of = format!("({} of {})", b + 1, blocks.len());
-            paths.append(context.part(&format!("paths-{b:05}"), &PATHS, || {
-                patch_edges(context, &sweep, &plans, block, &format!("patching edges {of}"))
-            })?)?;
-            spans.append(context.part(&format!("spans-{b:05}"), &SPANS, || {
-                patch_spans(context, &sweep, &plans, block, &format!("patching spans {of}"))
-            })?)?;
+        for block in blocks(subject, PROMPTS_PER_PART) {
+            block.append(context, "paths", &mut paths, |so_far| {
+                patch_edges(context, &sweep, &plans, &block.prompts, &format!("patching edges {so_far}"))
+            })?;
+            block.append(context, "spans", &mut spans, |so_far| {
+                patch_spans(context, &sweep, &plans, &block.prompts, &format!("patching spans {so_far}"))
+            })?;
         }
         paths.sort_by_keys();
         spans.sort_by_keys();
         let path_effects = average(context, &paths, &summary::PATH_EFFECTS)?;
         let span_effects = average(context, &spans, &summary::SPAN_EFFECTS)?;
-        let section = figures::section(self, context, &path_effects, &span_effects)?;
+        let mut section = figures::section(self, context, &path_effects, &span_effects)?;
+        section.notes.extend(sweep.caveat());
         Ok(Findings { tables: vec![paths, spans, path_effects, span_effects], section })
     }
 }

@@ -5,8 +5,9 @@
 
 mod support;
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
-use support::{Bench, Csv, copy_files, one_token_prompts, weights};
+use support::{Bench, Csv, copy_files, one_token_prompts, prompts, weights};
 
 const D_HEAD: usize = 16;
 const N_PROMPTS: usize = 12;
@@ -134,6 +135,9 @@ fn one_head_is_found() {
         assert_eq!(alone != 0.0, ["result:3.2", "mlp_out:3"].contains(&name), "{name}: {alone}");
     }
     assert_eq!(test_value(&tests, "stability"), 1.0, "both halves find the same head");
+    assert_eq!(test_value(&tests, "bootstrap"), 1.0, "so do all samples");
+    let head = components.row(&[("component", "result:3.2")]);
+    assert_eq!(components.number(head, "frequency"), 1.0);
 }
 
 #[test]
@@ -263,6 +267,122 @@ fn faithfulness_is_that_of_the_joint_patch() {
     assert!((over / under - found).abs() < 1e-9, "{} and {found}", over / under);
 }
 
+/// Frequency and overlap are those of the circuits in the table of samples.
+#[test]
+fn samples_are_counted() {
+    let Some(bench) = Bench::new() else { return };
+    bench.json("one.json", &one_token_prompts(N_PROMPTS));
+    bench.analyse("circuit", &["lora"], "one.json", "--set samples=12 --set tolerance=0.02", "out");
+    let samples = bench.table("out", "circuit_samples");
+    let (components, tests) = (bench.table("out", "circuit_components"), bench.table("out", "circuit_tests"));
+    let circuits: Vec<BTreeSet<&str>> = (0..12)
+        .map(|s| samples.rows_where(&[("sample", &s.to_string())]))
+        .map(|rows| rows.into_iter().map(|row| samples.get(row, "component")).collect())
+        .collect();
+    for row in 0..components.rows.len() {
+        let name = components.get(row, "component");
+        let n = circuits.iter().filter(|c| c.contains(name)).count();
+        assert!((components.number(row, "frequency") - n as f64 / 12.0).abs() < 1e-12, "{name}");
+    }
+    assert!(circuits.iter().any(|c| *c != circuits[0]), "samples differ: {circuits:?}");
+    let (mut sum, mut n) = (0.0, 0.0);
+    for (i, one) in circuits.iter().enumerate() {
+        for other in &circuits[i + 1..] {
+            sum += one.intersection(other).count() as f64 / one.union(other).count() as f64;
+            n += 1.0;
+        }
+    }
+    let row = tests.row(&[("test", "bootstrap")]);
+    assert!((tests.number(row, "value") - sum / n).abs() < 1e-12);
+    assert_eq!(tests.get(row, "n_random"), "1000");
+    assert!(tests.number(row, "null_mean") < tests.number(row, "value"));
+}
+
+/// A circuit of one component, grown on a sample, is the one with the largest effect on prompts that are repeated as often as
+/// they are drawn, by the effects that patching finds.
+#[test]
+fn samples_repeat_whole_clusters() {
+    let Some(bench) = Bench::new() else { return };
+    // Six clusters of two; three of them are for growing.
+    bench.json("one.json", &one_token_prompts(N_PROMPTS));
+    bench.analyse("circuit", &["lora"], "one.json", "--set samples=12 --set max_size=1", "out");
+    bench.analyse(
+        "patch",
+        &["lora"],
+        "one.json",
+        "--source lora --target base --site result --site mlp_out",
+        "patch",
+    );
+    let (samples, edges) = (bench.table("out", "circuit_samples"), bench.table("out", "circuit_edges"));
+    let tested: BTreeSet<&str> = (0..edges.rows.len()).map(|row| edges.get(row, "prompt_id")).collect();
+    let growing: Vec<usize> = (0..N_PROMPTS).filter(|i| !tested.contains(format!("p{i}").as_str())).collect();
+    assert_eq!(growing.len(), 6);
+    let patches = bench.table("patch", "patches");
+    // Change towards the source and size of the difference, by component and cluster.
+    let mut effects: BTreeMap<String, BTreeMap<usize, (f64, f64)>> = BTreeMap::new();
+    for row in 0..patches.rows.len() {
+        let prompt: usize = patches.get(row, "prompt_id")[1..].parse().unwrap();
+        if !growing.contains(&prompt) {
+            continue;
+        }
+        let head = patches.get(row, "head");
+        let head = if head.is_empty() { String::new() } else { format!(".{head}") };
+        let name = format!("{}:{}{head}", patches.get(row, "site"), patches.get(row, "layer"));
+        let span = patches.number(row, "delta_source") - patches.number(row, "delta_target");
+        let sums = effects.entry(name).or_default().entry(prompt / 2).or_default();
+        sums.0 += patches.number(row, "change") * span.signum();
+        sums.1 += span.abs();
+    }
+    let clusters: BTreeSet<usize> = growing.iter().map(|prompt| prompt / 2).collect();
+    let clusters: Vec<usize> = clusters.into_iter().collect();
+    assert_eq!(clusters.len(), 3);
+    let draws = (0..=3usize).flat_map(|a| (0..=3 - a).map(move |b| [a, b, 3 - a - b]));
+    // The best component of every draw that there can be.
+    let best: Vec<(&String, f64)> = draws
+        .map(|draw| {
+            let f = |of: &BTreeMap<usize, (f64, f64)>| {
+                let sum = |part: fn(&(f64, f64)) -> f64| {
+                    clusters.iter().zip(draw).map(|(c, times)| times as f64 * part(&of[c])).sum::<f64>()
+                };
+                sum(|s| s.0) / sum(|s| s.1)
+            };
+            let all = effects.iter().map(|(name, of)| (name, f(of)));
+            all.max_by(|a, b| a.1.total_cmp(&b.1)).unwrap()
+        })
+        .collect();
+    assert_eq!((best.len(), samples.rows.len()), (10, 12));
+    let mut seen = BTreeSet::new();
+    for row in 0..samples.rows.len() {
+        let (name, reached) = (samples.get(row, "component"), samples.number(row, "reached"));
+        let draw = best.iter().position(|(n, f)| *n == name && (f - reached).abs() < 1e-9);
+        seen.insert(draw.unwrap_or_else(|| panic!("{name} with {reached}: {best:?}")));
+    }
+    assert!(seen.len() > 2, "several draws: {seen:?}");
+}
+
+/// No samples are asked for, or there is nothing to draw from: null, and everything else stays as it is.
+#[test]
+fn circuits_do_without_samples() {
+    let Some(bench) = Bench::new() else { return };
+    bench.json("one.json", &one_token_prompts(N_PROMPTS));
+    bench.analyse("circuit", &["lora"], "one.json", "--set samples=0", "none");
+    bench.analyse("circuit", &["lora"], "one.json", "--set samples=3", "some");
+    // Two clusters: one to grow on, which can't be resampled.
+    bench.json("few.json", &one_token_prompts(4));
+    bench.analyse("circuit", &["lora"], "few.json", "", "few");
+    for out in ["none", "few"] {
+        assert!(bench.table(out, "circuit_samples").rows.is_empty(), "{out}");
+        let components = bench.table(out, "circuit_components");
+        assert!((0..components.rows.len()).all(|row| components.get(row, "frequency").is_empty()), "{out}");
+        let tests = bench.table(out, "circuit_tests");
+        assert_eq!(tests.get(tests.row(&[("test", "bootstrap")]), "value"), "", "{out}");
+    }
+    for table in ["circuit_members", "circuit_curve", "circuit_pairs", "circuit_edges"] {
+        let file = |out: &str| bench.read(&format!("{out}/tables/{table}.csv"));
+        assert_eq!(file("none"), file("some"), "{table}");
+    }
+}
+
 /// Growth ends where no candidate is left.
 #[test]
 fn candidates_may_be_few() {
@@ -274,15 +394,54 @@ fn candidates_may_be_few() {
     assert!((1..=2).contains(&members), "{members}");
 }
 
+/// Where answers differ in several tokens, patches do not reach all of what is measured, and the report says so.
+#[test]
+fn answers_of_several_tokens_are_told() {
+    let Some(bench) = Bench::new() else { return };
+    bench.json("several.json", &prompts(4));
+    bench.json("one.json", &one_token_prompts(4));
+    let told = "In 4 of 4 prompts the two answers differ in several tokens";
+    for verb in ["patch", "paths", "circuit"] {
+        let rest = "--source lora --target base";
+        bench.analyse(verb, &["lora"], "several.json", rest, &format!("{verb}-several"));
+        bench.analyse(verb, &["lora"], "one.json", rest, &format!("{verb}-one"));
+        let page = |of: &str| String::from_utf8(bench.read(&format!("{verb}-{of}/report.html"))).unwrap();
+        assert!(page("several").contains(told), "{verb}");
+        assert!(!page("one").contains("differ in several tokens"), "{verb}");
+    }
+    let all = |of: &str| test_value(&bench.table(&format!("circuit-{of}"), "circuit_tests"), "all");
+    assert!((all("one") - 1.0).abs() < 1e-3, "{}", all("one"));
+    assert!((all("several") - 1.0).abs() > 1e-2, "{}", all("several"));
+}
+
 /// An adapter that does nothing is reported as doing nothing.
 #[test]
 fn there_is_no_circuit_of_nothing() {
     let Some(bench) = planted(&[]) else { return };
     assert_eq!(circuit(&bench), [""; 0]);
+    // A share of nothing is undefined: null, not 0.
     let tests = bench.table("circuit", "circuit_tests");
-    for name in ["faithfulness", "complement", "all", "grown", "cpr"] {
-        assert_eq!(test_value(&tests, name), 0.0, "{name}");
+    assert_eq!(tests.rows.len(), 8);
+    for row in 0..tests.rows.len() {
+        for column in ["value", "value_lo", "value_hi", "null_mean", "null_lo", "null_hi", "p", "n_random"] {
+            assert_eq!(tests.get(row, column), "", "{column} of {}", tests.get(row, "test"));
+        }
     }
+    let curve = bench.table("circuit", "circuit_curve");
+    for row in 0..curve.rows.len() {
+        for column in ["faithfulness", "faithfulness_lo", "faithfulness_hi", "random"] {
+            assert_eq!(curve.get(row, column), "", "{column} of {} components", curve.get(row, "size"));
+        }
+    }
+    let components = bench.table("circuit", "circuit_components");
+    for row in 0..components.rows.len() {
+        assert_eq!((components.get(row, "alone"), components.number(row, "frequency")), ("", 0.0));
+    }
+    assert!(bench.table("circuit", "circuit_samples").rows.is_empty());
+    let page = String::from_utf8(bench.read("circuit/report.html")).unwrap();
+    assert!(page.contains(
+        "planted into base: the two decide alike on all prompts for growing; there is no circuit."
+    ));
     assert_eq!(attributed_to_the_adapter(&bench), [""; 0]);
     let rest = "--source planted --target base --site z --site adapter --position all --set floor=0";
     bench.analyse("patch", &["planted"], "one.json", rest, "patch");

@@ -80,11 +80,23 @@ impl Batch {
         sequences: &[(ModelId, &[u32])],
         branches: &[Branch],
     ) -> Result<Self> {
-        for (i, (_, tokens)) in sequences.iter().enumerate() {
+        let together: Vec<(ModelId, usize, &[u32])> = sequences.iter().map(|&(m, t)| (m, 0, t)).collect();
+        let mut batch = Self::apart(spec, &together)?;
+        batch.add_branches(spec, branches)?;
+        Ok(batch)
+    }
+
+    /// [`Batch::new`] where only sequences of one group share rows: each is `(model, group, tokens)`. A row that two prompts
+    /// share has one gradient, the sum of what both make of it; apart, each has its own.
+    ///
+    /// Errors: as [`Batch::new`].
+    pub fn apart(spec: &ModelSpec, sequences: &[(ModelId, usize, &[u32])]) -> Result<Self> {
+        for (i, (_, _, tokens)) in sequences.iter().enumerate() {
             check_sequence(spec, i, tokens)?;
         }
         let mut order: Vec<usize> = (0..sequences.len()).collect();
-        order.sort_by_key(|&i| sequences[i].0);
+        let place = |i: usize| (sequences[i].0, sequences[i].1);
+        order.sort_by_key(|&i| place(i));
         let mut batch = Batch {
             rows: Vec::new(),
             segments: Vec::new(),
@@ -96,30 +108,29 @@ impl Batch {
             births: Vec::new(),
             branches: Vec::new(),
         };
-        for of_model in order.chunk_by(|&a, &b| sequences[a].0 == sequences[b].0) {
-            let all: Vec<(usize, &[u32])> = of_model.iter().map(|&i| (i, sequences[i].1)).collect();
-            batch.add_tree(sequences[of_model[0]].0, None, &all);
+        for of_group in order.chunk_by(|&a, &b| place(a) == place(b)) {
+            let all: Vec<(usize, &[u32])> = of_group.iter().map(|&i| (i, sequences[i].2)).collect();
+            batch.add_tree(sequences[of_group[0]].0, None, &all);
         }
         batch.n_trunk = batch.rows.len();
-        batch.add_branches(spec, branches)?;
         Ok(batch)
     }
 
     /// Sequences that go on where sequences of an earlier batch ended, whose keys and values were kept: each names one of
-    /// those, and the tokens that follow it.
+    /// those, its group (only within one are rows shared), and the tokens that follow it.
     ///
     /// Errors: as [`Batch::with_branches`]; a sequence that the earlier batch does not have.
     pub(crate) fn going_on(
         spec: &ModelSpec,
         kept: &Batch,
-        sequences: &[(usize, &[u32])],
+        sequences: &[(usize, usize, &[u32])],
         branches: &[Branch],
     ) -> Result<Self> {
         let mut batch = kept.clone();
         batch.n_kept = kept.rows.len();
         batch.sequences = vec![Vec::new(); sequences.len()];
         let mut starts = Vec::with_capacity(sequences.len());
-        for (i, (of, tokens)) in sequences.iter().enumerate() {
+        for (i, (of, _, tokens)) in sequences.iter().enumerate() {
             let last = kept.sequences.get(*of).and_then(|ranges| ranges.last()).map(|range| range.end - 1);
             let Some(start) = last else {
                 let why = format!("it goes on sequence {of}, which was not kept");
@@ -129,10 +140,11 @@ impl Batch {
             starts.push(start);
         }
         let mut order: Vec<usize> = (0..sequences.len()).collect();
-        order.sort_by_key(|&i| (kept.row(starts[i]).model, starts[i]));
-        for of_start in order.chunk_by(|&a, &b| starts[a] == starts[b]) {
+        let place = |i: usize| (kept.row(starts[i]).model, starts[i], sequences[i].1);
+        order.sort_by_key(|&i| place(i));
+        for of_start in order.chunk_by(|&a, &b| place(a) == place(b)) {
             let start = starts[of_start[0]];
-            let all: Vec<(usize, &[u32])> = of_start.iter().map(|&i| (i, sequences[i].1)).collect();
+            let all: Vec<(usize, &[u32])> = of_start.iter().map(|&i| (i, sequences[i].2)).collect();
             batch.add_tree(kept.row(start).model, Some(start), &all);
         }
         batch.n_trunk = batch.rows.len();

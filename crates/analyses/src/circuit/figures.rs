@@ -1,6 +1,7 @@
 //! The section of the report: curves, circuits as graphs, and what tells two of them apart.
 
 use super::edges::{ALL, Measured};
+use super::words::{sentences, summary};
 use super::{Circuit, Found};
 use crate::Analysis;
 use crate::bootstrap::{Interval, RESAMPLES};
@@ -10,12 +11,23 @@ use crate::interventions::{Receiver, Unit};
 use lorascope_record::Table;
 use lorascope_report::{
     Change, Figure, FigureKind, GraphEdge, GraphNode, GraphPanel, GraphPlace, LinePanel, Section, Series,
-    SummaryColumn, SummaryTable,
 };
 use std::collections::BTreeMap;
 
 /// Edges drawn in a panel, at most: the strongest clear ones.
 const MOST_EDGES: usize = 40;
+
+/// What everything in the section rests on.
+pub(super) struct Basis {
+    /// Prompts that circuits were grown on.
+    pub n_grow: usize,
+    /// Prompts that they were tested on.
+    pub n_test: usize,
+    /// Bootstrap samples of the prompts for growing.
+    pub n_samples: usize,
+    /// Whether no cluster of prompts is in both.
+    pub is_clean: bool,
+}
 
 pub(super) fn section(
     circuit: &Circuit,
@@ -24,12 +36,13 @@ pub(super) fn section(
     tests: &Table,
     curve: &Table,
     differences: &Table,
-    (n_grow, n_test, is_clean): (usize, usize, bool),
+    basis: &Basis,
 ) -> Result<Section> {
+    let n_test = basis.n_test;
     let mut figures = vec![curves(context, found, curve, n_test)?];
     let panels: Vec<GraphPanel> =
         found.iter().filter(|f| !f.members.is_empty()).map(|f| graph(context, f)).collect();
-    let basis = format!(
+    let measured = format!(
         "Mean change of delta in logits over {n_test} held-out prompts when the source's output of the component (or of this one \
          edge) replaces the target's at the decision point; 95% intervals over prompt templates ({RESAMPLES} resamples) are in \
          the tables."
@@ -40,7 +53,7 @@ pub(super) fn section(
             "Circuits of each source",
             format!(
                 "Members of each circuit (outlined; colour: their effect by themselves), and the {MOST_EDGES} strongest edges \
-                 between them whose intervals exclude zero (width: effect of the single edge). {basis}"
+                 between them whose intervals exclude zero (width: effect of the single edge). {measured}"
             ),
             panels,
         ));
@@ -52,18 +65,18 @@ pub(super) fn section(
             "What tells two circuits apart",
             format!(
                 "Members of either circuit and their edges; colour and width show the second source's effect minus the first's. \
-                 Gained, lost and re-weighted parts differ with an interval that excludes zero. {basis}"
+                 Gained, lost and re-weighted parts differ with an interval that excludes zero. {measured}"
             ),
             compared,
         ));
     }
     let mut notes = vec![
-        "Circuits are estimates: other prompts or another order of growth may give other members (see the stability test and \
-         the column in_half_a of circuit_components)."
+        "Circuits are estimates: other prompts or another order of growth may give other members (see the tests stability and \
+         bootstrap, and the columns in_half_a and frequency of circuit_components)."
             .to_owned(),
-        format!("Grown on {n_grow} prompts, tested on {n_test} others."),
+        format!("Grown on {} prompts, tested on {n_test} others.", basis.n_grow),
     ];
-    if !is_clean {
+    if !basis.is_clean {
         notes.push(
             "The prompts are too few clusters to keep growing and testing apart: held-out figures are optimistic.".to_owned(),
         );
@@ -72,7 +85,7 @@ pub(super) fn section(
         id: circuit.name().to_owned(),
         title: circuit.title().to_owned(),
         question: circuit.question().to_owned(),
-        paragraphs: sentences(context, found, tests)?,
+        paragraphs: sentences(context, found, tests, basis)?,
         figures,
         tables: vec![summary(tests)?],
         notes,
@@ -95,7 +108,7 @@ fn graph_figure(name: &str, title: &str, caption: String, panels: Vec<GraphPanel
 }
 
 /// `L5.H3`, `L7.MLP`.
-fn label(unit: &Unit) -> String {
+pub(super) fn label(unit: &Unit) -> String {
     match unit.head() {
         Some(head) => format!("L{}.H{head}", unit.layer),
         None => format!("L{}.MLP", unit.layer),
@@ -238,25 +251,26 @@ fn change(status: &str) -> Option<Change> {
 
 fn curves(context: &Context, found: &[Found], curve: &Table, n_test: usize) -> Result<Figure> {
     let (source, target) = (curve.texts("source")?, curve.texts("target")?);
-    let (size, f) = (curve.ints("size")?, curve.floats("faithfulness")?);
-    let (lo, hi) = (curve.floats("faithfulness_lo")?, curve.floats("faithfulness_hi")?);
-    let random = curve.floats("random")?;
+    let (size, f) = (curve.ints("size")?, curve.floats_or_null("faithfulness")?);
+    let (lo, hi) = (curve.floats_or_null("faithfulness_lo")?, curve.floats_or_null("faithfulness_hi")?);
+    let random = curve.floats_or_null("random")?;
     let model = &context.subject.model;
     let mut panels = Vec::new();
     for one in found {
         let names = (model.name(one.source), model.name(one.target));
         let rows: Vec<usize> = (0..curve.n_rows()).filter(|&i| (source[i], target[i]) == names).collect();
-        let values = |of: &[f64]| rows.iter().map(|&i| of[i]).collect::<Vec<f64>>();
+        let values =
+            |of: &[Option<f64>]| rows.iter().map(|&i| of[i].unwrap_or(f64::NAN)).collect::<Vec<f64>>();
         // Sizes span two orders of magnitude: the axis is logarithmic, with 0 at its left end.
         let x: Vec<f64> = rows.iter().map(|&i| ((size[i] + 1) as f64).log10()).collect();
         let own = Series::new(
             "circuit order",
             context.subject.color(one.source.max(one.target)),
             x.clone(),
-            &values(&f),
+            &values(f),
         )
-        .with_interval(&values(&lo), &values(&hi));
-        let null = Series::new("random order", lorascope_report::ColorKey::Base, x, &values(&random));
+        .with_interval(&values(lo), &values(hi));
+        let null = Series::new("random order", lorascope_report::ColorKey::Base, x, &values(random));
         panels.push(LinePanel { title: name_of_source(context, one), series: vec![own, null] });
     }
     Ok(Figure {
@@ -273,91 +287,6 @@ fn curves(context: &Context, found: &[Found], curve: &Table, n_test: usize) -> R
             panels,
             zero_line: true,
         },
-    })
-}
-
-/// The rows of the tests as a map: source, target, test.
-fn test_rows(tests: &Table) -> Result<BTreeMap<(String, String, String), usize>> {
-    let (source, target, test) = (tests.texts("source")?, tests.texts("target")?, tests.texts("test")?);
-    let key = |i: usize| ((source[i].to_owned(), target[i].to_owned(), test[i].to_owned()), i);
-    Ok((0..tests.n_rows()).map(key).collect())
-}
-
-fn sentences(context: &Context, found: &[Found], tests: &Table) -> Result<Vec<String>> {
-    let rows = test_rows(tests)?;
-    let (value, p) = (tests.floats("value")?, tests.floats_or_null("p")?);
-    let null = tests.floats_or_null("null_mean")?;
-    let model = &context.subject.model;
-    let mut sentences = Vec::new();
-    for one in found {
-        let names = (model.name(one.source).to_owned(), model.name(one.target).to_owned());
-        let row = |test: &str| rows.get(&(names.0.clone(), names.1.clone(), test.to_owned())).copied();
-        let (Some(f), Some(complement), Some(stability)) =
-            (row("faithfulness"), row("complement"), row("stability"))
-        else {
-            continue;
-        };
-        if one.members.is_empty() {
-            sentences.push(format!(
-                "{} into {}: no component brings the source's behaviour nearer; there is no circuit.",
-                names.0, names.1
-            ));
-            continue;
-        }
-        let members: Vec<String> = one.members.iter().map(label).collect();
-        sentences.push(format!(
-            "{} into {}: {} components ({}) bring {:.0}% of the behaviour on held-out prompts; random circuits of that size {:.0}% \
-             (p = {:.3}). Everything else brings {:.0}%. Circuits of two halves of the prompts share {:.0}% of their members.",
-            names.0,
-            names.1,
-            members.len(),
-            members.join(", "),
-            100.0 * value[f],
-            100.0 * null[f].unwrap_or(0.0),
-            p[f].unwrap_or(1.0),
-            100.0 * value[complement],
-            100.0 * value[stability],
-        ));
-    }
-    Ok(sentences)
-}
-
-fn summary(tests: &Table) -> Result<SummaryTable> {
-    let (source, target, test) = (tests.texts("source")?, tests.texts("target")?, tests.texts("test")?);
-    let (value, p) = (tests.floats("value")?, tests.floats_or_null("p")?);
-    let (lo, hi) = (tests.floats_or_null("value_lo")?, tests.floats_or_null("value_hi")?);
-    let (mean, null_lo) = (tests.floats_or_null("null_mean")?, tests.floats_or_null("null_lo")?);
-    let null_hi = tests.floats_or_null("null_hi")?;
-    let range = |lo: Option<f64>, hi: Option<f64>| match (lo, hi) {
-        (Some(lo), Some(hi)) => format!(" [{lo:.2}, {hi:.2}]"),
-        _ => String::new(),
-    };
-    let row = |i: usize| {
-        vec![
-            source[i].to_owned(),
-            target[i].to_owned(),
-            test[i].to_owned(),
-            format!("{:.2}{}", value[i], range(lo[i], hi[i])),
-            mean[i].map_or(String::new(), |m| format!("{m:.2}{}", range(null_lo[i], null_hi[i]))),
-            p[i].map_or(String::new(), |p| format!("{p:.3}")),
-        ]
-    };
-    let column = |name: &str, doc: &str, numeric| SummaryColumn {
-        name: name.to_owned(),
-        doc: doc.to_owned(),
-        numeric,
-    };
-    Ok(SummaryTable {
-        title: "Tests of the circuits".to_owned(),
-        rows: (0..tests.n_rows()).map(row).collect(),
-        columns: vec![
-            column("source", "Model whose behaviour the circuit brings.", false),
-            column("target", "Model that it is brought into.", false),
-            column("test", "What is tested; docs/tables.md explains each.", false),
-            column("value", "What was measured, with 95% interval.", true),
-            column("random", "Mean over random circuits, with 95% range.", true),
-            column("p", "Share of random circuits that do as well.", true),
-        ],
     })
 }
 

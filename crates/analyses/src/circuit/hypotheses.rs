@@ -2,6 +2,7 @@
 //! (Shi et al. 2024, arXiv 2410.13032), the faithfulness curve with its areas CPR and CMD (Mueller et al. 2025, arXiv
 //! 2504.13151), and how its members act together.
 
+use super::areas::areas;
 use super::grow::without_each;
 use super::random::{Random, p_value, spread};
 use super::score::Scorer;
@@ -55,33 +56,30 @@ impl Tested<'_> {
         sets.extend(circuits.iter().map(|c| self.complement(c)));
         let scores = self.scorer.score("circuit: random circuits", &sets, self.prompts)?;
         let n = self.settings.random;
-        let of = |range: std::ops::Range<usize>| range.map(|i| scores.faithfulness(i)).collect::<Vec<f64>>();
-        let (sufficient, complements) = (of(n_own..n_own + n), of(n_own + n..n_own + 2 * n));
+        let (sufficient, complements) =
+            (scores.faithfulness_of(n_own..n_own + n), scores.faithfulness_of(n_own + n..n_own + 2 * n));
         let mut table = Table::new(&TESTS);
-        let mut push = |name: &str, set: usize, null: Option<(&[f64], f64)>| -> Result<()> {
+        let mut push = |name: &str, set: usize, null: Option<Null>| -> Result<()> {
             let value = scores.interval(set, &self.resampler);
-            let spread = null.map(|(values, _)| spread(values));
             let mut row: Vec<Cell> = self.names().into();
-            row.extend::<[Cell; 10]>([
+            row.extend::<[Cell; 5]>([
                 name.into(),
                 self.members.len().into(),
-                finite(value.mean).into(),
-                Some(value.lo).filter(|v| v.is_finite()).into(),
-                Some(value.hi).filter(|v| v.is_finite()).into(),
-                spread.map(|s| s.0).into(),
-                spread.map(|s| s.1).into(),
-                spread.map(|s| s.2).into(),
-                null.map(|(_, p)| p).into(),
-                null.map(|(values, _)| values.len()).into(),
+                defined(value.mean).into(),
+                defined(value.lo).into(),
+                defined(value.hi).into(),
             ]);
+            row.extend(Null::cells(null));
             Ok(table.push(&row)?)
         };
-        push("faithfulness", 0, Some((&sufficient, p_value(scores.faithfulness(0), &sufficient))))?;
-        // Without the circuit less should arrive than without a random one.
-        let negative: Vec<f64> = complements.iter().map(|f| -f).collect();
-        push("complement", 1, Some((&complements, p_value(-scores.faithfulness(1), &negative))))?;
+        // At least as much should arrive as with a random circuit, and without it less than without a random one.
+        push("faithfulness", 0, Null::of(scores.faithfulness(0), sufficient.as_deref(), 1.0))?;
+        push("complement", 1, Null::of(scores.faithfulness(1), complements.as_deref(), -1.0))?;
         push("all", 2, None)?;
-        for (name, value) in areas(curve)? {
+        let points =
+            curve.floats("fraction")?.into_iter().zip(curve.floats_or_null("faithfulness")?.to_vec());
+        let areas = areas(&points.collect::<Vec<_>>());
+        for (name, value) in [("cpr", areas.map(|a| a.cpr)), ("cmd", areas.map(|a| a.cmd))] {
             let mut row: Vec<Cell> = self.names().into();
             row.extend::<[Cell; 3]>([name.into(), self.members.len().into(), value.into()]);
             row.extend(std::iter::repeat_n(Cell::Null, 7));
@@ -106,15 +104,16 @@ impl Tested<'_> {
         let mut table = Table::new(&CURVE);
         for (i, &size) in sizes.iter().enumerate() {
             let own = scores.interval(i, &self.resampler);
-            let null = (0..ORDERS).map(|o| scores.faithfulness(sizes.len() + i * ORDERS + o)).sum::<f64>();
+            let first = sizes.len() + i * ORDERS;
+            let null = scores.faithfulness_of(first..first + ORDERS).map(|f| f.iter().sum::<f64>());
             let mut row: Vec<Cell> = self.names().into();
             row.extend::<[Cell; 6]>([
                 size.into(),
                 (size as f64 / n as f64).into(),
-                finite(own.mean).into(),
-                finite(own.lo).into(),
-                finite(own.hi).into(),
-                (null / ORDERS as f64).into(),
+                defined(own.mean).into(),
+                defined(own.lo).into(),
+                defined(own.hi).into(),
+                null.map(|sum| sum / ORDERS as f64).into(),
             ]);
             table.push(&row)?;
         }
@@ -132,9 +131,11 @@ impl Tested<'_> {
         let added = |&u: &Unit| self.members.iter().copied().chain([u]).collect();
         sets.extend(drawn.iter().map(added));
         let scores = self.scorer.score("circuit: minimality", &sets, self.prompts)?;
-        let whole = scores.faithfulness(0);
-        let first = 1 + self.members.len();
-        let strange: Vec<f64> = (first..sets.len()).map(|i| (scores.faithfulness(i) - whole).abs()).collect();
+        let strange = scores.faithfulness_of(1 + self.members.len()..sets.len());
+        let strange: Option<Vec<f64>> = scores
+            .faithfulness(0)
+            .zip(strange)
+            .map(|(whole, with)| with.iter().map(|f| (f - whole).abs()).collect());
         let mut table = Table::new(&MEMBERS);
         for (i, unit) in self.members.iter().enumerate() {
             let cost = scores.difference(0, i + 1, &self.resampler);
@@ -143,10 +144,10 @@ impl Tested<'_> {
                 unit.to_string().into(),
                 unit.layer.into(),
                 unit.head().into(),
-                finite(cost.mean).into(),
-                finite(cost.lo).into(),
-                finite(cost.hi).into(),
-                p_value(cost.mean, &strange).into(),
+                defined(cost.mean).into(),
+                defined(cost.lo).into(),
+                defined(cost.hi).into(),
+                strange.as_deref().map(|strange| p_value(cost.mean, strange)).into(),
             ]);
             table.push(&row)?;
         }
@@ -170,7 +171,7 @@ impl Tested<'_> {
             let together = &scores.aligned[n + k];
             let apart = scores.aligned[i].iter().zip(&scores.aligned[j]).map(|(a, b)| a + b);
             let extra: Vec<f64> = together.iter().zip(apart).map(|(t, a)| t - a).collect();
-            let interaction = self.resampler.ratio(&extra, &scores.spans);
+            let interaction = scores.ratio(&extra, &self.resampler);
             let mut row: Vec<Cell> = self.names().into();
             row.extend::<[Cell; 8]>([
                 members[i].to_string().into(),
@@ -178,9 +179,9 @@ impl Tested<'_> {
                 scores.faithfulness(i).into(),
                 scores.faithfulness(j).into(),
                 scores.faithfulness(n + k).into(),
-                finite(interaction.mean).into(),
-                finite(interaction.lo).into(),
-                finite(interaction.hi).into(),
+                defined(interaction.mean).into(),
+                defined(interaction.lo).into(),
+                defined(interaction.hi).into(),
             ]);
             table.push(&row)?;
         }
@@ -188,45 +189,36 @@ impl Tested<'_> {
     }
 }
 
-/// 0 where source and target do not differ on any prompt, so that there is nothing to be faithful to.
-fn finite(value: f64) -> f64 {
-    if value.is_finite() { value } else { 0.0 }
+/// What random circuits do.
+struct Null {
+    /// Mean, 2.5th and 97.5th percentile.
+    spread: (f64, f64, f64),
+    /// Share of them that do as well.
+    p: f64,
+    n: usize,
 }
 
-/// CPR, the area under f over the fraction of components, and CMD, the area under |1 − f|: trapezoids from no component to
-/// all.
-fn areas(curve: &Table) -> Result<[(&'static str, f64); 2]> {
-    let points: Vec<(f64, f64)> =
-        curve.floats("fraction")?.into_iter().zip(curve.floats("faithfulness")?).collect();
-    let area = |f: &dyn Fn(f64) -> f64| {
-        let trapezoid = |w: &[(f64, f64)]| (w[1].0 - w[0].0) * (f(w[0].1) + f(w[1].1)) / 2.0;
-        points.windows(2).map(trapezoid).sum::<f64>()
-    };
-    Ok([("cpr", area(&|f| f)), ("cmd", area(&|f| (1.0 - f).abs()))])
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn areas_by_hand() {
-        let mut curve = Table::new(&CURVE);
-        for (size, fraction, f) in [(0usize, 0.0, 0.0), (1, 0.25, 0.8), (4, 1.0, 1.0)] {
-            let cells: [Cell; 8] = [
-                "a".into(),
-                "base".into(),
-                size.into(),
-                fraction.into(),
-                f.into(),
-                f.into(),
-                f.into(),
-                0.0.into(),
-            ];
-            curve.push(&cells).unwrap();
-        }
-        let [cpr, cmd] = areas(&curve).unwrap();
-        assert!((cpr.1 - (0.25 * 0.4 + 0.75 * 0.9)).abs() < 1e-12);
-        assert!((cmd.1 - (0.25 * 0.6 + 0.75 * 0.1)).abs() < 1e-12);
+impl Null {
+    /// Where large values, times `sign`, speak for the circuit. `None` where faithfulness is undefined.
+    fn of(found: Option<f64>, random: Option<&[f64]>, sign: f64) -> Option<Self> {
+        let (found, random) = found.zip(random)?;
+        let signed: Vec<f64> = random.iter().map(|f| sign * f).collect();
+        Some(Self { spread: spread(random), p: p_value(sign * found, &signed), n: random.len() })
     }
+
+    fn cells(null: Option<Self>) -> [Cell; 5] {
+        let spread = null.as_ref().map(|null| null.spread);
+        [
+            spread.map(|s| s.0).into(),
+            spread.map(|s| s.1).into(),
+            spread.map(|s| s.2).into(),
+            null.as_ref().map(|null| null.p).into(),
+            null.as_ref().map(|null| null.n).into(),
+        ]
+    }
+}
+
+/// Ratios are not finite where source and target do not differ, so that there is nothing to be faithful to.
+fn defined(value: f64) -> Option<f64> {
+    value.is_finite().then_some(value)
 }

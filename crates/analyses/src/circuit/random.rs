@@ -4,10 +4,11 @@ use super::prompts::shuffle;
 use crate::interventions::{PlaceKind, Unit};
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
-use std::collections::BTreeSet;
 
-/// Simulated pairs of random circuits per overlap.
-pub(super) const SIMULATIONS: usize = 10_000;
+/// Simulated pairs of random circuits per overlap of two.
+const PAIR_SIMULATIONS: usize = 10_000;
+/// Simulated sets of random circuits per overlap of many.
+const SET_SIMULATIONS: usize = 1000;
 
 /// Draws random circuits with as many heads and as many MLPs as a given one.
 pub(super) struct Random {
@@ -43,24 +44,49 @@ impl Random {
         all
     }
 
-    /// Overlap of two circuits: (index, mean of random pairs, share of random pairs that overlap at least as much).
-    pub fn overlap(&mut self, one: &[Unit], other: &[Unit]) -> (f64, f64, f64) {
-        let found = jaccard(one, other);
+    /// Overlap of circuits, averaged over all pairs of them, against as many random ones like them. `None` where all are
+    /// empty, or there are fewer than two.
+    pub fn overlap(&mut self, circuits: &[&[Unit]]) -> Option<Overlap> {
+        let found = mean_jaccard(circuits)?;
+        let simulations = if circuits.len() == 2 { PAIR_SIMULATIONS } else { SET_SIMULATIONS };
         let (mut sum, mut as_large) = (0.0, 1usize);
-        for _ in 0..SIMULATIONS {
-            let random = jaccard(&self.like(one), &self.like(other));
+        for _ in 0..simulations {
+            let random: Vec<Vec<Unit>> = circuits.iter().map(|circuit| self.like(circuit)).collect();
+            // Random circuits are as large, so some pair of them has a member too.
+            let random = mean_jaccard(&random.iter().map(Vec::as_slice).collect::<Vec<_>>()).unwrap_or(0.0);
             sum += random;
             as_large += usize::from(random >= found);
         }
-        (found, sum / SIMULATIONS as f64, as_large as f64 / (SIMULATIONS + 1) as f64)
+        let (expected, p) = (sum / simulations as f64, as_large as f64 / (simulations + 1) as f64);
+        Some(Overlap { found, expected, p, simulations })
     }
 }
 
-/// Members of both over members of either; 0 for two empty circuits.
-pub(super) fn jaccard(one: &[Unit], other: &[Unit]) -> f64 {
-    let (one, other): (BTreeSet<&Unit>, BTreeSet<&Unit>) = (one.iter().collect(), other.iter().collect());
-    let either = one.union(&other).count();
-    if either == 0 { 0.0 } else { one.intersection(&other).count() as f64 / either as f64 }
+/// Overlap of circuits against chance.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct Overlap {
+    /// Jaccard index.
+    pub found: f64,
+    /// Its mean over random circuits.
+    pub expected: f64,
+    /// Share of random circuits that overlap at least as much, the found ones counted in.
+    pub p: f64,
+    pub simulations: usize,
+}
+
+/// Mean Jaccard index over all pairs of circuits; two empty ones have none.
+fn mean_jaccard(circuits: &[&[Unit]]) -> Option<f64> {
+    let pairs =
+        circuits.iter().enumerate().flat_map(|(i, one)| circuits[i + 1..].iter().map(move |o| (one, o)));
+    let indices: Vec<f64> = pairs.filter_map(|(one, other)| jaccard(one, other)).collect();
+    (!indices.is_empty()).then(|| indices.iter().sum::<f64>() / indices.len() as f64)
+}
+
+/// Members of both over members of either; `None` for two empty circuits.
+fn jaccard(one: &[Unit], other: &[Unit]) -> Option<f64> {
+    let both = one.iter().filter(|unit| other.contains(unit)).count();
+    let either = one.len() + other.len() - both;
+    (either > 0).then(|| both as f64 / either as f64)
 }
 
 /// Mean, 2.5th and 97.5th percentile.
@@ -107,11 +133,36 @@ mod tests {
         let all = components();
         let mut random = Random::new(&all, 1, 0);
         let (one, other) = (&all[..8], &all[4..12]);
-        let (found, expected, p) = random.overlap(one, other);
-        assert!((found - 4.0 / 12.0).abs() < 1e-12);
+        let overlap = random.overlap(&[one, other]).unwrap();
+        assert!((overlap.found - 4.0 / 12.0).abs() < 1e-12);
         // Hypergeometric, 8 draws with 8 of 40 marked: E[X / (16 − X)] = 0.1170, P(X >= 4) = 0.0365. Four standard errors.
-        assert!((expected - 0.1170).abs() < 4.0 * 0.083 / 100.0, "{expected}");
-        assert!((p - 0.0365).abs() < 4.0 * 0.0019, "{p}");
-        assert!(random.overlap(one, one).2 < 0.001);
+        assert!((overlap.expected - 0.1170).abs() < 4.0 * 0.083 / 100.0, "{overlap:?}");
+        assert!((overlap.p - 0.0365).abs() < 4.0 * 0.0019, "{overlap:?}");
+        assert!(random.overlap(&[one, one]).unwrap().p < 0.001);
+    }
+
+    #[test]
+    fn overlap_of_many_is_the_mean_over_pairs() {
+        let all = components();
+        let mut random = Random::new(&all, 1, 0);
+        // 4/12, 0/16, 4/12.
+        let overlap = random.overlap(&[&all[..8], &all[4..12], &all[8..16]]).unwrap();
+        assert!((overlap.found - 2.0 / 9.0).abs() < 1e-12);
+        // Each pair by itself is expected to overlap as above; standard deviation of a mean of three pairs at most that of one.
+        assert!((overlap.expected - 0.1170).abs() < 4.0 * 0.083 / 1000f64.sqrt(), "{overlap:?}");
+        assert!((0.0..0.05).contains(&overlap.p), "{overlap:?}");
+    }
+
+    #[test]
+    fn nothing_overlaps_with_nothing() {
+        let all = components();
+        let mut random = Random::new(&all, 1, 0);
+        assert_eq!(random.overlap(&[&[], &[]]), None);
+        assert_eq!(random.overlap(&[&all[..3]]), None);
+        assert_eq!(random.overlap(&[]), None);
+        let with_one = random.overlap(&[&all[..3], &[]]).unwrap();
+        assert_eq!((with_one.found, with_one.expected, with_one.p), (0.0, 0.0, 1.0));
+        // Two empty circuits say nothing beside two that agree.
+        assert_eq!(random.overlap(&[&all[..3], &all[..3], &[], &[]]).unwrap().found, 1.0 / 5.0);
     }
 }

@@ -33,29 +33,39 @@ pub(super) struct Scores {
     pub spans: Vec<f64>,
 }
 
+/// f from the change towards the source and the size of the difference on each prompt; `None` where source and target differ
+/// on none of them, so that there is nothing to be faithful to.
+pub(super) fn faithfulness(aligned: &[f64], spans: &[f64]) -> Option<f64> {
+    let span: f64 = spans.iter().sum();
+    (span != 0.0).then(|| aligned.iter().sum::<f64>() / span)
+}
+
 impl Scores {
     /// f of a set over all prompts.
-    pub fn faithfulness(&self, set: usize) -> f64 {
-        self.over(set, &(0..self.spans.len()).collect::<Vec<_>>())
+    pub fn faithfulness(&self, set: usize) -> Option<f64> {
+        faithfulness(&self.aligned[set], &self.spans)
     }
 
-    /// f of a set over some of the prompts (indices into those that were asked).
-    pub fn over(&self, set: usize, prompts: &[usize]) -> f64 {
-        let sum = |values: &[f64]| prompts.iter().map(|&p| values[p]).sum::<f64>();
-        let span = sum(&self.spans);
-        if span == 0.0 { 0.0 } else { sum(&self.aligned[set]) / span }
+    /// f of some sets over all prompts.
+    pub fn faithfulness_of(&self, sets: std::ops::Range<usize>) -> Option<Vec<f64>> {
+        sets.map(|set| self.faithfulness(set)).collect()
     }
 
     /// f of a set with its interval over clusters.
     pub fn interval(&self, set: usize, resampler: &Resampler) -> Interval {
-        resampler.ratio(&self.aligned[set], &self.spans)
+        self.ratio(&self.aligned[set], resampler)
     }
 
     /// `f(one) − f(other)` with its interval.
     pub fn difference(&self, one: usize, other: usize, resampler: &Resampler) -> Interval {
         let difference: Vec<f64> =
             self.aligned[one].iter().zip(&self.aligned[other]).map(|(a, b)| a - b).collect();
-        resampler.ratio(&difference, &self.spans)
+        self.ratio(&difference, resampler)
+    }
+
+    /// Σ values / Σ |d|, not finite where that is undefined.
+    pub fn ratio(&self, values: &[f64], resampler: &Resampler) -> Interval {
+        resampler.ratio(values, &self.spans)
     }
 }
 
@@ -63,24 +73,31 @@ impl Scorer<'_> {
     /// Carries out all sets on all prompts; `what` names the work. Where there is no set, nothing is known of the prompts
     /// either.
     pub fn score(&self, what: &str, sets: &[Vec<Unit>], prompts: &[usize]) -> Result<Scores> {
-        if sets.is_empty() {
-            return Ok(Scores { aligned: Vec::new(), spans: Vec::new() });
-        }
-        let mut runs = Vec::with_capacity(sets.len() * prompts.len());
-        for &prompt in prompts {
-            runs.extend(sets.iter().map(|set| self.run(set, prompt)));
-        }
-        let found = self.sweep.run(what, &runs, self.context.progress)?;
+        let tasks: Vec<(usize, &[Unit])> =
+            prompts.iter().flat_map(|&p| sets.iter().map(move |set| (p, set.as_slice()))).collect();
+        let found = self.measure(what, &tasks)?;
         let mut scores = Scores { aligned: vec![Vec::new(); sets.len()], spans: Vec::new() };
-        for (p, &prompt) in prompts.iter().enumerate() {
-            let (source, target) = (found.plain[&(self.source, prompt)], found.plain[&(self.target, prompt)]);
-            let direction = if source > target { 1.0 } else { -1.0 };
-            scores.spans.push((source - target).abs());
-            for (s, aligned) in scores.aligned.iter_mut().enumerate() {
-                aligned.push(direction * (found.patched[p * sets.len() + s] - target));
-            }
+        for of_prompt in found.chunks(sets.len().max(1)) {
+            scores.spans.push(of_prompt[0].1);
+            scores.aligned.iter_mut().zip(of_prompt).for_each(|(all, (aligned, _))| all.push(*aligned));
         }
         Ok(scores)
+    }
+
+    /// Carries out sets on prompts: for each, the change of delta in the direction of the source, and |delta_source −
+    /// delta_target| of the prompt. Those of one prompt should follow one another.
+    pub fn measure(&self, what: &str, tasks: &[(usize, &[Unit])]) -> Result<Vec<(f64, f64)>> {
+        if tasks.is_empty() {
+            return Ok(Vec::new());
+        }
+        let runs: Vec<PatchedRun> = tasks.iter().map(|(prompt, set)| self.run(set, *prompt)).collect();
+        let found = self.sweep.run(what, &runs, self.context.progress)?;
+        let of_task = |(&(prompt, _), patched): (&(usize, &[Unit]), &f64)| {
+            let (source, target) = (found.plain[&(self.source, prompt)], found.plain[&(self.target, prompt)]);
+            let direction = if source > target { 1.0 } else { -1.0 };
+            (direction * (patched - target), (source - target).abs())
+        };
+        Ok(tasks.iter().zip(&found.patched).map(of_task).collect())
     }
 
     /// The target's run with a set of components from the source. The empty set copies a component from the target

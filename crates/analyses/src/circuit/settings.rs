@@ -1,5 +1,6 @@
 //! How circuits are grown and tested.
 
+use crate::bootstrap::RESAMPLES;
 use crate::error::{Error, Result};
 use crate::flags::{Flag, one_or_many};
 use serde::{Deserialize, Serialize};
@@ -40,6 +41,8 @@ pub(super) struct Settings {
     pub tolerance: f64,
     /// Random circuits of equal size.
     pub random: usize,
+    /// Bootstrap samples of the prompts that circuits are grown on, each with a circuit of its own; 0 for none.
+    pub samples: usize,
 }
 
 impl Default for Settings {
@@ -54,6 +57,7 @@ impl Default for Settings {
             max_size: 16,
             tolerance: 0.01,
             random: 100,
+            samples: 10,
         }
     }
 }
@@ -70,6 +74,12 @@ impl Settings {
         ];
         if let Some((name, _)) = counts.iter().find(|(_, n)| *n == 0) {
             return refused(format!("{name} is 0; it must be a whole number from 1"));
+        }
+        if self.samples > RESAMPLES {
+            return refused(format!(
+                "samples is {}; it must be a whole number from 0 to {RESAMPLES}",
+                self.samples
+            ));
         }
         if !(self.faithfulness > 0.0 && self.faithfulness <= 1.0) {
             return refused(format!("faithfulness is {}; it must be above 0, at most 1", self.faithfulness));

@@ -16,9 +16,10 @@ const LAYER: ColumnSpec = column("layer", Int, "", "Layer, from 0.");
 const HEAD: ColumnSpec = column("head", IntOrNull, "", "Head; null for an MLP.");
 const FAITHFULNESS: ColumnSpec = column(
     "faithfulness",
-    Float,
+    FloatOrNull,
     "",
-    "Share of the behaviour that arrives, f = Σ sign(d)·change / Σ |d|, on held-out prompts.",
+    "Share of the behaviour that arrives, f = Σ sign(d)·change / Σ |d|, on held-out prompts; null where source and target \
+     differ on none.",
 );
 
 pub(super) static COMPONENTS: TableSpec = TableSpec {
@@ -52,7 +53,19 @@ pub(super) static COMPONENTS: TableSpec = TableSpec {
             "Whether it is in the circuit grown on the first half of those prompts.",
         ),
         column("in_half_b", Bool, "", "Whether it is in the circuit grown on the second half."),
-        column("alone", Float, "", "Share of the behaviour that it brings by itself."),
+        column(
+            "frequency",
+            FloatOrNull,
+            "",
+            "Share of bootstrap samples of those prompts in whose circuits it is (circuit_samples); null where there are no samples: \
+             none asked for, or one cluster only.",
+        ),
+        column(
+            "alone",
+            FloatOrNull,
+            "",
+            "Share of the behaviour that it brings by itself; null where source and target do not differ.",
+        ),
         column(
             "reached",
             FloatOrNull,
@@ -62,9 +75,26 @@ pub(super) static COMPONENTS: TableSpec = TableSpec {
     ],
 };
 
+pub(super) static SAMPLES: TableSpec = TableSpec {
+    name: "circuit_samples",
+    doc: "A member of a circuit that was grown on a bootstrap sample of the prompts for growing: whole clusters drawn with \
+          replacement, everything else as for the circuit itself. Samples without a circuit have no row.",
+    columns: &[
+        SOURCE,
+        TARGET,
+        column("sample", Int, "", "Which sample, from 0."),
+        COMPONENT,
+        LAYER,
+        HEAD,
+        column("step", Int, "", "Place among the members in the order in which they came in, from 0."),
+        column("reached", Float, "", "Share that the growing circuit had reached with it, on the sample."),
+    ],
+};
+
 pub(super) static MEMBERS: TableSpec = TableSpec {
     name: "circuit_members",
-    doc: "Every member of a circuit on held-out prompts: what its removal costs (minimality).",
+    doc: "Every member of a circuit on held-out prompts: what its removal costs (minimality). Null where source and target do not \
+          differ on any of them.",
     columns: &[
         SOURCE,
         TARGET,
@@ -73,15 +103,15 @@ pub(super) static MEMBERS: TableSpec = TableSpec {
         HEAD,
         column(
             "cost",
-            Float,
+            FloatOrNull,
             "",
             "Faithfulness of the circuit minus that of the circuit without the component.",
         ),
-        column("cost_lo", Float, "", "Lower end of its 95% bootstrap interval over prompt clusters."),
-        column("cost_hi", Float, "", "Upper end of its interval."),
+        column("cost_lo", FloatOrNull, "", "Lower end of its 95% bootstrap interval over prompt clusters."),
+        column("cost_hi", FloatOrNull, "", "Upper end of its interval."),
         column(
             "p",
-            Float,
+            FloatOrNull,
             "",
             "Share of random components outside the circuit whose addition changes its faithfulness at least as much, the \
              component counted in: small where the member does more than a stranger.",
@@ -98,9 +128,14 @@ pub(super) static CURVE: TableSpec = TableSpec {
         column("size", Int, "", "Number of components."),
         column("fraction", Float, "", "Share of all components."),
         FAITHFULNESS,
-        column("faithfulness_lo", Float, "", "Lower end of its 95% bootstrap interval over prompt clusters."),
-        column("faithfulness_hi", Float, "", "Upper end of its interval."),
-        column("random", Float, "", "Mean faithfulness of equally many components in random orders."),
+        column(
+            "faithfulness_lo",
+            FloatOrNull,
+            "",
+            "Lower end of its 95% bootstrap interval over prompt clusters.",
+        ),
+        column("faithfulness_hi", FloatOrNull, "", "Upper end of its interval."),
+        column("random", FloatOrNull, "", "Mean faithfulness of equally many components in random orders."),
     ],
 };
 
@@ -115,12 +150,19 @@ pub(super) static TESTS: TableSpec = TableSpec {
             Text,
             "",
             "`faithfulness` (sufficiency: against random circuits of equal size), `complement` (everything but the circuit; \
-             partial necessity: against complements of random circuits), `all` (every component), `grown` (faithfulness on the \
-             prompts that the circuit was grown on), `cpr` and `cmd` (areas under f and |1 − f| over the fraction of \
-             components), `stability` (Jaccard index of the circuits of two halves of the prompts, against random circuits).",
+             partial necessity: against complements of random circuits), `all` (every component), `grown` (faithfulness of the \
+             finished circuit on the prompts that it was grown on), `cpr` and `cmd` (areas under f and |1 − f| over the fraction of \
+             components), `stability` (Jaccard index of the circuits of two halves of the prompts that the circuit was grown on, against random \
+             circuits), `bootstrap` (mean Jaccard index over all pairs of circuits of bootstrap samples of those prompts, against \
+             as many random circuits).",
         ),
         column("size", Int, "", "Components of the circuit."),
-        column("value", Float, "", "What was measured."),
+        column(
+            "value",
+            FloatOrNull,
+            "",
+            "What was measured; null where it is undefined: source and target do not differ, or there is no circuit to compare.",
+        ),
         column("value_lo", FloatOrNull, "", "Lower end of its 95% bootstrap interval over prompt clusters."),
         column("value_hi", FloatOrNull, "", "Upper end of its interval."),
         column("null_mean", FloatOrNull, "", "Mean over random circuits."),
@@ -133,18 +175,24 @@ pub(super) static TESTS: TableSpec = TableSpec {
 
 pub(super) static PAIRS: TableSpec = TableSpec {
     name: "circuit_pairs",
-    doc: "How two members of a circuit act together, on held-out prompts.",
+    doc: "How two members of a circuit act together, on held-out prompts. Null where source and target do not differ on any of \
+          them.",
     columns: &[
         SOURCE,
         TARGET,
         column("one", Text, "", "A member."),
         column("other", Text, "", "Another, later one."),
-        column("alone_one", Float, "", "Share of the behaviour that the first brings by itself."),
-        column("alone_other", Float, "", "Share that the second brings by itself."),
-        column("together", Float, "", "Share that both bring."),
-        column("interaction", Float, "", "together − alone_one − alone_other; 0 if effects added up."),
-        column("interaction_lo", Float, "", "Lower end of its 95% bootstrap interval over prompt clusters."),
-        column("interaction_hi", Float, "", "Upper end of its interval."),
+        column("alone_one", FloatOrNull, "", "Share of the behaviour that the first brings by itself."),
+        column("alone_other", FloatOrNull, "", "Share that the second brings by itself."),
+        column("together", FloatOrNull, "", "Share that both bring."),
+        column("interaction", FloatOrNull, "", "together − alone_one − alone_other; 0 if effects added up."),
+        column(
+            "interaction_lo",
+            FloatOrNull,
+            "",
+            "Lower end of its 95% bootstrap interval over prompt clusters.",
+        ),
+        column("interaction_hi", FloatOrNull, "", "Upper end of its interval."),
     ],
 };
 
@@ -178,16 +226,21 @@ pub(super) static OVERLAP: TableSpec = TableSpec {
         column("size_one", Int, "", "Components of the first."),
         column("size_other", Int, "", "Components of the second."),
         column("shared", Int, "", "Components in both."),
-        column("jaccard", Float, "", "Shared components over components in either."),
+        column(
+            "jaccard",
+            FloatOrNull,
+            "",
+            "Shared components over components in either; null for two empty circuits.",
+        ),
         column(
             "expected",
-            Float,
+            FloatOrNull,
             "",
             "Mean Jaccard index of random circuits with as many heads and MLPs each.",
         ),
         column(
             "p",
-            Float,
+            FloatOrNull,
             "",
             "Share of such random pairs that overlap at least as much, the pair counted in.",
         ),

@@ -9,8 +9,22 @@ use lorascope_record::ColumnKind::{Float, FloatOrNull, Int};
 use lorascope_record::{Cell, ColumnSpec, Table, TableSpec};
 use std::collections::BTreeMap;
 
+/// The columns of a table that [`average`] makes: the keys, then the averages. `N` is the number of both.
+pub(crate) const fn with_averages<const KEYS: usize, const N: usize>(
+    keys: [ColumnSpec; KEYS],
+) -> [ColumnSpec; N] {
+    assert!(N == KEYS + AVERAGES.len(), "a table of averages has its keys and all averages");
+    let mut columns = [AVERAGES[0]; N];
+    let mut i = 0;
+    while i < N {
+        columns[i] = if i < KEYS { keys[i] } else { AVERAGES[i - KEYS] };
+        i += 1;
+    }
+    columns
+}
+
 /// The columns that [`average`] writes after the keys, in this order.
-pub(crate) const AVERAGES: [ColumnSpec; 13] = [
+const AVERAGES: [ColumnSpec; 13] = [
     column("n", Int, "", "Patched runs behind the row."),
     column("n_clusters", Int, "", "Clusters of prompts behind it."),
     column("n_flipped", Int, "", "Runs in which the preferred answer changed."),

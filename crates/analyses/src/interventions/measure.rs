@@ -1,8 +1,9 @@
 //! What is measured at a run: delta of the primary pair.
 //!
 //! Where the two answers of the pair differ in one token, delta is the difference of two logits at the decision point; the
-//! softmax's normaliser cancels. Where they differ in more, it is the sum over the differing positions: the
-//! log-probabilities of the further tokens of B, each after those before it, minus those of A.
+//! softmax's normaliser cancels. Where they differ in more, the log-probabilities of the further tokens of B, each after
+//! those before it, are added, and those of A taken away. Nothing is patched at these tokens themselves: they feel a patch
+//! through the keys and values of the prompt.
 
 use crate::error::Result;
 use crate::subject::Prompt;
@@ -51,6 +52,11 @@ impl Question {
     /// Tokens up to the decision point.
     pub fn stem(&self) -> &[u32] {
         &self.stem
+    }
+
+    /// Whether the answers differ in more than one token.
+    pub fn has_further_tokens(&self) -> bool {
+        self.a.len() + self.b.len() > 2
     }
 
     /// Position of the decision point.

@@ -13,8 +13,13 @@ pub(crate) fn model_of(analysis: &'static str, name: &str, subject: &Subject) ->
     })
 }
 
+/// The models of these names.
+pub(crate) fn models_of(analysis: &'static str, names: &[String], subject: &Subject) -> Result<Vec<usize>> {
+    names.iter().map(|name| model_of(analysis, name, subject)).collect()
+}
+
 /// Every adapter into the base.
-pub(crate) fn into_base(n_models: usize) -> Vec<(usize, usize)> {
+fn into_base(n_models: usize) -> Vec<(usize, usize)> {
     (1..n_models).map(|m| (m, 0)).collect()
 }
 
@@ -35,20 +40,27 @@ pub(crate) fn model_pairs(
     sources.iter().flat_map(|&s| targets.iter().map(move |&t| (s, t))).filter(|(s, t)| s != t).collect()
 }
 
-/// The same from names; at least one pair.
+/// The same from names; every adapter into the base where none is given.
 pub(crate) fn pairs_by_name(
     analysis: &'static str,
     subject: &Subject,
     source: &[String],
     target: &[String],
 ) -> Result<Vec<(usize, usize)>> {
-    let index = |names: &[String]| -> Result<Vec<usize>> {
-        names.iter().map(|n| model_of(analysis, n, subject)).collect()
-    };
     let n = subject.model.n_models();
-    let pairs = model_pairs(&index(source)?, &index(target)?, n, into_base(n));
+    let (sources, targets) = (models_of(analysis, source, subject)?, models_of(analysis, target, subject)?);
+    at_least_one(analysis, model_pairs(&sources, &targets, n, into_base(n)))
+}
+
+/// Pairs without repetitions, of which there must be one.
+pub(crate) fn at_least_one<S: Ord + Clone>(
+    analysis: &'static str,
+    pairs: Vec<(S, usize)>,
+) -> Result<Vec<(S, usize)>> {
     if pairs.is_empty() {
-        return Err(no_pair(analysis));
+        let why =
+            "there is no pair of two different models; name another source or target, or load an adapter";
+        return Err(Error::Settings { analysis, why: why.to_owned() });
     }
     Ok(distinct(pairs))
 }
@@ -57,10 +69,4 @@ pub(crate) fn pairs_by_name(
 pub(crate) fn distinct<T: Ord + Clone>(items: Vec<T>) -> Vec<T> {
     let mut seen = BTreeSet::new();
     items.into_iter().filter(|item| seen.insert(item.clone())).collect()
-}
-
-/// There is nothing to patch between.
-pub(crate) fn no_pair(analysis: &'static str) -> Error {
-    let why = "there is no pair of two different models; name another source or target, or load an adapter";
-    Error::Settings { analysis, why: why.to_owned() }
 }

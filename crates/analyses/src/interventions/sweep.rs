@@ -115,6 +115,20 @@ impl<'a> Sweep<'a> {
         self.questions[prompt].position()
     }
 
+    /// What a reader has to know where answers differ in several tokens; `None` where one token decides everywhere.
+    pub fn caveat(&self) -> Option<String> {
+        let n = self.questions.iter().filter(|q| q.has_further_tokens()).count();
+        (n > 0).then(|| {
+            format!(
+                "In {n} of {} prompts the two answers differ in several tokens: delta is the difference of logits at the first of \
+                 them, plus the log-probabilities of the further tokens of the one answer, minus those of the other. Nothing is \
+                 patched at these tokens; they feel a patch through keys and values only, so even everything together need \
+                 not bring the whole difference.",
+                self.questions.len()
+            )
+        })
+    }
+
     /// Tokens of a prompt up to its decision point.
     pub fn decision_tokens(&self, prompt: usize) -> Vec<u32> {
         self.questions[prompt].stem().to_vec()

@@ -2,35 +2,13 @@
 
 use super::{COMPONENT, DIRECTION, HEAD, LAYER, POSITION, SITE, SOURCE, TARGET};
 use crate::error::Result;
-use crate::interventions::AVERAGES;
+use crate::interventions::with_averages;
 use lorascope_record::{Table, TableSpec};
 
 pub(super) static EFFECTS: TableSpec = TableSpec {
     name: "patch_effects",
     doc: "What patching one place does on average over prompts, with 95% bootstrap intervals over prompt clusters.",
-    columns: &[
-        SOURCE,
-        TARGET,
-        DIRECTION,
-        SITE,
-        LAYER,
-        HEAD,
-        COMPONENT,
-        POSITION,
-        AVERAGES[0],
-        AVERAGES[1],
-        AVERAGES[2],
-        AVERAGES[3],
-        AVERAGES[4],
-        AVERAGES[5],
-        AVERAGES[6],
-        AVERAGES[7],
-        AVERAGES[8],
-        AVERAGES[9],
-        AVERAGES[10],
-        AVERAGES[11],
-        AVERAGES[12],
-    ],
+    columns: &with_averages::<8, 21>([SOURCE, TARGET, DIRECTION, SITE, LAYER, HEAD, COMPONENT, POSITION]),
 };
 
 /// What identifies a row.

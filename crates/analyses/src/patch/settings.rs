@@ -2,7 +2,9 @@
 
 use crate::error::{Error, Result};
 use crate::flags::{Flag, one_or_many};
-use crate::interventions::{PlaceKind, Unit, distinct, model_of, model_pairs, no_pair, parse_site, units_of};
+use crate::interventions::{
+    PlaceKind, Unit, at_least_one, distinct, model_of, model_pairs, models_of, parse_site, units_of,
+};
 use crate::subject::Subject;
 use serde::{Deserialize, Serialize};
 use std::fmt;
@@ -177,7 +179,7 @@ impl Settings {
     pub fn pairs(&self, subject: &Subject) -> Result<Vec<(From, usize)>> {
         let n = subject.model.n_models();
         let sources = self.source.iter().map(|s| From::parse(s, subject)).collect::<Result<Vec<_>>>()?;
-        let targets = self.target.iter().map(|t| model_of(NAME, t, subject)).collect::<Result<Vec<_>>>()?;
+        let targets = models_of(NAME, &self.target, subject)?;
         let all_targets = if targets.is_empty() { (0..n).collect() } else { targets.clone() };
         if !self.between.is_empty() && sources.is_empty() {
             return Ok(all_targets.into_iter().map(|m| (From::Model(m), m)).collect());
@@ -193,10 +195,7 @@ impl Settings {
             let found = model_pairs(&models, &targets, n, both_ways);
             pairs.extend(found.into_iter().map(|(s, t)| (From::Model(s), t)));
         }
-        if pairs.is_empty() {
-            return Err(no_pair(NAME));
-        }
-        Ok(distinct(pairs))
+        at_least_one(NAME, pairs)
     }
 
     /// Sets of units that are patched, each set together: every unit of the sites by itself, then the joint sets; none twice.

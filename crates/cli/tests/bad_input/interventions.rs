@@ -296,6 +296,11 @@ pub const CASES: &[Case] = &[
         "settings of `circuit`: random is 0; it must be a whole number from 1\n"
     ),
     case!(
+        "more samples than resamples",
+        "circuit --set samples=2001",
+        "settings of `circuit`: samples is 2001; it must be a whole number from 0 to 2000\n"
+    ),
+    case!(
         "a faithfulness of more than everything",
         "circuit --set faithfulness=1.1",
         "settings of `circuit`: faithfulness is 1.1; it must be above 0, at most 1\n"

@@ -30,8 +30,8 @@ pub(crate) enum Memory<'k, R> {
     Take(&'k mut Vec<(Mat<R>, Mat<R>)>),
     /// Has those of the batch's first rows from here.
     Give(&'k Kept<R>),
-    /// Writes down here what a pass backwards needs.
-    Record(&'k mut Record<R>),
+    /// Writes down here what a pass backwards needs; kept rows from there, where there are any.
+    Record(&'k mut Record<R>, Option<&'k Kept<R>>),
 }
 
 /// What a run leaves for the pass backwards.
@@ -56,10 +56,8 @@ pub(crate) struct Record<R> {
 impl<R: Real> Memory<'_, R> {
     /// Puts kept keys and values into the layer's.
     pub(super) fn recall(&self, layer: usize, keys: &mut Keys<R>) {
-        if let Memory::Give(kept) = self {
-            let (k, v) = &kept.layers[layer];
-            keys.k.data[..k.data.len()].copy_from_slice(&k.data);
-            keys.v.data[..v.data.len()].copy_from_slice(&v.data);
+        if let Memory::Give(kept) | Memory::Record(_, Some(kept)) = self {
+            kept.recall(layer, keys);
         }
     }
 
@@ -67,7 +65,7 @@ impl<R: Real> Memory<'_, R> {
     pub(super) fn remember(&mut self, keys: &Keys<R>, tape: Option<Recorder<R>>) {
         match (self, tape) {
             (Memory::Take(layers), _) => layers.push((keys.k.clone(), keys.v.clone())),
-            (Memory::Record(record), Some(tape)) => {
+            (Memory::Record(record, _), Some(tape)) => {
                 record.tapes.push(tape.finish(keys.clone()));
             }
             _ => {}
@@ -76,12 +74,12 @@ impl<R: Real> Memory<'_, R> {
 
     /// Whether the run will be gone through backwards.
     pub(super) fn is_record(&self) -> bool {
-        matches!(self, Memory::Record(_))
+        matches!(self, Memory::Record(..))
     }
 
     /// A layer begins: the tape on which its steps are to be written, if they are.
     pub(super) fn recorder(&mut self, layer: usize, resid: &Mat<R>) -> Option<Recorder<R>> {
-        let Memory::Record(record) = self else { return None };
+        let Memory::Record(record, _) = self else { return None };
         if layer < record.lowest {
             return None;
         }
@@ -94,7 +92,7 @@ impl<R: Real> Memory<'_, R> {
 
     /// All layers are over.
     pub(super) fn end(&mut self, resid: Mat<R>, tap: &mut Tap<R>) {
-        if let Memory::Record(record) = self {
+        if let Memory::Record(record, _) = self {
             record.end = resid;
             record.edited = tap.take_log();
         }
@@ -128,16 +126,26 @@ impl<R: Real> Model<R> {
         progress: Progress,
     ) -> Result<Run<R>> {
         self.check_readout(batch, readout)?;
-        let is_of = batch.n_kept == kept.batch.n_rows()
-            && (0..batch.n_kept).all(|row| batch.row(row) == kept.batch.row(row));
-        if !is_of {
-            return Err(Error::OtherBatch);
-        }
+        kept.check(batch)?;
         run(self, batch, hooks, readout, progress, Memory::Give(kept))
     }
 }
 
 impl<R: Real> Kept<R> {
+    /// Whether a batch goes on these sequences.
+    pub(crate) fn check(&self, batch: &Batch) -> Result<()> {
+        let is_of = batch.n_kept == self.batch.n_rows()
+            && (0..batch.n_kept).all(|row| batch.row(row) == self.batch.row(row));
+        if is_of { Ok(()) } else { Err(Error::OtherBatch) }
+    }
+
+    /// Puts the kept keys and values of a layer into its own.
+    pub(crate) fn recall(&self, layer: usize, keys: &mut Keys<R>) {
+        let (k, v) = &self.layers[layer];
+        keys.k.data[..k.data.len()].copy_from_slice(&k.data);
+        keys.v.data[..v.data.len()].copy_from_slice(&v.data);
+    }
+
     /// A batch of sequences that go on kept ones: each names one by its index, and the tokens that follow it, at least one.
     ///
     /// # Errors
@@ -148,6 +156,15 @@ impl<R: Real> Kept<R> {
         sequences: &[(usize, &[u32])],
         branches: &[Branch],
     ) -> Result<Batch> {
-        Batch::going_on(model.spec(), &self.batch, sequences, branches)
+        let together: Vec<(usize, usize, &[u32])> = sequences.iter().map(|&(of, t)| (of, 0, t)).collect();
+        Batch::going_on(model.spec(), &self.batch, &together, branches)
+    }
+
+    /// The same without branches, where only sequences of one group share rows: each is `(kept sequence, group, tokens)`.
+    ///
+    /// # Errors
+    /// As [`Kept::batch`].
+    pub fn batch_apart(&self, model: &Model<R>, sequences: &[(usize, usize, &[u32])]) -> Result<Batch> {
+        Batch::going_on(model.spec(), &self.batch, sequences, &[])
     }
 }

@@ -22,7 +22,7 @@ pub use rules::{Rules, SoftmaxRule};
 
 use crate::batch::{Batch, ModelId};
 use crate::error::{Error, Result};
-use crate::forward::{self, Memory, Pass, Record, Run};
+use crate::forward::{self, Kept, Memory, Pass, Record, Run};
 use crate::hook::{HookPoint, Site};
 use crate::mat::Mat;
 use crate::model::Model;
@@ -73,9 +73,45 @@ impl<R: Real> Model<R> {
         memory: usize,
         loss: impl FnOnce(&Run<R>) -> std::result::Result<Mat<R>, E>,
     ) -> std::result::Result<(Run<R>, Gradients<R>), E> {
+        if batch.n_kept > 0 {
+            return Err(Error::OtherBatch.into());
+        }
+        self.there_and_back(None, batch, hooks, readout, wanted, memory, loss)
+    }
+
+    /// The same for a batch that goes on kept sequences: kept rows are constants.
+    ///
+    /// # Errors
+    /// As [`Model::gradients`]; a batch of other sequences.
+    #[allow(clippy::too_many_arguments, reason = "`gradients`, and what was kept")]
+    pub fn gradients_after<E: From<Error>>(
+        &self,
+        kept: &Kept<R>,
+        batch: &Batch,
+        hooks: &Hooks<R>,
+        readout: &[usize],
+        wanted: &Wanted,
+        memory: usize,
+        loss: impl FnOnce(&Run<R>) -> std::result::Result<Mat<R>, E>,
+    ) -> std::result::Result<(Run<R>, Gradients<R>), E> {
+        kept.check(batch)?;
+        self.there_and_back(Some(kept), batch, hooks, readout, wanted, memory, loss)
+    }
+
+    #[allow(clippy::too_many_arguments, reason = "`gradients`, and what was kept")]
+    fn there_and_back<E: From<Error>>(
+        &self,
+        kept: Option<&Kept<R>>,
+        batch: &Batch,
+        hooks: &Hooks<R>,
+        readout: &[usize],
+        wanted: &Wanted,
+        memory: usize,
+        loss: impl FnOnce(&Run<R>) -> std::result::Result<Mat<R>, E>,
+    ) -> std::result::Result<(Run<R>, Gradients<R>), E> {
         self.check_readout(batch, readout)?;
-        if batch.n_kept > 0 || batch.n_trunk < batch.n_rows() {
-            return Err(Error::NoGradient { why: "the batch has branches or kept rows".to_owned() }.into());
+        if batch.n_trunk < batch.n_rows() {
+            return Err(Error::NoGradient { why: "the batch has branches".to_owned() }.into());
         }
         hooks.edits.iter().try_for_each(check_edit)?;
         let collected = Collected::new(self, &wanted.parameters)?;
@@ -91,7 +127,7 @@ impl<R: Real> Model<R> {
             end: Mat::default(),
             edited: std::collections::HashMap::new(),
         };
-        let run = forward::run(self, batch, hooks, readout, &|_, _| {}, Memory::Record(&mut record))?;
+        let run = forward::run(self, batch, hooks, readout, &|_, _| {}, Memory::Record(&mut record, kept))?;
         let gradient = loss(&run)?;
         if (gradient.rows, gradient.cols) != (run.readout.rows, run.readout.cols) {
             let why = format!(
@@ -116,7 +152,7 @@ impl<R: Real> Model<R> {
         for layer in (record.lowest..spec.n_layers).rev() {
             let tape = match (record.tapes.pop(), record.starts.pop()) {
                 (Some(tape), _) => tape,
-                (None, Some(start)) => walk.again(layer, start, record.trained[layer])?,
+                (None, Some(start)) => walk.again(layer, start, record.trained[layer], kept)?,
                 (None, None) => unreachable!("every layer from the lowest on left one of them"),
             };
             walk.layer(layer, tape, &mut stream)?;

@@ -4,7 +4,7 @@ use super::parameter::Collected;
 use super::rules::Rules;
 use crate::error::{Error, Result};
 use crate::forward::tape::{LayerTape, Recorder, Slot, Step};
-use crate::forward::{Pass, attention::Keys, norm_row};
+use crate::forward::{Kept, Pass, attention::Keys, norm_row};
 use crate::hook::{HookPoint, Site};
 use crate::mat::Mat;
 use crate::spec::{Mlp, NormKind};
@@ -82,9 +82,18 @@ impl<R: Real> Walk<'_, '_, R> {
     }
 
     /// Computes a layer again, for its tape.
-    pub fn again(&mut self, layer: usize, mut resid: Mat<R>, trained: [bool; 7]) -> Result<LayerTape<R>> {
+    pub fn again(
+        &mut self,
+        layer: usize,
+        mut resid: Mat<R>,
+        trained: [bool; 7],
+        kept: Option<&Kept<R>>,
+    ) -> Result<LayerTape<R>> {
         let spec = self.pass.model.spec();
         let mut keys = Keys::new(resid.rows, spec.n_kv_heads * spec.d_head);
+        if let Some(kept) = kept {
+            kept.recall(layer, &mut keys);
+        }
         self.pass.tape = Some(Recorder::new(trained));
         self.pass.layer(layer, &mut resid, &mut keys)?;
         match self.pass.tape.take() {

@@ -2,13 +2,11 @@
 
 #![allow(clippy::unwrap_used)] // helpers of tests are tests too
 
-mod support;
-
+use crate::support::{llama_with_many, tiny, tokens};
 use lorascope_engine::{
     Batch, Birth, Branch, Capture, Edit, EditOp, HookPoint, Hooks, Mat, Model, Module, Shift, Site, Stage,
 };
 use std::sync::Arc;
-use support::{llama_with_many, tiny, tokens};
 
 fn at(layer: usize, site: Site) -> HookPoint {
     HookPoint::Layer(layer, site)

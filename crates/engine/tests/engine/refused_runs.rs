@@ -2,10 +2,8 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used)] // a test or example may panic
 
-mod support;
-
+use crate::support::{load, shared};
 use lorascope_engine::{Batch, Hooks, Mat, Model, States};
-use support::{load, shared};
 
 #[test]
 fn impossible_rows_models_and_states_are_errors() {

@@ -2,13 +2,11 @@
 
 #![allow(clippy::unwrap_used)] // helpers of tests are tests too
 
-mod support;
-
+use crate::support::{Tensors, copy_folder, edit_json, edit_tensors, shared};
 use lorascope_checkpoint::Checkpoint;
 use lorascope_engine::{Batch, DEFAULT_MEMORY, Hooks, Model};
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
-use support::{Tensors, copy_folder, edit_json, edit_tensors, shared};
 
 fn open(dir: &Path, adapters: &[(String, PathBuf)]) -> Result<Model<f32>, String> {
     let base = Checkpoint::open(dir).map_err(|e| e.to_string())?;

@@ -3,11 +3,11 @@
 
 #![allow(clippy::unwrap_used)] // helpers of tests are tests too
 
-mod support;
-
+use crate::support::{
+    Stored, all_rows, capture, distance, dot, each_family, points_of, shared, states, tokens,
+};
 use lorascope_engine::{Batch, Capture, HookPoint, Hooks, Mlp, Model, Module, NormKind, Positions, Site};
 use std::collections::HashMap;
-use support::{Stored, all_rows, capture, distance, dot, each_family, points_of, shared, states, tokens};
 
 /// Tokens enough that the tiny models' windows of 16 hide something.
 const N: usize = 22;

@@ -5,12 +5,10 @@
 
 #![allow(clippy::unwrap_used)] // helpers of tests are tests too
 
-mod support;
-
+use crate::support::{ablation, all_rows, capture, each_family, llama_with_many, points_of, slice, states};
 use lorascope_engine::{Batch, Edit, EditOp, Model, Width};
 use proptest::prelude::*;
 use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
-use support::{ablation, all_rows, capture, each_family, llama_with_many, points_of, slice, states};
 
 /// A sequence: its model (modulo the number of models), the stem it begins like, how much of it, and what follows.
 type Sketch = (usize, usize, usize, Vec<u32>);
@@ -28,7 +26,7 @@ fn choices() -> impl Strategy<Value = Vec<Choice>> {
 }
 
 fn sequences(model: &Model<f64>, sketches: &[Sketch]) -> Vec<(usize, Vec<u32>)> {
-    let stems = [support::tokens(11, 24), support::tokens(12, 24)];
+    let stems = [crate::support::tokens(11, 24), crate::support::tokens(12, 24)];
     let one = |(which, stem, n, tail): &Sketch| {
         (which % model.n_models(), stems[*stem][..*n].iter().chain(tail).copied().collect())
     };
@@ -139,6 +137,6 @@ fn the_same_beside_adapters_of_every_kind() {
 #[test]
 fn the_same_beside_an_adapter_whose_scale_is_no_power_of_two() {
     // With s = 7 / 4 it matters in which order s·B·A·x is rounded and added.
-    let Some(model) = support::llama_scaled::<f64>(7) else { return };
+    let Some(model) = crate::support::llama_scaled::<f64>(7) else { return };
     company_does_not_matter(&model, 40);
 }

@@ -3,11 +3,11 @@
 
 #![allow(clippy::unwrap_used)] // helpers of tests are tests too
 
-mod support;
-
+use crate::support::{
+    Tensors, copy_folder, each_family, edit_json, edit_tensors, load, shared, states, tokens,
+};
 use lorascope_engine::{Batch, Mat, Model, NextToken, States};
 use lorascope_kernels::Real;
-use support::{Tensors, copy_folder, each_family, edit_json, edit_tensors, load, shared, states, tokens};
 
 /// The definition: logits of all tokens, then sums over them.
 fn naive<R: Real>(model: &Model<R>, s: &States<R>) -> Vec<NextToken> {
@@ -139,13 +139,13 @@ fn several_blocks_with_ties_across_them() {
 
 #[test]
 fn the_soft_cap_is_part_of_every_logit() {
-    let Some(gemma) = support::tiny::<f64>("gemma2") else { return };
+    let Some(gemma) = crate::support::tiny::<f64>("gemma2") else { return };
     let cap = gemma.spec().final_softcap.unwrap();
     let s = request(&gemma, 0, &[17, 300]);
     let next = gemma.next_tokens(&s).unwrap();
     for (i, next) in next.iter().enumerate() {
         for (t, logit) in s.tokens[i].iter().zip(&next.logits) {
-            let raw = support::dot(&gemma.output_row(0, *t).unwrap(), s.normalized.row(i));
+            let raw = crate::support::dot(&gemma.output_row(0, *t).unwrap(), s.normalized.row(i));
             assert!((logit - cap * (raw / cap).tanh()).abs() < 1e-11);
         }
     }
@@ -168,7 +168,7 @@ fn an_adapter_with_a_head_of_its_own_is_read_by_it() {
     assert_eq!(logits(0), logits(2));
     all_requests_agree("save_lm_head", &model, &[511]);
     let own = model.output_row(1, 5).unwrap();
-    let stored = support::Stored::read(&dir.join("edge/save_lm_head/adapter_model.safetensors"));
+    let stored = crate::support::Stored::read(&dir.join("edge/save_lm_head/adapter_model.safetensors"));
     let name = "base_model.model.lm_head.weight";
     assert_eq!(own, stored.get(name)[5 * 64..6 * 64]);
 }

@@ -2,12 +2,10 @@
 
 #![allow(clippy::unwrap_used)] // helpers of tests are tests too
 
-mod support;
-
+use crate::support::{FAMILIES, all_rows, each_family, llama_with_many, shared, tokens};
 use lorascope_checkpoint::Checkpoint;
 use lorascope_engine::{Batch, Capture, HookPoint, Hooks, Model, NextToken, Site, States, check};
 use lorascope_kernels::Real;
-use support::{FAMILIES, all_rows, each_family, llama_with_many, shared, tokens};
 
 /// Readout, per-head results and next tokens of a batch of all models.
 fn everything<R: Real>(model: &Model<R>) -> (Vec<R>, Vec<Vec<Vec<R>>>, Vec<NextToken>) {

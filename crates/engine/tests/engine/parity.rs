@@ -6,11 +6,9 @@
 
 #![allow(clippy::unwrap_used)] // helpers of tests are tests too
 
-mod support;
-
+use crate::support::{FAMILIES, Reference, load, max_difference, shared};
 use lorascope_engine::{Batch, Capture, HookPoint, Hooks, Model, Site};
 use lorascope_kernels::Real;
-use support::{FAMILIES, Reference, load, max_difference, shared};
 
 /// Largest differences of one model from its reference: absolute in logits, hidden states and patterns, relative inside
 /// the layers.

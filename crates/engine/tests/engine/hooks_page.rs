@@ -5,7 +5,7 @@
 use lorascope_engine::{FAMILIES, HookPoint, Module, read_spec};
 use std::collections::BTreeSet;
 
-const PAGE: &str = include_str!("../../../docs/hooks.md");
+const PAGE: &str = include_str!("../../../../docs/hooks.md");
 
 /// First cells of the page's table rows that hold code, without the backticks.
 fn names_in_tables() -> Vec<&'static str> {

@@ -2,10 +2,10 @@
 
 #![allow(clippy::unwrap_used)] // helpers of tests are tests too
 
-mod support;
-
+use crate::support::{
+    all_rows, capture, distance, each_family, llama_with_many, noise, points_of, states, tokens,
+};
 use lorascope_engine::{Batch, Capture, Edit, EditOp, HookPoint, Hooks, Mat, Model, Module, Positions, Site};
-use support::{all_rows, capture, distance, each_family, llama_with_many, noise, points_of, states, tokens};
 
 /// Rows of a sequence; more than the tiny models' windows of 16.
 const N: usize = 20;
@@ -64,7 +64,7 @@ fn edits_that_change_no_value_change_no_bit() {
         }
     });
     // Scales that are no power of two, DoRA and biases of B round differently if added in another order.
-    for model in [llama_with_many(), support::llama_scaled(7)].into_iter().flatten() {
+    for model in [llama_with_many(), crate::support::llama_scaled(7)].into_iter().flatten() {
         for which in 1..model.n_models() {
             nothing_changes_under_neutral_edits(model.name(which), &model, which);
         }
@@ -302,7 +302,7 @@ fn scores_decide_the_pattern() {
 
 #[test]
 fn edits_of_the_same_values_happen_in_their_order_and_captures_and_copies_come_after_them() {
-    let Some(model) = support::tiny::<f64>("llama") else { return };
+    let Some(model) = crate::support::tiny::<f64>("llama") else { return };
     let batch = Batch::new(model.spec(), &[(0, &tokens(3, 4)), (1, &tokens(3, 4))]).unwrap();
     let point = at(2, Site::MlpPost);
     let one = |row, units, op| Edit { point, row, units, op };

@@ -3,16 +3,14 @@
 
 #![allow(clippy::unwrap_used)] // helpers of tests are tests too
 
-mod support;
-
+use crate::support::{
+    Stored, all_rows, copy_folder, dot, each_family, edit_tensors, llama_with_many, load, noise, shared,
+    tiny, tokens,
+};
 use lorascope_engine::{Batch, Capture, HookPoint, Hooks, Mat, Model, Module, Positions, Site};
 use lorascope_kernels::Real;
 use std::collections::HashMap;
 use std::path::PathBuf;
-use support::{
-    Stored, all_rows, copy_folder, dot, each_family, edit_tensors, llama_with_many, load, noise, shared,
-    tiny, tokens,
-};
 
 /// Tokens of a sequence; more than the tiny models' windows of 16.
 const N: usize = 20;
@@ -266,7 +264,7 @@ fn an_adapter_that_acts_in_one_place_has_its_share_there_and_nowhere_else() {
 fn an_adapters_own_positions_are_used() {
     let Some(dir) = shared().map(|s| s.join("tiny/gpt2")) else { return };
     let copy = copy_folder(&dir.join("adapter"));
-    support::edit_json(&copy.path().join("adapter_config.json"), |c| {
+    crate::support::edit_json(&copy.path().join("adapter_config.json"), |c| {
         c["modules_to_save"] = serde_json::json!(["wpe"])
     });
     let table = Stored::read(&dir.join("model/model.safetensors"));

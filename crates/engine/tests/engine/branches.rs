@@ -6,8 +6,7 @@
 
 #![allow(clippy::unwrap_used)] // helpers of tests are tests too
 
-mod support;
-
+use crate::support::{ablation, capture, each_family, llama_with_many, points_of, slice, states, tokens};
 use lorascope_engine::{
     Batch, Birth, Branch, Edit, EditOp, HookPoint, Hooks, Mat, Model, Shift, Site, Width,
 };
@@ -15,7 +14,6 @@ use lorascope_kernels::Real;
 use proptest::prelude::*;
 use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
 use std::sync::Arc;
-use support::{ablation, capture, each_family, llama_with_many, points_of, slice, states, tokens};
 
 /// One edit: position, point, head, source sequence, kind (all modulo what there is).
 type Choice = (usize, usize, usize, usize, usize);

@@ -2,14 +2,12 @@
 
 #![allow(clippy::unwrap_used)] // helpers of tests are tests too
 
-mod support;
-
+use crate::support::{each_family, llama_with_many, noise, points_of, tokens};
 use lorascope_engine::{
     Batch, Capture, Edit, EditOp, Error, Gradients, HookPoint, Hooks, Mat, Model, Module, Parameter, Rules,
     Run, Site, SoftmaxRule, States, Wanted,
 };
 use lorascope_kernels::dot;
-use support::{each_family, llama_with_many, noise, points_of, tokens};
 
 /// Positions; more than the tiny models' windows of 16.
 const N: usize = 20;
@@ -213,8 +211,8 @@ fn check_parameter(
 
 #[test]
 fn gradients_of_parameters_are_those_of_finite_differences() {
-    for family in support::FAMILIES {
-        let Some(mut model) = support::tiny::<f64>(family) else { return };
+    for family in crate::support::FAMILIES {
+        let Some(mut model) = crate::support::tiny::<f64>(family) else { return };
         let adapted: Vec<(usize, Module)> = model.adapters()[0].adapted().collect();
         let factors = adapted.iter().flat_map(|&(l, m)| [Parameter::LoraA(l, m), Parameter::LoraB(l, m)]);
         let mut wanted: Vec<(usize, Parameter)> = factors.map(|p| (1, p)).collect();
@@ -284,7 +282,7 @@ fn log_probabilities_lead_back_to_the_states() {
 
 #[test]
 fn only_what_is_asked_for_is_gone_back_through() {
-    let Some(model) = support::tiny::<f64>("gemma2") else { return };
+    let Some(model) = crate::support::tiny::<f64>("gemma2") else { return };
     let (batch, readout) = batch_of(&model, 1);
     let last = model.spec().n_layers - 1;
     let point = HookPoint::Layer(last, Site::Z);
@@ -330,4 +328,57 @@ fn frozen_rules_take_away_what_they_freeze() {
         assert_eq!(halved[2][0].len(), exact[2][0].len());
         assert_ne!(halved[3][0], exact[3][0], "{name}");
     });
+}
+
+#[test]
+fn after_kept_rows_gradients_are_those_of_the_whole_run() {
+    each_family::<f64>(|name, model| {
+        let long = tokens(3, N);
+        let readout_at = N - 1;
+        let sequences: Vec<(usize, &[u32])> = vec![(1, &long), (0, &long)];
+        let whole = Batch::new(model.spec(), &sequences).unwrap();
+        let heads: Vec<(usize, &[u32])> = vec![(1, &long[..N - 2]), (0, &long[..N - 2])];
+        let kept = model.keep(&heads, &|_, _| {}).unwrap();
+        let ends: Vec<(usize, &[u32])> = vec![(0, &long[N - 2..]), (1, &long[N - 2..])];
+        let batch = kept.batch(model, &ends, &[]).unwrap();
+        let of = |batch: &Batch, kept: Option<&lorascope_engine::Kept<f64>>, memory| {
+            let rows = |p: usize| -> Vec<usize> { (0..2).map(|s| batch.row_of(s, p).unwrap()).collect() };
+            let points = points_of(model, 0);
+            let captures = points.iter().map(|&point| Capture { point, rows: rows(N - 2) }).collect();
+            let wanted = Wanted { captures, ..Wanted::default() };
+            let loss = |run: &Run<f64>| Ok::<_, Error>(weights(&run.readout));
+            let hooks = Hooks::default();
+            match kept {
+                None => model.gradients(batch, &hooks, &rows(readout_at), &wanted, memory, loss),
+                Some(kept) => {
+                    model.gradients_after(kept, batch, &hooks, &rows(readout_at), &wanted, memory, loss)
+                }
+            }
+            .unwrap()
+            .1
+            .captures
+        };
+        let (expected, found) = (of(&whole, None, PLENTY), of(&batch, Some(&kept), PLENTY));
+        for (a, b) in expected.iter().flatten().flatten().zip(found.iter().flatten().flatten()) {
+            assert!((a - b).abs() < 1e-10 * (1.0 + a.abs()), "{name}: {a} {b}");
+        }
+        assert_eq!(found, of(&batch, Some(&kept), 0), "{name}");
+    });
+}
+
+#[test]
+fn prompts_that_stand_apart_have_gradients_of_their_own() {
+    let Some(model) = crate::support::tiny::<f64>("qwen3") else { return };
+    let long = tokens(3, N);
+    let groups: Vec<(usize, usize, &[u32])> = vec![(0, 7, &long), (0, 3, &long[..N - 2]), (0, 7, &long[..4])];
+    let apart = Batch::apart(model.spec(), &groups).unwrap();
+    assert_eq!(apart.n_rows(), N + N - 2, "only within a group rows are shared");
+    let alone = Batch::new(model.spec(), &[(0, &long)]).unwrap();
+    let at = |batch: &Batch| {
+        let rows = vec![batch.row_of(0, 2).unwrap()];
+        let captures = vec![Capture { point: HookPoint::Layer(0, Site::ResidPre), rows }];
+        let wanted = Wanted { captures, ..Wanted::default() };
+        gradients(&model, batch, &[], &[batch.row_of(0, N - 1).unwrap()], &wanted, PLENTY).1.captures
+    };
+    assert_eq!(at(&apart), at(&alone));
 }

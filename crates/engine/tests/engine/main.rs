@@ -1,0 +1,18 @@
+//! Tests of the engine through its public face. One program: the engine is generic over its number type, and every program that uses
+//! it compiles it anew.
+
+mod batches;
+mod branches;
+mod captures;
+mod determinism;
+mod edits;
+mod gradients;
+mod hooks_page;
+mod loading;
+mod next_token;
+mod parity;
+mod patching;
+mod pullback;
+mod refused_hooks;
+mod refused_runs;
+mod support;
