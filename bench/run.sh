@@ -3,9 +3,10 @@
 #   bench/run.sh [--threads N] [--rounds N] [--runs N]           forward pass and decisions
 #   bench/run.sh patch [--threads N] [--rounds N] [--sample N]   activation patching (TransformerLens and nnsight too)
 #   bench/run.sh sweep [--threads N] [--lengths …] [--patches …] cost of patches against their number and the prompt's length
+#   bench/run.sh train [--threads N] [--steps N]                steps of training against PEFT on PyTorch
 #   bench/run.sh size [--threads N] [--only decide …]            four analyses at Gemma-2-2b's true size (random weights)
 # Sets up a Python environment for the peers once (in the cache folder; $BENCH_PYTHON names another Python that
-# has bench/requirements.txt), gets SmolLM2, builds the release binaries, runs bench/compare.py, patch.py, sweep.py or size.py.
+# has bench/requirements.txt), gets SmolLM2, builds the release binaries, runs bench/compare.py, patch.py, sweep.py, train.py or size.py.
 # Adapters: $LORASCOPE_ADAPTERS, else ../shared/adapters/smollm2 next to the repository.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -31,7 +32,7 @@ peers_python() {
 
 driver=compare
 case ${1:-} in
-    patch | sweep | size)
+    patch | sweep | train | size)
         driver=$1
         shift
         ;;
