@@ -239,6 +239,7 @@ fn heads(settings: &Settings, spec: &ModelSpec, layer: usize) -> Result<Option<V
 }
 
 #[cfg(test)]
+#[allow(clippy::single_range_in_vec_init, reason = "one range of rows is meant")]
 mod tests {
     use super::*;
     use lorascope_engine::read_spec;

@@ -1,6 +1,7 @@
 //! Training of tiny models of several families: gradients against differences, progress, cuts, masks, and the files.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test stops at the first surprise")]
+#![allow(clippy::single_range_in_vec_init, reason = "one range of rows is meant")]
 
 use lorascope_checkpoint::Checkpoint;
 use lorascope_engine::{

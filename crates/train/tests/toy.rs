@@ -1,6 +1,7 @@
 //! Training on a policy that is a table of logits, whose optimum is known: the loop, both algorithms, and going on after a cut.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test stops at the first surprise")]
+#![allow(clippy::single_range_in_vec_init, reason = "one range of rows is meant")]
 
 use lorascope_train::{
     Coefficients, Error, Factor, Factors, Keeper, Odds, Outcome, Part, Policy, Pool, Result, Settings,
@@ -234,7 +235,7 @@ fn what_may_not_move_stays() {
     let pool = Pool::new(&settings).unwrap();
     let mut table = Table::new(&pool);
     let mut initial = table.factors();
-    initial.0[0].part = Part::Rows(Vec::from([1..2]));
+    initial.0[0].part = Part::Rows(vec![1..2]);
     let keeper = Memory::default();
     let watch = After(Cell::new(usize::MAX));
     let training = Training { pool: &pool, settings: &settings, seed: 0, keeper: &keeper, watch: &watch };
