@@ -100,7 +100,7 @@ impl Training<'_> {
             }
             self.step(policy, &mut now, &mut bases)?;
             let done = now.progress.steps.len();
-            if done % self.settings.checkpoint_every == 0 || done == steps {
+            if done.is_multiple_of(self.settings.checkpoint_every) || done == steps {
                 self.keeper.save(&now.to_bytes()?)?;
             }
             if let Some(last) = now.progress.steps.last() {

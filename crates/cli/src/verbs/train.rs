@@ -149,7 +149,7 @@ impl Watch for Live<'_> {
         if std::io::stderr().is_terminal() {
             self.bars.at(done as u64);
             self.bars.say(told);
-        } else if done % self.settings.checkpoint_every == 0 || done == steps {
+        } else if done.is_multiple_of(self.settings.checkpoint_every) || done == steps {
             eprintln!("step {done} of {steps}: {told}");
         }
     }
