@@ -3,7 +3,8 @@
 #   bench/run.sh [--threads N] [--rounds N] [--runs N]           forward pass and decisions
 #   bench/run.sh patch [--threads N] [--rounds N] [--sample N]   activation patching (TransformerLens and nnsight too)
 #   bench/run.sh sweep [--threads N] [--lengths …] [--patches …] cost of patches against their number and the prompt's length
-#   bench/run.sh train [--threads N] [--steps N]                steps of training against PEFT on PyTorch
+#   bench/run.sh train [--threads N] [--steps N]                 steps of training against PEFT on PyTorch
+#   bench/run.sh gradients [--threads N] [--tokens N] [--runs N] attribution patching against a forward pass
 #   bench/run.sh size [--threads N] [--only decide …]            four analyses at Gemma-2-2b's true size (random weights)
 # Sets up a Python environment for the peers once (in the cache folder; $BENCH_PYTHON names another Python that
 # has bench/requirements.txt), gets SmolLM2, builds the release binaries, runs bench/compare.py, patch.py, sweep.py, train.py or size.py.
@@ -32,12 +33,16 @@ peers_python() {
 
 driver=compare
 case ${1:-} in
-    patch | sweep | train | size)
+    patch | sweep | train | size | gradients)
         driver=$1
         shift
         ;;
 esac
 base=$(python3 scripts/get_smollm2.py)
+if [[ $driver == gradients ]]; then
+    cargo build --release --package lorascope-engine --example bench_gradients
+    exec target/release/examples/bench_gradients --base "$base" "$@"
+fi
 python=$(peers_python)
 cargo build --release --package lorascope
 case $driver in

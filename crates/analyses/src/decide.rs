@@ -302,7 +302,7 @@ fn section(decide: &Decide, context: &Context, decisions: &Table, parts: &Table)
         let n = prompts.iter().filter(|&&i| of(&p_all, i) > 0.5).count();
         format!(
             "{name}: of the two answers, {b} has probability {:.3} on average (95% interval {:.3} to {:.3}), and is preferred on \
-             {n} of {} prompts. Either answer is given with probability {} at all.",
+             {n} of {} prompts. Together they have {} of all probability.",
             p.mean,
             p.lo,
             p.hi,

@@ -57,6 +57,12 @@ pub enum Error {
         /// The answer that goes on.
         longer: String,
     },
+    /// A change between whose ends there is no way to integrate along.
+    #[error("integrated estimates: {why}; leave such pairs or this estimator out")]
+    NoPath {
+        /// What is missing.
+        why: String,
+    },
     /// A prompt that leaves no room for its answer.
     #[error(
         "prompt `{id}` has {tokens} tokens with its longest answer, but the model's context is {context}; shorten the \

@@ -6,6 +6,7 @@
 
 mod activity;
 mod answers;
+mod attribution;
 mod bootstrap;
 mod circuit;
 mod context;
@@ -90,6 +91,7 @@ pub const ANALYSES: &[&dyn Analysis] = &[
     &tuned_lens::TunedLens,
     &dla::Dla,
     &patch::Patch,
+    &attribution::Attribution,
     &paths::Paths,
     &circuit::Circuit,
 ];

@@ -7,12 +7,16 @@
 //! the base's into the fine-tuned model and asks what its behaviour needs. Every patched run is a branch of the target's
 //! run and computes only what the patch can change.
 
-mod checks;
+pub(crate) mod checks;
 mod effects;
 mod figures;
 mod jobs;
 mod positions;
 mod settings;
+
+pub(crate) use effects::keys;
+pub(crate) use jobs::{Job, Means, jobs, means};
+pub(crate) use settings::{PositionName, Settings};
 
 use crate::Analysis;
 use crate::context::{Context, Findings, read_settings};
@@ -21,48 +25,50 @@ use crate::error::Result;
 use crate::flags::Flag;
 use crate::interventions::{DirectionBook, PatchedRun, Sweep, Unit, average, blocks};
 use crate::subject::Subject;
-use jobs::{Job, Means, jobs, means};
 use lorascope_record::ColumnKind::{Bool, Float, FloatOrNull, Int, IntOrNull, Text, TextOrNull};
-use lorascope_record::{ColumnSpec, Table, TableSpec};
+use lorascope_record::{Cell, ColumnSpec, Table, TableSpec};
 use serde_json::Value;
-use settings::{From, NAME, Settings};
+use settings::{From, NAME};
 
 pub(crate) struct Patch;
 
 /// Target prompts per part of a run that is kept when it is cut off.
 const PROMPTS_PER_PART: usize = 16;
 
-const SOURCE: ColumnSpec = column(
+pub(crate) const SOURCE: ColumnSpec = column(
     "source",
     Text,
     "",
     "Model whose activation is taken, or the ablation: `zero`, `mean`, `resample`.",
 );
-const TARGET: ColumnSpec = column("target", Text, "", "Model that it is put into.");
-const DIRECTION: ColumnSpec = column(
+pub(crate) const TARGET: ColumnSpec = column("target", Text, "", "Model that it is put into.");
+pub(crate) const DIRECTION: ColumnSpec = column(
     "direction",
     Text,
     "",
     "`denoising`: an adapter into the base; `noising`: the base into an adapter; `transfer`: between adapters; `prompts`: \
      between prompts; `ablation`.",
 );
-const SITE: ColumnSpec =
+pub(crate) const SITE: ColumnSpec =
     column("site", Text, "", "Kind of place; units joined by `+` where several are patched together.");
-const LAYER: ColumnSpec = column("layer", IntOrNull, "", "Layer, from 0; null for a joint set.");
-const HEAD: ColumnSpec =
+pub(crate) const LAYER: ColumnSpec = column("layer", IntOrNull, "", "Layer, from 0; null for a joint set.");
+pub(crate) const HEAD: ColumnSpec =
     column("head", IntOrNull, "", "Head, where the place is one's; a key/value head for `k` and `v`.");
-const COMPONENT: ColumnSpec = column(
+pub(crate) const COMPONENT: ColumnSpec = column(
     "component",
     IntOrNull,
     "",
     "Neuron, or component of an adapter's update (0 has the largest singular value), where the place is one.",
 );
-const POSITION: ColumnSpec = column(
+pub(crate) const POSITION: ColumnSpec = column(
     "position",
     Text,
     "",
     "`decision` (the decision point), `all`, the name of a span (all its tokens together), or one position from 0.",
 );
+
+pub(crate) const SOURCE_PROMPT_ID: ColumnSpec =
+    column("source_prompt_id", TextOrNull, "", "Prompt whose activation is taken; null for zero and mean.");
 
 static PATCHES: TableSpec = TableSpec {
     name: "patches",
@@ -72,12 +78,7 @@ static PATCHES: TableSpec = TableSpec {
         TARGET,
         PROMPT_ID,
         SCENARIO,
-        column(
-            "source_prompt_id",
-            TextOrNull,
-            "",
-            "Prompt whose activation is taken; null for zero and mean.",
-        ),
+        SOURCE_PROMPT_ID,
         DIRECTION,
         SITE,
         LAYER,
@@ -191,15 +192,32 @@ fn push(
     job: &Job,
     (source, target, patched): (Option<f64>, f64, f64),
 ) -> Result<()> {
-    let prompt = &subject.prompts[job.prompt];
     let change = patched - target;
     let span = source.map(|s| s - target).filter(|d| d.abs() >= floor && *d != 0.0);
+    let mut cells = identity(subject, job);
+    cells.extend([
+        job.place.positions[0].into(),
+        job.place.positions.len().into(),
+        source.into(),
+        target.into(),
+        patched.into(),
+        change.into(),
+        span.map(|s| change / s).into(),
+        ((patched > 0.0) != (target > 0.0)).into(),
+    ]);
+    table.push(&cells)?;
+    Ok(())
+}
+
+/// The cells that say which run a job is: from `source` to `position`.
+pub(crate) fn identity(subject: &Subject, job: &Job) -> Vec<Cell> {
+    let prompt = &subject.prompts[job.prompt];
     let one: Option<&Unit> = if let [unit] = &job.units[..] { Some(unit) } else { None };
     let site = match one {
         Some(unit) => unit.kind.site_name(),
         None => job.units.iter().map(Unit::to_string).collect::<Vec<_>>().join("+"),
     };
-    table.push(&[
+    vec![
         job.source.name(subject).into(),
         subject.model.name(job.target).into(),
         prompt.id().into(),
@@ -211,16 +229,7 @@ fn push(
         one.and_then(Unit::head).into(),
         one.and_then(Unit::component).into(),
         job.place.label.as_str().into(),
-        job.place.positions[0].into(),
-        job.place.positions.len().into(),
-        source.into(),
-        target.into(),
-        patched.into(),
-        change.into(),
-        span.map(|s| change / s).into(),
-        ((patched > 0.0) != (target > 0.0)).into(),
-    ])?;
-    Ok(())
+    ]
 }
 
 /// What a pair of source and target asks.

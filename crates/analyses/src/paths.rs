@@ -15,11 +15,11 @@ use crate::decide::{PROMPT_ID, SCENARIO, column};
 use crate::error::Result;
 use crate::flags::Flag;
 use crate::interventions::{
-    Change, PatchedRun, PlaceKind, Receiver, Replacement, Source, Sweep, Unit, average, blocks, distinct,
-    edge, pairs_by_name, units_of,
+    Change, Estimator, PatchedRun, PlaceKind, Receiver, Replacement, Source, Sweep, Unit, average, blocks,
+    distinct, edge, pairs_by_name, units_of,
 };
 use crate::subject::Subject;
-use lorascope_engine::Site;
+use lorascope_engine::{HookPoint, Site};
 use lorascope_record::ColumnKind::{Float, FloatOrNull, Int, IntOrNull, Text};
 use lorascope_record::{Cell, ColumnSpec, Table, TableSpec};
 use serde_json::Value;
@@ -73,6 +73,19 @@ static PATHS: TableSpec = TableSpec {
         DELTA_PATCHED,
         CHANGE,
         RECOVERY,
+        column(
+            "gradient",
+            FloatOrNull,
+            "logit",
+            "The change as the gradient estimates it (edge attribution patching); null where it was not asked for, and for \
+             `logits_frozen`, whose change is linear but for the soft cap.",
+        ),
+        column(
+            "integrated",
+            FloatOrNull,
+            "logit",
+            "The same by gradients integrated over the adapter's scale from 0 to 1 (EAP-IG); null as above.",
+        ),
     ],
 };
 
@@ -144,7 +157,7 @@ impl Analysis for Paths {
         let (mut paths, mut spans) = (Table::new(&PATHS), Table::new(&SPANS));
         for block in blocks(subject, PROMPTS_PER_PART) {
             block.append(context, "paths", &mut paths, |so_far| {
-                patch_edges(context, &sweep, &plans, &block.prompts, &format!("patching edges {so_far}"))
+                patch_edges(context, &settings, &sweep, &plans, &block.prompts, so_far)
             })?;
             block.append(context, "spans", &mut spans, |so_far| {
                 patch_spans(context, &sweep, &plans, &block.prompts, &format!("patching spans {so_far}"))
@@ -155,6 +168,7 @@ impl Analysis for Paths {
         let path_effects = average(context, &paths, &summary::PATH_EFFECTS)?;
         let span_effects = average(context, &spans, &summary::SPAN_EFFECTS)?;
         let mut section = figures::section(self, context, &path_effects, &span_effects)?;
+        section.paragraphs.extend(summary::estimates(&paths)?);
         section.notes.extend(sweep.caveat());
         Ok(Findings { tables: vec![paths, spans, path_effects, span_effects], section })
     }
@@ -232,7 +246,8 @@ fn node(subject: &Subject, unit: &Unit, source: usize, prompt: usize, position: 
     Change { point: unit.point(), units, position, replacement: Replacement::From(from) }
 }
 
-/// The heads and MLPs with the largest mean effect when patched by themselves, in the order of layers.
+/// The heads and MLPs with the largest effects when patched by themselves, in the order of layers. Every prompt counts in the
+/// direction of its own difference between source and target, so that scenarios with opposite decisions do not cancel.
 fn largest(context: &Context, sweep: &Sweep, source: usize, target: usize, top: usize) -> Result<Vec<Unit>> {
     let subject = context.subject;
     let kinds = [PlaceKind::Head(Site::Result), PlaceKind::Whole(Site::MlpOut)];
@@ -249,7 +264,9 @@ fn largest(context: &Context, sweep: &Sweep, source: usize, target: usize, top: 
     let found = sweep.run("looking for senders", &runs, context.progress)?;
     let mut effect = vec![0.0; units.len()];
     for (i, (run, patched)) in runs.iter().zip(&found.patched).enumerate() {
-        effect[i % units.len()] += patched - found.plain[&(target, run.prompt)];
+        let own = found.plain[&(target, run.prompt)];
+        let direction = (found.plain[&(source, run.prompt)] - own).signum();
+        effect[i % units.len()] += direction * (patched - own);
     }
     let mut order: Vec<usize> = (0..units.len()).collect();
     order.sort_by(|&a, &b| effect[b].abs().total_cmp(&effect[a].abs()));
@@ -258,7 +275,9 @@ fn largest(context: &Context, sweep: &Sweep, source: usize, target: usize, top: 
     Ok(chosen)
 }
 
-/// Runs of all plans on some prompts, with what the table says of them.
+/// Runs of all plans on some prompts, with what the table says of them; `estimators` are its last columns, `None` for those that
+/// nobody asked for.
+#[allow(clippy::too_many_arguments, reason = "what is run, where, and what is written of it")]
 fn patched(
     context: &Context,
     sweep: &Sweep,
@@ -266,6 +285,7 @@ fn patched(
     block: &[usize],
     what: &str,
     changes: impl Fn(&Plan, usize, usize) -> Vec<(Vec<Cell>, Vec<Change>)>,
+    estimators: &[Option<Estimator>],
     table: &mut Table,
 ) -> Result<()> {
     let subject = context.subject;
@@ -279,7 +299,14 @@ fn patched(
         }
     }
     let found = sweep.run(what, &runs, context.progress)?;
-    for ((plan, prompt, cells), &patched) in rows.into_iter().zip(&found.patched) {
+    let asked: Vec<Estimator> = estimators.iter().flatten().cloned().collect();
+    let estimates = match &asked[..] {
+        [] => Vec::new(),
+        asked => sweep.estimate("estimating edges", &runs, asked, context.progress)?.changes,
+    };
+    for (i, ((plan, prompt, cells), &patched)) in rows.into_iter().zip(&found.patched).enumerate() {
+        let frozen = runs[i].changes.iter().any(|c| c.point == HookPoint::FinalScale);
+        let mut of_run = estimates.iter().map(|of| (!frozen).then_some(of[i]));
         let (source, target) = (found.plain[&(plan.source, prompt)], found.plain[&(plan.target, prompt)]);
         let (change, span) = (patched - target, source - target);
         let item = &subject.prompts[prompt].item;
@@ -292,6 +319,7 @@ fn patched(
         row.extend(cells);
         row.extend([source.into(), target.into(), patched.into(), change.into()]);
         row.push((span != 0.0).then(|| change / span).into());
+        row.extend(estimators.iter().map(|e| Cell::from(e.as_ref().and_then(|_| of_run.next().flatten()))));
         table.push(&row)?;
     }
     Ok(())
@@ -299,10 +327,11 @@ fn patched(
 
 fn patch_edges(
     context: &Context,
+    settings: &Settings,
     sweep: &Sweep,
     plans: &[Plan],
     block: &[usize],
-    what: &str,
+    so_far: &str,
 ) -> Result<Table> {
     let spec = context.subject.model.spec();
     let mut table = Table::new(&PATHS);
@@ -322,7 +351,8 @@ fn patch_edges(
         };
         plan.edges.iter().map(one).collect()
     };
-    patched(context, sweep, plans, block, what, changes, &mut table)?;
+    let what = format!("patching edges {so_far}");
+    patched(context, sweep, plans, block, &what, changes, &settings.estimators(), &mut table)?;
     Ok(table)
 }
 
@@ -347,6 +377,6 @@ fn patch_spans(
         };
         plan.spans.iter().map(one).collect()
     };
-    patched(context, sweep, plans, block, what, changes, &mut table)?;
+    patched(context, sweep, plans, block, what, changes, &[], &mut table)?;
     Ok(table)
 }

@@ -136,6 +136,52 @@ pub fn benjamini_hochberg(p: &[f64]) -> Vec<f64> {
     q
 }
 
+/// Spearman's rank correlation, ties at their mean rank; `None` where one of the two does not vary.
+pub(crate) fn spearman(a: &[f64], b: &[f64]) -> Option<f64> {
+    let (a, b) = (ranks(a), ranks(b));
+    let mean = (a.len() as f64 + 1.0) / 2.0;
+    let product = |x: &[f64], y: &[f64]| x.iter().zip(y).map(|(x, y)| (x - mean) * (y - mean)).sum::<f64>();
+    let sizes = product(&a, &a) * product(&b, &b);
+    (sizes > 0.0).then(|| product(&a, &b) / sizes.sqrt())
+}
+
+/// Ranks from 1, ties at their mean.
+fn ranks(values: &[f64]) -> Vec<f64> {
+    let mut order: Vec<usize> = (0..values.len()).collect();
+    order.sort_by(|&i, &j| values[i].total_cmp(&values[j]));
+    let mut ranks = vec![0.0; values.len()];
+    let mut before = 0;
+    for ties in order.chunk_by(|&i, &j| values[i] == values[j]) {
+        let rank = before as f64 + (ties.len() as f64 + 1.0) / 2.0;
+        ties.iter().for_each(|&i| ranks[i] = rank);
+        before += ties.len();
+    }
+    ranks
+}
+
+/// Upper end of the one-sided 95% interval of Clopper and Pearson for a share of which `k` among `n` were seen: the share at
+/// which so few would be seen in 5% of samples.
+pub(crate) fn share_bound(k: usize, n: usize) -> f64 {
+    if k >= n {
+        return 1.0;
+    }
+    let at_most = |p: f64| {
+        let mut term = (1.0 - p).powi(n as i32);
+        let mut sum = term;
+        for i in 0..k {
+            term *= (n - i) as f64 / (i + 1) as f64 * p / (1.0 - p);
+            sum += term;
+        }
+        sum
+    };
+    let (mut lo, mut hi) = (0.0, 1.0);
+    for _ in 0..60 {
+        let middle = (lo + hi) / 2.0;
+        if at_most(middle) > 0.05 { lo = middle } else { hi = middle }
+    }
+    hi
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -237,5 +283,23 @@ mod tests {
         assert_eq!(turned, q, "whatever the order");
         assert!(benjamini_hochberg(&[]).is_empty());
         assert_eq!(benjamini_hochberg(&[0.5, 0.5]), [0.5, 0.5]);
+    }
+
+    #[test]
+    fn rank_correlation_is_that_of_ranks() {
+        assert_eq!(spearman(&[1.0, 2.0, 3.0, 4.0], &[10.0, 100.0, 1000.0, 1e4]), Some(1.0));
+        assert_eq!(spearman(&[1.0, 2.0, 3.0], &[3.0, 2.0, 1.0]), Some(-1.0));
+        assert_eq!(spearman(&[1.0, 1.0], &[3.0, 2.0]), None);
+        // By hand: ranks 1, 2.5, 2.5, 4 and 1, 2, 3, 4.
+        let found = spearman(&[1.0, 2.0, 2.0, 5.0], &[1.0, 2.0, 3.0, 4.0]).unwrap();
+        assert!((found - 4.5 / (4.5f64 * 5.0).sqrt()).abs() < 1e-12);
+    }
+
+    #[test]
+    fn the_bound_on_a_share_is_that_of_the_books() {
+        // 1 − 0.05^(1/n) where none was seen.
+        assert!((share_bound(0, 20) - (1.0 - 0.05f64.powf(0.05))).abs() < 1e-9);
+        assert!((share_bound(1, 10) - 0.394_163).abs() < 1e-5);
+        assert_eq!(share_bound(3, 3), 1.0);
     }
 }

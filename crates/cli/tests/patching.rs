@@ -244,7 +244,30 @@ fn recovery_and_flips_are_what_they_say() {
         let n_flipped = rows.iter().filter(|&&r| patches.get(r, "flipped") == "true").count();
         let counts = (effects.get(row, "n"), effects.get(row, "n_flipped"));
         assert_eq!(counts, ("6", n_flipped.to_string().as_str()));
+        let mut by_cluster = [0.0; 3];
+        for &r in &rows {
+            let prompt: usize = patches.get(r, "prompt_id")[1..].parse().unwrap();
+            let span = patches.number(r, "delta_source") - patches.number(r, "delta_target");
+            by_cluster[prompt / 2] += patches.number(r, "change") * span.signum();
+        }
+        assert!((effects.number(row, "recovery_p") - sign_flip_p(by_cluster)).abs() < 1e-12);
+        assert!(effects.number(row, "recovery_q") >= effects.number(row, "recovery_p"));
     }
+}
+
+/// Share of all sign patterns of three sums whose total is as far from zero as without a flip.
+fn sign_flip_p(sums: [f64; 3]) -> f64 {
+    let total = |signs: [f64; 3]| (0..3).map(|i| signs[i] * sums[i]).sum::<f64>().abs();
+    let observed = total([1.0; 3]);
+    let mut extreme = 0;
+    for a in [1.0, -1.0] {
+        for b in [1.0, -1.0] {
+            for c in [1.0, -1.0] {
+                extreme += usize::from(total([a, b, c]) >= observed * (1.0 - 1e-9));
+            }
+        }
+    }
+    f64::from(u32::try_from(extreme).unwrap()) / 8.0
 }
 
 /// Models may have names that read like numbers or like JSON's words.

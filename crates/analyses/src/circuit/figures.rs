@@ -43,9 +43,11 @@ pub(super) fn section(
     let panels: Vec<GraphPanel> =
         found.iter().filter(|f| !f.members.is_empty()).map(|f| graph(context, f)).collect();
     let measured = format!(
-        "Mean change of delta in logits over {n_test} held-out prompts when the source's output of the component (or of this one \
-         edge) replaces the target's at the decision point; 95% intervals over prompt templates ({RESAMPLES} resamples) are in \
-         the tables."
+        "Mean change of delta in logits (positive towards {}) over {n_test} held-out prompts when the source's output of the \
+         component (or of this one edge) replaces the target's at the decision point; changes of prompts in opposite directions \
+         cancel, as they do where a source decides differently in different scenarios. 95% intervals over prompt templates \
+         ({RESAMPLES} resamples) are in the tables.",
+        context.subject.meanings.b
     );
     if !panels.is_empty() {
         figures.push(graph_figure(

@@ -112,8 +112,8 @@ fn samples(found: &Found, test: Test, basis: &Basis) -> Option<String> {
     let (value, random, often) = (percent(value), percent(random), percent(STABLE));
     let stable = if stable.is_empty() { "none".to_owned() } else { stable };
     Some(format!(
-        "Those of two of {} bootstrap samples of the {} prompts have {value} in common on average (random circuits \
-         {random}); members in at least {often} of the samples: {stable}.",
+        "Circuits of {} bootstrap samples of the {} prompts have {value} in common, two by two on average (random circuits {random}); \
+         members in at least {often} of the samples: {stable}.",
         basis.n_samples, basis.n_grow
     ))
 }

@@ -36,18 +36,25 @@ pub(super) fn section(
     let unit = format!(
         "in logits of {b}'s deciding token minus {a}'s, with the final norm frozen: red towards {b}, blue towards {a}"
     );
+    let named = scenarios(&context.subject.prompts);
+    let cancels = match named.len() {
+        1 => String::new(),
+        n => format!(
+            " Averaged over {n} scenarios, between which contributions of opposite sign cancel: see the differences by scenario."
+        ),
+    };
     let mut figures = vec![heat_map(
         spec,
         "dla_contributions",
         "Contributions to the logit difference",
-        &format!("What each head and MLP contributes, {unit}. {}.", words.basis()),
+        &format!("What each head and MLP contributes, {unit}. {}.{cancels}", words.basis()),
         &models,
     )];
     let mut tables: Vec<_> = models.iter().map(|s| words.table(s, settings.top)).collect();
     let mut paragraphs: Vec<String> = models.iter().map(|s| words.model(s)).collect();
     if !changes.is_empty() {
         let caption = format!(
-            "How much more each head and MLP of the first model contributes than that of the second, {unit}. {}.",
+            "How much more each head and MLP of the first model contributes than that of the second, {unit}. {}.{cancels}",
             words.basis()
         );
         figures.push(heat_map(spec, "dla_differences", "What the adapters changed", &caption, &changes));
@@ -65,7 +72,6 @@ pub(super) fn section(
         figures.push(heat_map(spec, "dla_labels", title, &caption, &labels));
         paragraphs.extend(labels.iter().map(|s| words.label(s)));
     }
-    let named = scenarios(&context.subject.prompts);
     if named.len() > 1 && !changes.is_empty() {
         let mut rows = Vec::new();
         for scenario in &named {

@@ -171,7 +171,7 @@ impl Words {
         let total = summary.total.as_ref().map_or_else(String::new, interval);
         let share = half(&summary.entries);
         format!(
-            "{}: the logit difference is {total} on average (positive towards {b}). Most towards {b}: {}. Most towards {a}: {}. \
+            "{}: the logit difference is {total} logits on average (positive towards {b}). Most towards {b}: {}. Most towards {a}: {}. \
              {share} of {} components hold half of the summed sizes of all mean contributions.",
             summary.title(),
             named(&summary.largest(1.0, NAMED)),
@@ -190,7 +190,7 @@ impl Words {
             )
         });
         format!(
-            "{}: the logit difference changes by {total}. {through}{} of {} components differ at q ≤ {LEVEL}. Largest changes towards \
+            "{}: the logit difference changes by {total} logits. {through}{} of {} components differ at q ≤ {LEVEL}. Largest changes towards \
              {b}: {}; towards {a}: {}.",
             summary.title(),
             summary.significant(),
@@ -235,7 +235,7 @@ impl Words {
             columns: vec![
                 column("models", "First minus second.".to_owned(), false),
                 column("scenario", "Prompts of this scenario alone.".to_owned(), false),
-                column("change", "Of the logit difference, with 95% interval.".to_owned(), true),
+                column("change", "Of the logit difference, in logits, with 95% interval.".to_owned(), true),
                 column(&format!("towards {b}"), largest(b), false),
                 column(&format!("towards {a}"), largest(a), false),
                 column("q ≤ 0.05", "Components that differ, corrected within the scenario.".to_owned(), true),

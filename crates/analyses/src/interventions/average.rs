@@ -24,7 +24,7 @@ pub(crate) const fn with_averages<const KEYS: usize, const N: usize>(
 }
 
 /// The columns that [`average`] writes after the keys, in this order.
-const AVERAGES: [ColumnSpec; 13] = [
+const AVERAGES: [ColumnSpec; 15] = [
     column("n", Int, "", "Patched runs behind the row."),
     column("n_clusters", Int, "", "Clusters of prompts behind it."),
     column("n_flipped", Int, "", "Runs in which the preferred answer changed."),
@@ -41,6 +41,19 @@ const AVERAGES: [ColumnSpec; 13] = [
     ),
     column("recovery_lo", FloatOrNull, "", "Lower end of its interval."),
     column("recovery_hi", FloatOrNull, "", "Upper end of its interval."),
+    column(
+        "recovery_p",
+        FloatOrNull,
+        "",
+        "Two-sided p-value of the sign-flip test of change·sign(d), whole clusters flipped together: prompts that are changed in \
+         opposite directions, as their models differ, do not cancel as they do in `change`.",
+    ),
+    column(
+        "recovery_q",
+        FloatOrNull,
+        "",
+        "recovery_p after Benjamini and Hochberg's correction for all rows of the same source and target that have one.",
+    ),
     column(
         "p",
         Float,
@@ -89,15 +102,14 @@ pub(crate) fn average(context: &Context, patches: &Table, spec: &'static TableSp
         let recovery = spans.filter(|s| s.iter().any(|d| *d != 0.0)).map(|spans| {
             let aligned: Vec<f64> = changes.iter().zip(&spans).map(|(c, d)| c * d.signum()).collect();
             let sizes: Vec<f64> = spans.iter().map(|d| d.abs()).collect();
-            design.ratio(&aligned, &sizes)
+            (design.ratio(&aligned, &sizes), design.compare(&aligned).p)
         });
         let flipped = rows.iter().filter(|&&r| (patched[r] > 0.0) != (target[r] > 0.0)).count();
         let counts = (rows.len(), design.n_clusters(), flipped);
         let cells = keys.iter().map(|column| column[rows[0]].clone()).collect();
-        averaged.push((
-            cells,
-            Averaged { counts, comparison: design.compare(&changes), recovery, q: 1.0, n_tests: 0 },
-        ));
+        let comparison = design.compare(&changes);
+        averaged
+            .push((cells, Averaged { counts, comparison, recovery, q: 1.0, recovery_q: None, n_tests: 0 }));
     }
     correct(&mut averaged);
     let mut table = Table::new(spec);
@@ -114,14 +126,17 @@ struct Averaged {
     /// Runs, clusters, flipped answers.
     counts: (usize, usize, usize),
     comparison: Comparison,
-    recovery: Option<Interval>,
+    /// With the p-value of the aligned changes.
+    recovery: Option<(Interval, f64)>,
     q: f64,
+    recovery_q: Option<f64>,
     n_tests: usize,
 }
 
 impl Averaged {
-    fn cells(&self) -> [Cell; 13] {
-        let ((n, n_clusters, flipped), mean, recovery) = (self.counts, self.comparison.mean, self.recovery);
+    fn cells(&self) -> [Cell; 15] {
+        let ((n, n_clusters, flipped), mean) = (self.counts, self.comparison.mean);
+        let recovery = self.recovery.map(|(interval, _)| interval);
         [
             n.into(),
             n_clusters.into(),
@@ -132,6 +147,8 @@ impl Averaged {
             recovery.map(|r| r.mean).into(),
             recovery.map(|r| r.lo).filter(|v| v.is_finite()).into(),
             recovery.map(|r| r.hi).filter(|v| v.is_finite()).into(),
+            self.recovery.map(|(_, p)| p).into(),
+            self.recovery_q.into(),
             self.comparison.p.into(),
             self.q.into(),
             self.comparison.effect.into(),
@@ -151,6 +168,11 @@ fn correct(averaged: &mut [(Vec<Cell>, Averaged)]) {
         for (&i, q) in rows.iter().zip(benjamini_hochberg(&p)) {
             (averaged[i].1.q, averaged[i].1.n_tests) = (q, rows.len());
         }
+        let (tested, p): (Vec<usize>, Vec<f64>) =
+            rows.iter().filter_map(|&i| averaged[i].1.recovery.map(|(_, p)| (i, p))).unzip();
+        for (i, q) in tested.into_iter().zip(benjamini_hochberg(&p)) {
+            averaged[i].1.recovery_q = Some(q);
+        }
     }
 }
 
@@ -158,9 +180,11 @@ fn correct(averaged: &mut [(Vec<Cell>, Averaged)]) {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Effect {
     pub change: (f64, f64, f64),
+    /// Null without a source, or where source and target do not differ.
     pub recovery: Option<f64>,
-    /// p-value corrected for the number of places.
-    pub q: f64,
+    recovery_interval: Option<(f64, f64)>,
+    /// p-value of the recovery, else of the mean change, corrected for the number of places.
+    q: f64,
 }
 
 impl Effect {
@@ -170,9 +194,34 @@ impl Effect {
         format!("{mean:+.3} [{lo:+.3}, {hi:+.3}]")
     }
 
+    /// Recovery with its interval: `+42% [+31%, +50%]`; empty where there is none.
+    pub fn recovery_text(&self) -> String {
+        let percent = |share: f64| format!("{:+.0}%", 100.0 * share);
+        let interval = |(lo, hi)| format!(" [{}, {}]", percent(lo), percent(hi));
+        let text = |share| percent(share) + &self.recovery_interval.map_or(String::new(), interval);
+        self.recovery.map_or(String::new(), text)
+    }
+
+    /// What effects are ordered by: recovery, in which prompts that are changed in opposite directions (as different scenarios
+    /// are) do not cancel; the mean change where there is no recovery.
+    pub fn size(&self) -> f64 {
+        self.recovery.unwrap_or(self.change.0).abs()
+    }
+
     /// Whether it stands after correction for the number of places.
     pub fn is_clear(&self) -> bool {
         self.q <= 0.05
+    }
+}
+
+/// What a figure of effects shows: recovery if all of them have one, else the mean change; with its unit.
+pub(crate) fn shown<'e>(
+    effects: impl Iterator<Item = &'e Effect> + Clone,
+) -> (fn(&Effect) -> f64, &'static str) {
+    if effects.clone().all(|effect| effect.recovery.is_some()) {
+        (|effect| effect.recovery.unwrap_or(f64::NAN), "recovery")
+    } else {
+        (|effect| effect.change.0, "change of delta (logit)")
     }
 }
 
@@ -181,6 +230,13 @@ pub(crate) fn effects_of(averages: &Table) -> Result<Vec<Effect>> {
     let (change, lo, hi) =
         (averages.floats("change")?, averages.floats("change_lo")?, averages.floats("change_hi")?);
     let (recovery, q) = (averages.floats_or_null("recovery")?, averages.floats("q")?);
-    let effect = |i: usize| Effect { change: (change[i], lo[i], hi[i]), recovery: recovery[i], q: q[i] };
+    let (least, most) = (averages.floats_or_null("recovery_lo")?, averages.floats_or_null("recovery_hi")?);
+    let recovery_q = averages.floats_or_null("recovery_q")?;
+    let effect = |i: usize| Effect {
+        change: (change[i], lo[i], hi[i]),
+        recovery: recovery[i],
+        recovery_interval: least[i].zip(most[i]),
+        q: recovery_q[i].unwrap_or(q[i]),
+    };
     Ok((0..averages.n_rows()).map(effect).collect())
 }

@@ -102,6 +102,15 @@ impl Asked<'_> {
         row.unwrap_or_else(|| unreachable!("every token of a question has a row"))
     }
 
+    /// delta as a sum of log-probabilities: the row that predicts a token, the token, and its weight.
+    pub fn terms(&self, batch: &Batch) -> Vec<(usize, u32, f64)> {
+        let decision = self.row(batch, 0, self.question.position());
+        let [a, b] = self.question.pair();
+        let further = self.question.steps();
+        let further = further.iter().map(|s| (self.row(batch, s.sequence, s.position), s.token, s.sign));
+        [(decision, a, -1.0), (decision, b, 1.0)].into_iter().chain(further).collect()
+    }
+
     /// Rows whose final states are needed.
     pub fn rows(&self, batch: &Batch) -> Vec<usize> {
         let steps = self.question.steps();

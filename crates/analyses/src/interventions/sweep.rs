@@ -75,24 +75,24 @@ pub(crate) struct Outcome {
 
 /// Carries out patched runs.
 pub(crate) struct Sweep<'a> {
-    subject: &'a Subject,
+    pub(super) subject: &'a Subject,
     /// The decision of every prompt.
-    questions: Vec<Question>,
+    pub(super) questions: Vec<Question>,
     /// Bytes that the rows of one chunk may take.
-    budget: usize,
+    pub(super) budget: usize,
     /// Prompts up to their decision points, where they are kept between calls.
-    kept: Mutex<Option<KeptPrompts>>,
+    pub(super) kept: Mutex<Option<KeptPrompts>>,
     keeps: bool,
 }
 
 /// Runs by model and prompt.
-type RunKey = (ModelId, usize);
+pub(super) type RunKey = (ModelId, usize);
 
 /// Keys and values of prompts before their decision points.
-struct KeptPrompts {
+pub(super) struct KeptPrompts {
     /// Index of the kept sequence.
-    index: BTreeMap<RunKey, usize>,
-    kept: Kept<f32>,
+    pub index: BTreeMap<RunKey, usize>,
+    pub kept: Kept<f32>,
 }
 
 impl<'a> Sweep<'a> {
@@ -164,13 +164,13 @@ impl<'a> Sweep<'a> {
     }
 
     /// Whether all prompts of these runs are among the kept ones, and nothing happens before their decision points.
-    fn serves(&self, kept: &KeptPrompts, runs: &[PatchedRun]) -> bool {
+    pub(super) fn serves(&self, kept: &KeptPrompts, runs: &[PatchedRun]) -> bool {
         runs.iter().all(|run| is_at_decision(run, &self.questions))
             && runs.iter().flat_map(needed).all(|key| kept.index.contains_key(&key))
     }
 
     /// Keeps the prompts of these runs, if that is wanted, possible, and within the budget.
-    fn prepare_kept(&self, runs: &[PatchedRun], kept: &mut Option<KeptPrompts>) -> Result<()> {
+    pub(super) fn prepare_kept(&self, runs: &[PatchedRun], kept: &mut Option<KeptPrompts>) -> Result<()> {
         if !self.keeps || kept.as_ref().is_some_and(|k| self.serves(k, runs)) {
             return Ok(());
         }

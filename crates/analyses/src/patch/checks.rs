@@ -8,7 +8,7 @@ use crate::subject::Subject;
 use lorascope_engine::Site;
 
 /// Refuses settings that ask for something that does not exist.
-pub(super) fn check(settings: &Settings, subject: &Subject) -> Result<()> {
+pub(crate) fn check(settings: &Settings, subject: &Subject) -> Result<()> {
     check_names(settings, subject)?;
     let mut n_sets = 0;
     for pair in settings.pairs(subject)? {

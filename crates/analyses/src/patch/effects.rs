@@ -8,12 +8,12 @@ use lorascope_record::{Table, TableSpec};
 pub(super) static EFFECTS: TableSpec = TableSpec {
     name: "patch_effects",
     doc: "What patching one place does on average over prompts, with 95% bootstrap intervals over prompt clusters.",
-    columns: &with_averages::<8, 21>([SOURCE, TARGET, DIRECTION, SITE, LAYER, HEAD, COMPONENT, POSITION]),
+    columns: &with_averages::<8, 23>([SOURCE, TARGET, DIRECTION, SITE, LAYER, HEAD, COMPONENT, POSITION]),
 };
 
 /// What identifies a row.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Key {
+pub(crate) struct Key {
     pub source: String,
     pub target: String,
     pub direction: String,
@@ -38,7 +38,7 @@ impl Key {
 }
 
 /// Keys of a table that has the key columns.
-pub(super) fn keys(table: &Table) -> Result<Vec<Key>> {
+pub(crate) fn keys(table: &Table) -> Result<Vec<Key>> {
     let text = |name: &str| -> Result<Vec<String>> {
         Ok(table.texts(name)?.into_iter().map(str::to_owned).collect())
     };

@@ -7,7 +7,7 @@ use crate::Analysis;
 use crate::bootstrap::RESAMPLES;
 use crate::context::Context;
 use crate::error::Result;
-use crate::interventions::{Effect, effects_of};
+use crate::interventions::{Effect, effects_of, shown};
 use lorascope_record::Table;
 use lorascope_report::{
     Figure, FigureKind, HeatmapPanel, HeatmapScale, Section, SummaryColumn, SummaryTable,
@@ -31,16 +31,23 @@ pub(super) fn section(
         pairs.iter().map(|(s, t)| (s.name(subject), subject.model.name(*t).to_owned())).collect();
     let n_prompts = patches.texts("prompt_id")?.into_iter().collect::<BTreeSet<_>>().len();
     let meanings = &subject.meanings;
+    let (value, unit) = shown(found.values());
+    let what = if found.values().all(|e| e.recovery.is_some()) {
+        "Share of the difference in delta between source and target that arrives, prompts weighted by its size (1: all of it; \
+         negative: away from the source),"
+            .to_owned()
+    } else {
+        format!("Mean change in delta (logit of {} minus logit of {})", meanings.b, meanings.a)
+    };
     let basis = format!(
-        "Mean over {n_prompts} prompts of the change in delta (logit of {} minus logit of {}) when the place alone takes the \
-         source's activation; 95% intervals over prompt templates ({RESAMPLES} resamples) are in the table patch_effects.",
-        meanings.b, meanings.a
+        "{what} when the place alone takes the source's activation; {n_prompts} prompts; 95% intervals over prompt templates \
+         ({RESAMPLES} resamples) are in the table patch_effects."
     );
     let mut figures = Vec::new();
     let positions: BTreeSet<&str> = found.keys().map(|k| k.position.as_str()).collect();
     for (i, position) in positions.iter().filter(|p| p.parse::<usize>().is_err()).enumerate() {
         let panels: Vec<HeatmapPanel> =
-            names.iter().filter_map(|pair| panel(&found, pair, position)).collect();
+            names.iter().filter_map(|pair| panel(&found, pair, position, value)).collect();
         if panels.is_empty() {
             continue;
         }
@@ -48,14 +55,14 @@ pub(super) fn section(
         let columns = "Columns are heads, then whole attention and MLP outputs.";
         figures.push(Figure {
             name,
-            title: format!("Effect of patching one place at `{position}`"),
+            title: format!("Effect of patching one place at: {position}"),
             caption: format!("{basis} {columns} A panel is a pair source → target."),
             kind: FigureKind::Heatmap {
                 row_label: "layer".to_owned(),
                 col_label: "place".to_owned(),
                 panels,
                 scale: HeatmapScale::Diverging { center: 0.0, reach: None },
-                unit: "change of delta (logit)".to_owned(),
+                unit: unit.to_owned(),
                 annotate: false,
             },
         });
@@ -63,6 +70,9 @@ pub(super) fn section(
     let paragraphs = names.iter().filter_map(|pair| sentence(&found, pair, meanings)).collect();
     let mut notes = vec![
         "Effects of single places do not add up: what two of them do together may be more or less than the sum.".to_owned(),
+        "Mean changes cancel where a place pushes different prompts in opposite directions, as it does where a model decides \
+         differently in different scenarios; recovery counts every prompt in the direction of its own difference."
+            .to_owned(),
     ];
     let small = patches.floats_or_null("recovery")?.iter().filter(|r| r.is_none()).count();
     if small > 0 {
@@ -92,7 +102,12 @@ fn of_pair<'f>(
 }
 
 /// Layers from the last to the first, columns heads then whole vectors.
-fn panel(found: &BTreeMap<Key, Effect>, pair: &(String, String), position: &str) -> Option<HeatmapPanel> {
+fn panel(
+    found: &BTreeMap<Key, Effect>,
+    pair: &(String, String),
+    position: &str,
+    value: fn(&Effect) -> f64,
+) -> Option<HeatmapPanel> {
     let cells: Vec<(&Key, &Effect)> = of_pair(found, pair)
         .filter(|(k, _)| k.position == position && k.layer.is_some() && k.component.is_none())
         .collect();
@@ -108,7 +123,7 @@ fn panel(found: &BTreeMap<Key, Effect>, pair: &(String, String), position: &str)
         Some(h) => format!("{site} {h}"),
         None => site.clone(),
     };
-    let values: BTreeMap<_, f64> = cells.iter().map(|(k, e)| ((k.layer, column(k)), e.change.0)).collect();
+    let values: BTreeMap<_, f64> = cells.iter().map(|(k, e)| ((k.layer, column(k)), value(e))).collect();
     let row = |&layer: &i64| columns.iter().map(|c| values.get(&(Some(layer), c.clone())).copied()).collect();
     Some(HeatmapPanel {
         title: format!("{} → {}", pair.0, pair.1),
@@ -122,7 +137,7 @@ fn panel(found: &BTreeMap<Key, Effect>, pair: &(String, String), position: &str)
 /// Effects of a pair, the largest first.
 fn by_size<'f>(found: &'f BTreeMap<Key, Effect>, pair: &'f (String, String)) -> Vec<(&'f Key, &'f Effect)> {
     let mut all: Vec<_> = of_pair(found, pair).collect();
-    all.sort_by(|a, b| b.1.change.0.abs().total_cmp(&a.1.change.0.abs()));
+    all.sort_by(|a, b| b.1.size().total_cmp(&a.1.size()));
     all
 }
 
@@ -133,20 +148,20 @@ fn sentence(
 ) -> Option<String> {
     let all = by_size(found, pair);
     let (key, effect) = all.first()?;
-    let mean = effect.change.0;
-    let towards = if mean > 0.0 { &meanings.b } else { &meanings.a };
-    let share = effect
-        .recovery
-        .map_or(String::new(), |r| format!(", {:.0}% of the difference between the two", 100.0 * r));
     let clear = all.iter().filter(|(_, e)| e.is_clear()).count();
+    let share = match effect.recovery {
+        Some(_) => format!("{} of the difference between the two, ", effect.recovery_text()),
+        None => String::new(),
+    };
     Some(format!(
-        "{} into {}: the largest single effect is at {} ({}), {} logits towards {towards}{share}. \
-         {clear} of {} places differ from zero at a false discovery rate of 5% (sign-flip test over clusters).",
+        "{} into {}: the largest single effect is at {} ({}): {share}a mean change of {} logits (positive towards {}). {clear} \
+         of {} places differ from zero at a false discovery rate of 5% (sign-flip test over clusters).",
         pair.0,
         pair.1,
         key.place(),
         key.position,
         effect.text(),
+        meanings.b,
         all.len()
     ))
 }
@@ -159,7 +174,7 @@ fn largest(found: &BTreeMap<Key, Effect>, names: &[(String, String)]) -> Summary
             key.place(),
             key.position.clone(),
             effect.text(),
-            effect.recovery.map_or(String::new(), |r| format!("{r:+.2}")),
+            effect.recovery_text(),
         ]
     };
     let rows =
@@ -178,7 +193,11 @@ fn largest(found: &BTreeMap<Key, Effect>, names: &[(String, String)]) -> Summary
             column("place", "Layer, head and site.", false),
             column("position", "Token position.", false),
             column("change", "Mean change of delta in logits, with 95% interval.", true),
-            column("recovery", "Share of the difference between source and target.", true),
+            column(
+                "recovery",
+                "Share of the difference between source and target, with 95% interval; the list is ordered by it.",
+                true,
+            ),
         ],
     }
 }

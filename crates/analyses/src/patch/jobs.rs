@@ -12,7 +12,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 /// A patched run and what the table says of it.
-pub(super) struct Job {
+pub(crate) struct Job {
     pub source: From,
     pub target: usize,
     pub prompt: usize,
@@ -23,7 +23,7 @@ pub(super) struct Job {
 }
 
 /// Everything that one prompt, as a target, is asked.
-pub(super) fn jobs(
+pub(crate) fn jobs(
     settings: &Settings,
     subject: &Subject,
     sweep: &Sweep,
@@ -67,10 +67,10 @@ fn another(n: usize, prompt: usize, seed: u64) -> usize {
 }
 
 /// Means over all prompts of the target's values at decision points, by model and point.
-pub(super) type Means = BTreeMap<(usize, HookPoint), Arc<Vec<f32>>>;
+pub(crate) type Means = BTreeMap<(usize, HookPoint), Arc<Vec<f32>>>;
 
 /// Runs every model that is to be ablated by means once over all prompts.
-pub(super) fn means(settings: &Settings, subject: &Subject, sweep: &Sweep) -> Result<Means> {
+pub(crate) fn means(settings: &Settings, subject: &Subject, sweep: &Sweep) -> Result<Means> {
     let mut wanted: BTreeMap<usize, BTreeSet<HookPoint>> = BTreeMap::new();
     for pair in settings.pairs(subject)?.into_iter().filter(|p| p.0 == From::Mean) {
         let points = settings.sets(subject, pair)?.into_iter().flatten().map(|u| u.point());

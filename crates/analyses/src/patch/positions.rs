@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 
 /// Positions of one prompt that are patched together.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Where {
+pub(crate) struct Where {
     /// Name in the table.
     pub label: String,
     /// At least one, ascending, none after the decision point.

@@ -45,7 +45,7 @@ pub(super) const FLAGS: &[Flag] = &[
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-pub(super) struct Settings {
+pub(crate) struct Settings {
     /// Models whose activations are taken, or ablations. Empty: see [`Settings::pairs`].
     #[serde(deserialize_with = "one_or_many")]
     pub source: Vec<String>,
@@ -86,7 +86,7 @@ impl Default for Settings {
 /// A position as it is written: a number, alone or as text, or a name.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(untagged, from = "Written")]
-pub(super) enum PositionName {
+pub(crate) enum PositionName {
     Number(usize),
     Name(String),
 }
@@ -118,7 +118,7 @@ impl std::convert::From<Written> for PositionName {
 
 /// Where values come from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum From {
+pub(crate) enum From {
     Model(usize),
     Zero,
     Mean,

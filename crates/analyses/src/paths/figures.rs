@@ -5,7 +5,7 @@ use crate::Analysis;
 use crate::bootstrap::RESAMPLES;
 use crate::context::Context;
 use crate::error::Result;
-use crate::interventions::{Effect, effects_of, model_of};
+use crate::interventions::{Effect, effects_of, model_of, shown};
 use lorascope_record::Table;
 use lorascope_report::{
     Figure, FigureKind, HeatmapPanel, HeatmapScale, LinePanel, Section, Series, SummaryColumn, SummaryTable,
@@ -43,7 +43,7 @@ pub(super) fn section(
             "An edge is patched at the decision point only: what a sender changes at earlier tokens reaches the decision through \
              keys and values there, which these edges leave out."
                 .to_owned(),
-            "`logits_frozen` is the direct effect with the final norm's scale frozen: the change of the direct logit attribution, \
+            "logits_frozen is the direct effect with the final norm's scale frozen: the change of the direct logit attribution, \
              up to the soft cap where the model has one."
                 .to_owned(),
         ],
@@ -76,11 +76,17 @@ fn in_order<'n>(names: impl Iterator<Item = &'n String>) -> Vec<String> {
 
 /// Senders × receivers.
 fn matrix(edges: &Edges, pairs: &BTreeSet<&Pair>, n_prompts: usize) -> Figure {
+    let (shown_value, unit) = shown(edges.values());
+    let what = if edges.values().all(|e| e.recovery.is_some()) {
+        "Share of the difference in delta between source and target that arrives, prompts weighted by its size,"
+    } else {
+        "Mean change of delta, in logits,"
+    };
     let panel = |pair: &&Pair| {
         let own = || edges.keys().filter(|(p, ..)| p == *pair);
         let (rows, cols) = (in_order(own().map(|k| &k.1)), in_order(own().map(|k| &k.2)));
         let value =
-            |s: &String, r: &String| edges.get(&((*pair).clone(), s.clone(), r.clone())).map(|e| e.change.0);
+            |s: &String, r: &String| edges.get(&((*pair).clone(), s.clone(), r.clone())).map(shown_value);
         HeatmapPanel {
             title: format!("{} → {}", pair.0, pair.1),
             values: rows.iter().map(|s| cols.iter().map(|r| value(s, r)).collect()).collect(),
@@ -93,8 +99,8 @@ fn matrix(edges: &Edges, pairs: &BTreeSet<&Pair>, n_prompts: usize) -> Figure {
         name: "path_edges".to_owned(),
         title: "Effect of single edges on the decision".to_owned(),
         caption: format!(
-            "Mean change of delta over {n_prompts} prompts, in logits, when one receiver (column) sees the source's output of one \
-             sender (row) at the decision point, everything between frozen. Crossed cells: the receiver does not come after \
+            "{what} when one receiver (column) sees the source's output of one sender (row) at the decision point, everything \
+             between frozen; {n_prompts} prompts. Crossed cells: the receiver does not come after \
              the sender. 95% intervals over prompt templates ({RESAMPLES} resamples) are in the table path_effects."
         ),
         kind: FigureKind::Heatmap {
@@ -102,7 +108,7 @@ fn matrix(edges: &Edges, pairs: &BTreeSet<&Pair>, n_prompts: usize) -> Figure {
             col_label: "receiver".to_owned(),
             panels: pairs.iter().map(panel).collect(),
             scale: HeatmapScale::Diverging { center: 0.0, reach: None },
-            unit: "change of delta (logit)".to_owned(),
+            unit: unit.to_owned(),
             annotate: false,
         },
     }
@@ -162,25 +168,35 @@ fn growing_spans(paths: &Paths, context: &Context, spans: &Table) -> Result<Figu
 fn by_size<'e>(edges: &'e Edges, pair: &'e Pair) -> Vec<(&'e str, &'e str, &'e Effect)> {
     let own = edges.iter().filter(move |((p, ..), _)| p == pair);
     let mut all: Vec<_> = own.map(|((_, s, r), e)| (s.as_str(), r.as_str(), e)).collect();
-    all.sort_by(|a, b| b.2.change.0.abs().total_cmp(&a.2.change.0.abs()));
+    all.sort_by(|a, b| b.2.size().total_cmp(&a.2.size()));
     all
 }
 
 fn sentence(edges: &Edges, pair: &Pair) -> Option<String> {
     let all = by_size(edges, pair);
     let (sender, receiver, effect) = all.iter().find(|(_, r, _)| !r.starts_with("logits"))?;
-    let indirect = format!("{sender} → {receiver} ({} logits)", effect.text());
+    let strength = |e: &Effect| match e.recovery {
+        Some(_) => {
+            format!("{} of the difference between the two, {} logits on average", e.recovery_text(), e.text())
+        }
+        None => format!("{} logits on average", e.text()),
+    };
     let direct = all.iter().find(|(_, r, _)| *r == "logits");
     let direct = direct.map_or(String::new(), |(s, _, e)| {
-        format!("; the strongest direct one is {s} → logits ({})", e.text())
+        format!("; the strongest direct one is {s} → logits ({})", strength(e))
     });
-    Some(format!("{} into {}: the strongest edge between components is {indirect}{direct}.", pair.0, pair.1))
+    Some(format!(
+        "{} into {}: the strongest edge between components is {sender} → {receiver} ({}){direct}.",
+        pair.0,
+        pair.1,
+        strength(effect)
+    ))
 }
 
 fn largest(edges: &Edges, pairs: &BTreeSet<&Pair>) -> SummaryTable {
     let row = |pair: &Pair, (sender, receiver, effect): (&str, &str, &Effect)| {
-        let recovery = effect.recovery.map_or(String::new(), |r| format!("{r:+.2}"));
-        vec![pair.0.clone(), pair.1.clone(), sender.to_owned(), receiver.to_owned(), effect.text(), recovery]
+        let (change, recovery) = (effect.text(), effect.recovery_text());
+        vec![pair.0.clone(), pair.1.clone(), sender.to_owned(), receiver.to_owned(), change, recovery]
     };
     let of_pair = |pair: &&Pair| {
         by_size(edges, pair).into_iter().take(LARGEST).map(|e| row(pair, e)).collect::<Vec<_>>()
@@ -199,7 +215,11 @@ fn largest(edges: &Edges, pairs: &BTreeSet<&Pair>) -> SummaryTable {
             column("sender", "What writes, as SITE:LAYER.HEAD.", false),
             column("receiver", "What reads.", false),
             column("change", "Mean change of delta in logits, with 95% interval.", true),
-            column("recovery", "Share of the difference between source and target.", true),
+            column(
+                "recovery",
+                "Share of the difference between source and target, with 95% interval; the list is ordered by it.",
+                true,
+            ),
         ],
     }
 }

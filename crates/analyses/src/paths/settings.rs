@@ -2,11 +2,15 @@
 
 use crate::error::{Error, Result};
 use crate::flags::{Flag, one_or_many};
-use crate::interventions::{Receiver, Unit, is_sender};
+use crate::interventions::{Estimator, Receiver, Unit, is_sender};
 use crate::subject::Subject;
+use lorascope_engine::Rules;
 use serde::{Deserialize, Serialize};
 
 pub(super) const NAME: &str = "paths";
+
+/// Estimators of edges, in the order of the table's columns.
+pub(super) const ESTIMATORS: [&str; 2] = ["gradient", "integrated"];
 
 pub(super) const FLAGS: &[Flag] = &[
     Flag { name: "source", value: "MODEL", help: "Take what senders write from this model; may be repeated" },
@@ -35,7 +39,7 @@ pub(super) struct Settings {
     pub source: Vec<String>,
     #[serde(deserialize_with = "one_or_many")]
     pub target: Vec<String>,
-    /// Empty: the `top` heads and MLPs with the largest mean effect of each pair.
+    /// Empty: the `top` heads and MLPs with the largest effects of each pair.
     #[serde(deserialize_with = "one_or_many")]
     pub sender: Vec<String>,
     /// Empty: the same heads and MLPs as readers, and the logits.
@@ -44,13 +48,19 @@ pub(super) struct Settings {
     pub top: usize,
     #[serde(deserialize_with = "one_or_many")]
     pub span: Vec<String>,
+    /// How changes of edges are estimated beside the exact ones: `gradient`, `integrated`.
+    #[serde(deserialize_with = "one_or_many")]
+    pub estimator: Vec<String>,
+    /// Points of the path of the integrated estimate.
+    pub nodes: usize,
 }
 
 impl Default for Settings {
     fn default() -> Self {
         let (source, target, sender, receiver) = Default::default();
         let span = ["residual:0-", "attn:0-", "mlp:0-"].map(str::to_owned).to_vec();
-        Self { source, target, sender, receiver, top: 8, span }
+        let estimator = vec!["gradient".to_owned()];
+        Self { source, target, sender, receiver, top: 8, span, estimator, nodes: 8 }
     }
 }
 
@@ -103,7 +113,23 @@ impl Settings {
         if self.top == 0 && (self.sender.is_empty() || self.receiver.is_empty()) {
             return Err(refused("top is 0; name senders and receivers, or a number from 1".to_owned()));
         }
+        if let Some(unknown) = self.estimator.iter().find(|e| !ESTIMATORS.contains(&e.as_str())) {
+            let why = format!("`{unknown}` is not an estimator of edges; they are {}", ESTIMATORS.join(", "));
+            return Err(refused(why));
+        }
+        if !(1..=64).contains(&self.nodes) {
+            return Err(refused(format!("nodes is {}; it must be from 1 to 64", self.nodes)));
+        }
         Ok(())
+    }
+
+    /// For each of [`ESTIMATORS`], how it is done if it was asked for.
+    pub fn estimators(&self) -> [Option<Estimator>; 2] {
+        let asked = |name: &str| self.estimator.iter().any(|e| e == name);
+        [
+            asked("gradient").then_some(Estimator::Local(Rules::EXACT)),
+            asked("integrated").then_some(Estimator::Integrated(self.nodes)),
+        ]
     }
 
     pub fn senders(&self, subject: &Subject) -> Result<Vec<Unit>> {

@@ -382,3 +382,85 @@ fn prompts_that_stand_apart_have_gradients_of_their_own() {
     };
     assert_eq!(at(&apart), at(&alone));
 }
+
+/// Our names of modules in a family's checkpoint.
+fn module_of(name: &str) -> Module {
+    match name.rsplit('.').next().unwrap() {
+        "q_proj" | "c_attn" => Module::Q,
+        "k_proj" => Module::K,
+        "v_proj" => Module::V,
+        "o_proj" => Module::O,
+        "gate_proj" => Module::Gate,
+        "up_proj" | "c_fc" => Module::Up,
+        "down_proj" => Module::Down,
+        "c_proj" if name.contains("mlp") => Module::Down,
+        "c_proj" => Module::O,
+        other => panic!("module {other}"),
+    }
+}
+
+/// `scripts/tiny_gradients.py` says what the numbers are.
+#[test]
+fn gradients_are_those_of_pytorch() {
+    let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/gradients.safetensors");
+    let bytes = std::fs::read(path).unwrap();
+    let file = safetensors::SafeTensors::deserialize(&bytes).unwrap();
+    each_family::<f64>(|family, model| {
+        let Some(shared) = crate::support::shared() else { return };
+        let reference =
+            crate::support::Reference::read(&shared.join("tiny").join(family).join("ref.safetensors"));
+        let ids = &reference.input_ids[0][..20];
+        let batch = Batch::new(model.spec(), &[(1, ids)]).unwrap();
+        let stored: Vec<(String, Vec<f32>)> = file
+            .tensors()
+            .into_iter()
+            .filter_map(|(name, view)| {
+                let name = name.strip_prefix(&format!("{family}."))?.to_owned();
+                let values = view.data().chunks_exact(4).map(|b| f32::from_le_bytes(b.try_into().unwrap()));
+                Some((name, values.collect()))
+            })
+            .collect();
+        let rows: Vec<usize> = (0..20).map(|p| batch.row_of(0, p).unwrap()).collect();
+        let capture = |layer| Capture { point: HookPoint::Layer(layer, Site::ResidPre), rows: rows.clone() };
+        let factor = |name: &str| {
+            let (path, factor) = name.rsplit_once('.').unwrap();
+            match factor {
+                "lora_a" => Parameter::LoraA(1, module_of(path)),
+                _ => Parameter::LoraB(1, module_of(path)),
+            }
+        };
+        let factors: Vec<&(String, Vec<f32>)> = stored.iter().filter(|s| s.0.contains("lora")).collect();
+        let wanted = Wanted {
+            captures: (0..model.spec().n_layers).map(capture).collect(),
+            parameters: factors.iter().map(|f| (1, factor(&f.0))).collect(),
+            ..Wanted::default()
+        };
+        let loss = |run: &Run<f64>| {
+            let states = States {
+                model: 1,
+                normalized: run.readout.clone(),
+                tokens: vec![vec![11], vec![7, 9]],
+                reference: Vec::new(),
+                top: 0,
+            };
+            model.log_probs_backward(&states, &[vec![0.5], vec![1.0, -1.0]])
+        };
+        let readout = [rows[11], rows[19]];
+        let found = model.gradients(&batch, &Hooks::default(), &readout, &wanted, PLENTY, loss).unwrap().1;
+        let compare = |name: &str, got: &[f64], want: &[f32]| {
+            assert_eq!(got.len(), want.len(), "{family} {name}");
+            let size = want.iter().fold(0.0f64, |m, w| m.max(f64::from(w.abs())));
+            let off = got.iter().zip(want).fold(0.0f64, |m, (g, w)| m.max((g - f64::from(*w)).abs()));
+            assert!(size > 0.0, "{family} {name}");
+            // What transformers computes in f32 whatever the model's type: norms and softmaxes.
+            assert!(off < 2e-5 * size, "{family} {name}: off by {off:.1e} of {size:.1e}");
+        };
+        for layer in 0..model.spec().n_layers {
+            let want = &stored.iter().find(|s| s.0 == format!("resid_pre.{layer}")).unwrap().1;
+            compare(&format!("resid_pre.{layer}"), &found.captures[layer].concat(), want);
+        }
+        for (factor, got) in factors.iter().zip(&found.parameters) {
+            compare(&factor.0, &got.data, &factor.1);
+        }
+    });
+}
