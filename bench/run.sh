@@ -4,10 +4,12 @@
 #   bench/run.sh patch [--threads N] [--rounds N] [--sample N]   activation patching (TransformerLens and nnsight too)
 #   bench/run.sh play [--threads N] [--surfaces N] [--sample N]  10,000 one-round games
 #   bench/run.sh sweep [--threads N] [--lengths …] [--patches …] cost of patches against their number and the prompt's length
+#   bench/run.sh train [--threads N] [--steps N]                 steps of training against PEFT on PyTorch
 #   bench/run.sh gradients [--threads N] [--tokens N] [--runs N] attribution patching against a forward pass
 #   bench/run.sh size [--threads N] [--only decide …]            four analyses at Gemma-2-2b's true size (random weights)
 # Sets up a Python environment for the peers once (in the cache folder; $BENCH_PYTHON names another Python that
-# has bench/requirements.txt), gets SmolLM2, builds the release binaries, runs bench/compare.py, patch.py, sweep.py, size.py or play.py.
+# has bench/requirements.txt), gets SmolLM2, builds the release binaries, and runs bench/compare.py, patch.py, play.py, sweep.py, train.py
+# or size.py.
 # Adapters: $LORASCOPE_ADAPTERS, else ../shared/adapters/smollm2 next to the repository.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -33,7 +35,7 @@ peers_python() {
 
 driver=compare
 case ${1:-} in
-    patch | play | sweep | size | gradients)
+    patch | play | sweep | train | size | gradients)
         driver=$1
         shift
         ;;

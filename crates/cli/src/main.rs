@@ -7,6 +7,7 @@ mod open;
 mod pipeline;
 mod progress;
 mod study_file;
+mod training;
 mod verbs;
 
 use clap::{CommandFactory, FromArgMatches};
@@ -27,6 +28,7 @@ fn main() -> ExitCode {
             args::Verb::Prompts(a) => verbs::prompts::run(&a),
             args::Verb::Play(a) => verbs::play::run(&a),
             args::Verb::Study(a) => verbs::study::run(&a),
+            args::Verb::Train(a) => verbs::train::run(&a),
         }),
     };
     match result {

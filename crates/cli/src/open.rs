@@ -28,14 +28,21 @@ pub fn set_threads(threads: Option<u16>) -> Result<usize> {
     Ok(rayon::current_num_threads())
 }
 
-/// Opens the base, its adapters and its tokenizer.
-pub fn open(args: &ModelArgs, bars: &Bars) -> Result<Opened> {
-    let base =
-        locate(&args.base, RepoKind::Model, bars).with_context(|| format!("base model `{}`", args.base))?;
-    let mut checkpoint = Checkpoint::open(&base).with_context(|| format!("base model {}", base.display()))?;
-    let tokenizer = tokenizer(&checkpoint).with_context(|| format!("tokenizer of {}", base.display()))?;
-    let mut inputs = hash_base(&checkpoint, bars)?;
-    if let Some(from) = args.nf4 {
+/// A base whose weights are not loaded yet, and its tokenizer.
+pub struct OpenedBase {
+    pub checkpoint: Checkpoint,
+    pub tokenizer: Tokenizer,
+    pub inputs: Vec<InputFile>,
+    pub path: PathBuf,
+}
+
+/// Opens the base and its tokenizer.
+pub fn open_base(base: &str, nf4: Option<Nf4>, bars: &Bars) -> Result<OpenedBase> {
+    let path = locate(base, RepoKind::Model, bars).with_context(|| format!("base model `{base}`"))?;
+    let mut checkpoint = Checkpoint::open(&path).with_context(|| format!("base model {}", path.display()))?;
+    let tokenizer = tokenizer(&checkpoint).with_context(|| format!("tokenizer of {}", path.display()))?;
+    let inputs = hash_base(&checkpoint, bars)?;
+    if let Some(from) = nf4 {
         let from = match from {
             Nf4::Stored => RoundFrom::AsStored,
             Nf4::F16 => RoundFrom::F16,
@@ -45,6 +52,13 @@ pub fn open(args: &ModelArgs, bars: &Bars) -> Result<Opened> {
             .round_through_nf4(Nf4Rounding { double_quantisation: false, from })
             .context("rounding to NF4")?;
     }
+    Ok(OpenedBase { checkpoint, tokenizer, inputs, path })
+}
+
+/// Opens the base, its adapters and its tokenizer.
+pub fn open(args: &ModelArgs, bars: &Bars) -> Result<Opened> {
+    let base = open_base(&args.base, args.nf4, bars)?;
+    let (tokenizer, mut inputs) = (base.tokenizer, base.inputs);
     let mut adapters = Vec::new();
     for (name, spec) in &args.adapters {
         let dir = locate(spec, RepoKind::Adapter, bars).with_context(|| format!("adapter `{name}`"))?;
@@ -56,12 +70,12 @@ pub fn open(args: &ModelArgs, bars: &Bars) -> Result<Opened> {
         }
         adapters.push((name.clone(), dir));
     }
-    let model = Model::load(checkpoint, &adapters, args.memory).map_err(|e| named(e, &base))?;
+    let model = Model::load(base.checkpoint, &adapters, args.memory).map_err(|e| named(e, &base.path))?;
     Ok(Opened { model, tokenizer, inputs })
 }
 
 /// Says which base an error is about; errors of adapters name theirs already.
-fn named(error: lorascope_engine::Error, base: &Path) -> anyhow::Error {
+pub fn named(error: lorascope_engine::Error, base: &Path) -> anyhow::Error {
     use lorascope_engine::Error::{Adapter, AdapterUnsupported, DuplicateModel};
     let of_adapters = matches!(error, Adapter { .. } | AdapterUnsupported { .. } | DuplicateModel(_));
     let error = anyhow::Error::from(error);

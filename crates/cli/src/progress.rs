@@ -18,10 +18,22 @@ impl Bars {
     }
 }
 
+impl Bars {
+    /// Says how the present step goes, at the end of its bar.
+    pub fn say(&self, text: String) {
+        self.with(|current| {
+            if let Some(bar) = current {
+                bar.set_prefix(text);
+            }
+        });
+    }
+}
+
 impl Progress for Bars {
     fn begin(&self, what: &str, total: u64) {
-        let style =
-            ProgressStyle::with_template("{msg:28} {bar:40} {percent:>3}%  {elapsed} elapsed, {eta} left");
+        let style = ProgressStyle::with_template(
+            "{msg:28} {bar:40} {percent:>3}%  {elapsed} elapsed, {eta} left  {prefix}",
+        );
         let bar = ProgressBar::new(total).with_message(what.to_owned());
         if let Ok(style) = style {
             bar.set_style(style);

@@ -169,6 +169,14 @@ impl RunFolder {
         self.write_file(path, text.as_bytes())
     }
 
+    /// Writes any bytes at `path`, relative to the folder (`adapter/adapter_model.safetensors`).
+    ///
+    /// # Errors
+    /// As [`RunFolder::write_text`].
+    pub fn write_bytes(&self, path: &str, bytes: &[u8]) -> Result<()> {
+        self.write_file(path, bytes)
+    }
+
     /// Whether `analysis` was marked as done and its files are still whole.
     pub fn is_done(&self, analysis: &str) -> bool {
         self.locked().analyses.iter().any(|done| done == analysis)

@@ -6,6 +6,7 @@ pub mod info;
 pub mod play;
 pub mod prompts;
 pub mod study;
+pub mod train;
 
 use crate::args::AnalyseArgs;
 use clap::{Arg, ArgAction, Args, Command};

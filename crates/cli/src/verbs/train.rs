@@ -1,0 +1,260 @@
+//! `lorascope train`: a PEFT adapter by reinforcement on games.
+
+use crate::args::TrainArgs;
+use crate::open::{OpenedBase, named, open_base, set_threads};
+use crate::progress::Bars;
+use crate::training::{by_state, page};
+use crate::verbs::analyse::{nf4_name, today};
+use anyhow::{Context, Result, bail};
+use lorascope_analyses::Progress;
+use lorascope_engine::{Model, read_spec};
+use lorascope_record::{Opened as State, RunFolder, RunKey};
+use lorascope_report::{Theme, render_html, render_png, render_svg};
+use lorascope_text::{Clock, Wrapping};
+use lorascope_train::{
+    CONFIG, Factors, ModelPolicy, Outcome, Pool, Settings, Step, Targets, Training, WEIGHTS, Watch, config,
+    config_text, figures, states_table, training_table, write_folder,
+};
+use serde_json::json;
+use std::io::IsTerminal;
+use std::path::Path;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use toml::{Table, Value};
+
+/// What the adapter is called while it is trained.
+const NAME: &str = "trained";
+/// What a shell reports of a program that was interrupted.
+const INTERRUPTED: u8 = 130;
+
+/// Trains, or goes on with a training.
+pub fn run(args: &TrainArgs) -> Result<ExitCode> {
+    let settings = settings(args)?;
+    let pool = Pool::new(&settings)?;
+    let threads = set_threads(args.threads)?;
+    let bars = Bars::default();
+    let base = open_base(&args.base, args.nf4, &bars)?;
+    let (family, spec) = read_spec(base.checkpoint.config()).map_err(|e| named(e, &base.path))?;
+    let targets = Targets::resolve(&settings, &spec, family)?;
+    let now = Some(today()).filter(|_| !args.raw && base.tokenizer.chat_depends_on_date());
+    let key = RunKey {
+        command: "train".to_owned(),
+        settings: json!({
+            "training": settings,
+            "raw": args.raw,
+            "date": now,
+            "nf4": args.nf4.map(nf4_name),
+        }),
+        seed: args.seed,
+        inputs: base.inputs.clone(),
+        command_line: std::env::args().collect(),
+        threads,
+    };
+    let initial = Factors::new(&targets, settings.rank, args.seed);
+    let written = config(&settings, &targets, &args.base);
+    // Files of the untrained adapter, mapped as long as the model is there.
+    let begin = tempfile::tempdir().context("a folder for the adapter that training begins from")?;
+    write_folder(begin.path(), &written, &initial)?;
+    let mut policy = policy(args, base, now, begin.path(), &pool, &targets)?;
+    let folder = RunFolder::open(&args.out, &key)?;
+    match folder.opened() {
+        State::Finished => {
+            println!("{} is finished already; nothing to do", args.out.display());
+            return Ok(ExitCode::SUCCESS);
+        }
+        State::Resumed { .. } => println!("going on with {}", args.out.display()),
+        State::Damaged { files } => {
+            println!("{}: changed or missing, made again: {}", args.out.display(), files.join(", "));
+        }
+        State::Created => {}
+    }
+    folder.write_text("prompts.json", &pool.set().to_json())?;
+    println!(
+        "training {} numbers in {} matrices on {} prompts of {} forms",
+        targets.n_trained(settings.rank),
+        targets.targets.len(),
+        pool.states.len(),
+        pool.forms.len()
+    );
+    let live = Live { bars: &bars, stop: interrupt()?, settings: &settings };
+    bars.begin("training", settings.steps as u64);
+    let training =
+        Training { pool: &pool, settings: &settings, seed: args.seed, keeper: &folder, watch: &live };
+    let outcome = training.run(&mut policy, initial);
+    bars.end();
+    let outcome = outcome?;
+    if !outcome.finished {
+        println!("stopped after step {}; the same command goes on from there", outcome.steps.len());
+        return Ok(ExitCode::from(INTERRUPTED));
+    }
+    write(&folder, &outcome, &pool, &config_text(&written))?;
+    let report = page(&settings, &targets, &key, &outcome.steps, &pool, policy.model());
+    folder.write_text("report.html", &render_html(&report)?)?;
+    folder.finish()?;
+    print!("{}", by_state(&outcome.steps, &pool));
+    println!("{}", args.out.join("adapter").display());
+    println!("{}", args.out.join("report.html").display());
+    Ok(ExitCode::SUCCESS)
+}
+
+fn policy(
+    args: &TrainArgs,
+    base: OpenedBase,
+    now: Option<i64>,
+    begin: &Path,
+    pool: &Pool,
+    targets: &Targets,
+) -> Result<ModelPolicy<f32>> {
+    let OpenedBase { checkpoint, mut tokenizer, path, .. } = base;
+    if let Some(now) = now {
+        tokenizer.set_clock(Clock::Fixed(now));
+    }
+    let adapters = [(NAME.to_owned(), begin.to_owned())];
+    let model = Model::load(checkpoint, &adapters, args.memory).map_err(|e| named(e, &path))?;
+    let wrapping = if args.raw { Wrapping::Raw } else { Wrapping::Auto };
+    Ok(ModelPolicy::new(model, &tokenizer, pool, targets, wrapping, args.memory / 2)?)
+}
+
+/// Adapter, tables and figures.
+fn write(folder: &RunFolder, outcome: &Outcome, pool: &Pool, config: &str) -> Result<()> {
+    folder.write_bytes(&format!("adapter/{WEIGHTS}"), &outcome.factors.to_safetensors()?)?;
+    folder.write_text(&format!("adapter/{CONFIG}"), config)?;
+    folder.write_table(&training_table(&outcome.steps, pool)?)?;
+    folder.write_table(&states_table(&outcome.steps, pool)?)?;
+    for figure in figures(&outcome.steps, pool) {
+        let svg = render_svg(&figure, &Theme::default())?;
+        folder.write_figure(&figure.name, &svg, &render_png(&svg)?)?;
+    }
+    Ok(())
+}
+
+/// Draws progress, and hears the user.
+struct Live<'a> {
+    bars: &'a Bars,
+    stop: Arc<AtomicBool>,
+    settings: &'a Settings,
+}
+
+impl Watch for Live<'_> {
+    fn step(&self, done: usize, step: &Step) {
+        let told = format!(
+            "reward {:.2}, cooperation {:.3}, KL {:.3}, legal mass {:.3}",
+            step.reward(),
+            step.cooperation(),
+            step.kl(),
+            step.legal_mass()
+        );
+        let steps = self.settings.steps;
+        if std::io::stderr().is_terminal() {
+            self.bars.at(done as u64);
+            self.bars.say(told);
+        } else if done.is_multiple_of(self.settings.checkpoint_every) || done == steps {
+            eprintln!("step {done} of {steps}: {told}");
+        }
+    }
+    fn should_stop(&self) -> bool {
+        self.stop.load(Ordering::Relaxed)
+    }
+}
+
+/// Set where the user asks to stop: once to finish the step and leave a checkpoint, twice to go at once.
+fn interrupt() -> Result<Arc<AtomicBool>> {
+    let stop = Arc::new(AtomicBool::new(false));
+    let heard = Arc::clone(&stop);
+    ctrlc::set_handler(move || {
+        if heard.swap(true, Ordering::Relaxed) {
+            std::process::exit(INTERRUPTED.into());
+        }
+        eprintln!("\nstopping after this step, with a checkpoint; once more to stop at once");
+    })
+    .context("listening for an interruption")?;
+    Ok(stop)
+}
+
+/// The settings of the file, then those of flags.
+fn settings(args: &TrainArgs) -> Result<Settings> {
+    let mut table = match &args.settings {
+        None => Table::new(),
+        Some(path) => {
+            let text =
+                std::fs::read_to_string(path).with_context(|| format!("settings {}", path.display()))?;
+            text.parse().with_context(|| format!("settings {}", path.display()))?
+        }
+    };
+    for (key, text) in &args.set {
+        put(&mut table, key, value(text))?;
+    }
+    let text = |t: &String| Value::String(t.clone());
+    let texts = |list: &[String]| {
+        (!list.is_empty())
+            .then(|| Value::Array(list.iter().map(|t| Value::String(t.trim().to_owned())).collect()))
+    };
+    let number = |n: u32| Value::Integer(n.into());
+    let layers = args.layers.as_ref().map(|l| Value::Array(l.0.iter().map(|&n| number(n)).collect()));
+    let given = [
+        ("reward", args.reward.as_ref().map(|r| reward(r)).transpose()?),
+        ("opponent", args.opponent.as_ref().map(text)),
+        ("algorithm", args.algorithm.as_ref().map(text)),
+        ("rank", args.rank.map(number)),
+        ("alpha", args.alpha.map(Value::Float)),
+        ("modules", texts(&args.modules)),
+        ("layers", layers),
+        ("heads", texts(&args.heads)),
+        ("steps", args.steps.map(number)),
+        ("optimizer.learning_rate", args.learning_rate.map(Value::Float)),
+    ];
+    for (key, value) in given {
+        if let Some(value) = value {
+            put(&mut table, key, value)?;
+        }
+    }
+    Ok(Settings::from_table(table)?)
+}
+
+/// A reward's name, or the table in a TOML file.
+fn reward(given: &str) -> Result<Value> {
+    if !given.ends_with(".toml") {
+        return Ok(Value::String(given.to_owned()));
+    }
+    let text = std::fs::read_to_string(given).with_context(|| format!("reward {given}"))?;
+    Ok(Value::Table(text.parse().with_context(|| format!("reward {given}"))?))
+}
+
+/// What a flag says, as TOML has it; what is not TOML is text.
+fn value(text: &str) -> Value {
+    let parsed = format!("value = {text}").parse::<Table>();
+    parsed.ok().and_then(|mut t| t.remove("value")).unwrap_or_else(|| Value::String(text.to_owned()))
+}
+
+/// Sets a key with dots between tables.
+fn put(table: &mut Table, key: &str, value: Value) -> Result<()> {
+    let Some((first, rest)) = key.split_once('.') else {
+        table.insert(key.to_owned(), value);
+        return Ok(());
+    };
+    match table.entry(first.to_owned()).or_insert_with(|| Value::Table(Table::new())) {
+        Value::Table(inner) => put(inner, rest, value),
+        _ => bail!("setting `{key}`: `{first}` is no table"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn flags_become_settings() {
+        let mut table: Table = "[ppo]\nsamples = 3".parse().unwrap();
+        for (key, text) in
+            [("ppo.clip", "0.3"), ("steps", "7"), ("opponent", "grim"), ("heads", "['2.1', 3]")]
+        {
+            put(&mut table, key, value(text)).unwrap();
+        }
+        let settings = Settings::from_table(table).unwrap();
+        assert_eq!((settings.ppo.samples, settings.ppo.clip, settings.steps), (3, 0.3, 7));
+        assert_eq!((settings.opponent.as_str(), settings.heads.to_string()), ("grim", "2.1, 3".to_owned()));
+        let mut table: Table = "ppo = 1".parse().unwrap();
+        assert!(put(&mut table, "ppo.clip", value("0.3")).is_err());
+    }
+}
