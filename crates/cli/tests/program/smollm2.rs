@@ -4,13 +4,11 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test stops at the first surprise")]
 
-mod support;
-
+use crate::support::{Csv, by_hand, run_in, shared, words};
 use lorascope_text::Tokenizer;
 use serde_json::Value;
 use std::fs;
 use std::path::{Path, PathBuf};
-use support::{Csv, by_hand, run_in, shared, words};
 
 /// Names of the adapters in the reference data, and their folders.
 const ADAPTERS: [(&str, &str); 4] = [

@@ -2,14 +2,12 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test stops at the first surprise")]
 
-mod support;
-
+use crate::support::{Bench, snapshot, words};
 use lorascope_analyses::Analysis;
 use lorascope_play::Play;
 use lorascope_record::Table;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use support::{Bench, snapshot, words};
 
 /// Prompts that fit into the 128 tokens of the tiny model, which reads bytes.
 const FILE: &str = "
@@ -110,7 +108,7 @@ fn nothing_but_the_match_decides_about_it() {
 fn a_run_that_is_cut_off_goes_on_to_the_same_results() {
     let Some(bench) = bench() else { return };
     bench.must(&line("--out whole"));
-    let mut child = support::command(bench.dir(), &line("--out out")).spawn().unwrap();
+    let mut child = crate::support::command(bench.dir(), &line("--out out")).spawn().unwrap();
     let parts = || bench.path("out/.parts").read_dir().map_or(0, |parts| parts.flatten().count());
     while parts() == 0 {
         assert!(child.try_wait().unwrap().is_none(), "the run ended before it could be killed");

@@ -4,12 +4,10 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test stops at the first surprise")]
 
-mod support;
-
+use crate::support::naive::{Change, Naive, Place, Question};
+use crate::support::{Bench, one_token_prompts};
 use lorascope_engine::{Batch, Birth, Branch, Edit, EditOp, HookPoint, Hooks, Shift, Site};
 use std::collections::BTreeMap;
-use support::naive::{Change, Naive, Place, Question};
-use support::{Bench, one_token_prompts};
 
 const ADAPTERS: [&str; 2] = ["lora", "dora"];
 const N_LAYERS: usize = 4;

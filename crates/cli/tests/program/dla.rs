@@ -3,11 +3,9 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test stops at the first surprise")]
 
-mod support;
-
+use crate::support::{Bench, Csv, snapshot, words};
 use serde_json::json;
 use std::collections::BTreeMap;
-use support::{Bench, Csv, snapshot, words};
 
 const MODELS: [&str; 3] = ["base", "lora", "dora"];
 

@@ -2,14 +2,12 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test stops at the first surprise")]
 
-mod support;
-
+use crate::support::{Bench, command, snapshot, words};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
-use support::{Bench, command, snapshot, words};
 
 /// Short prompts, for a model of 128 tokens that reads one byte a token, with answers of one token.
 const SETTINGS: &str = "\

@@ -1,6 +1,6 @@
 //! Study files.
 
-use crate::{Case, STUDY};
+use super::{Case, STUDY};
 use std::fs;
 
 /// A case of a study file that is this text.

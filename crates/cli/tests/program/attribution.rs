@@ -3,10 +3,8 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test stops at the first surprise")]
 
-mod support;
-
+use crate::support::{Bench, one_token_prompts, prompts, words};
 use serde_json::json;
-use support::{Bench, one_token_prompts, prompts, words};
 
 /// Σ|estimate − exact| / Σ|exact| over the patched places, with the size of the exact ones.
 fn error_of(bench: &Bench, out: &str, estimator: &str) -> (f64, f64) {

@@ -3,14 +3,12 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test stops at the first surprise")]
 
-mod support;
-
+use crate::support::{Bench, Csv, prompts, snapshot, words};
 use lorascope_analyses::ANALYSES;
 use lorascope_record::Table;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use support::{Bench, Csv, prompts, snapshot, words};
 
 /// The words of an analysis on the bench with both adapters.
 fn line(verb: &str, rest: &str) -> Vec<String> {
@@ -187,7 +185,7 @@ fn every_verb_explains_itself() {
     let folder = tempfile::tempdir().unwrap();
     let verbs = ANALYSES.iter().map(|a| a.name()).chain(["info", "check", "prompts", "study"]);
     for verb in verbs {
-        let said = support::run_in(folder.path(), &[verb, "--help"]);
+        let said = crate::support::run_in(folder.path(), &[verb, "--help"]);
         assert!(said.ok, "{verb}: {}", said.stderr);
         assert!(said.stdout.contains("Example"), "{verb} shows no example:\n{}", said.stdout);
         assert!(said.stdout.contains(&format!("lorascope {verb} ")), "{verb}:\n{}", said.stdout);
@@ -198,7 +196,7 @@ fn every_verb_explains_itself() {
 #[test]
 fn built_prompts_are_a_prompt_file() {
     let folder = tempfile::tempdir().unwrap();
-    let said = support::run_in(folder.path(), &words("prompts --out p.json --design fifteen"));
+    let said = crate::support::run_in(folder.path(), &words("prompts --out p.json --design fifteen"));
     assert!(said.ok && said.stdout == "p.json: 15 prompts\n", "{said:?}");
     let set: Value = serde_json::from_slice(&std::fs::read(folder.path().join("p.json")).unwrap()).unwrap();
     let items = set.as_array().or_else(|| set["items"].as_array()).unwrap();

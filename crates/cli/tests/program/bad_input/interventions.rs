@@ -1,6 +1,6 @@
 //! Settings of activation patching, path patching and circuits.
 
-use crate::{Case, words_only};
+use super::{Case, words_only};
 use serde_json::json;
 
 /// A case of a flag or setting on the bench with both adapters.

@@ -1,7 +1,7 @@
 //! Output folders.
 
+use super::{Case, RUN};
 use crate::support::{Bench, words};
-use crate::{Case, RUN};
 use std::fs::File;
 
 pub const CASES: &[Case] = &[

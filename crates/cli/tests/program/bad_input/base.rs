@@ -1,7 +1,7 @@
 //! Base models: weights, configuration, tokenizer.
 
+use super::{Case, RUN};
 use crate::support::weights::{edit_header, edit_tensors, gguf, truncate};
-use crate::{Case, RUN};
 use serde_json::json;
 use std::fs;
 

@@ -2,10 +2,8 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test stops at the first surprise")]
 
-mod support;
-
+use crate::support::{Bench, Csv, by_hand, words};
 use lorascope_text::Tokenizer;
-use support::{Bench, Csv, by_hand, words};
 
 #[test]
 fn decisions_follow_the_definition() {

@@ -3,11 +3,9 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test stops at the first surprise")]
 
-mod support;
-
+use crate::support::{Bench, Csv, copy_files, one_token_prompts, prompts, weights};
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
-use support::{Bench, Csv, copy_files, one_token_prompts, prompts, weights};
 
 const D_HEAD: usize = 16;
 const N_PROMPTS: usize = 12;

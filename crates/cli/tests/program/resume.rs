@@ -2,14 +2,12 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test stops at the first surprise")]
 
-mod support;
-
+use crate::support::{Bench, command, prompts, snapshot, words};
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::PathBuf;
 use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
-use support::{Bench, command, prompts, snapshot, words};
 
 /// Everything in a run folder but the manifest, whose list of sessions differs.
 fn results(bench: &Bench, folder: &str) -> BTreeMap<PathBuf, Vec<u8>> {
@@ -123,7 +121,7 @@ fn a_changed_input_between_two_sessions_is_refused_by_name() {
     refused("settings.prompts_sha256: ");
     bench.bytes("prompts.json", &set);
     let study = bench.read("study.toml");
-    bench.text("study.toml", &format!("seed = 4\n{}", support::STUDY));
+    bench.text("study.toml", &format!("seed = 4\n{}", crate::support::STUDY));
     refused("seed: `0` -> `4`");
     bench.bytes("study.toml", &study);
     let config = bench.read("lora/adapter_config.json");

@@ -3,12 +3,10 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test stops at the first surprise")]
 
-mod support;
-
+use crate::support::naive::Naive;
+use crate::support::{Bench, Csv, by_hand, one_token_prompts, prompts};
 use serde_json::json;
 use std::collections::BTreeMap;
-use support::naive::Naive;
-use support::{Bench, Csv, by_hand, one_token_prompts, prompts};
 
 const ADAPTERS: [&str; 2] = ["lora", "dora"];
 /// All sites but single neurons, of which there are many, and components of updates, which are no values of a place.
@@ -275,7 +273,7 @@ fn sign_flip_p(sums: [f64; 3]) -> f64 {
 fn a_name_stays_a_name() {
     let Some(bench) = Bench::new() else { return };
     for (from, to) in [("lora", "null"), ("dora", "1e2")] {
-        support::copy_files(&bench.path(from), &bench.path(to));
+        crate::support::copy_files(&bench.path(from), &bench.path(to));
     }
     bench.analyse("patch", &["null", "1e2"], "prompts.json", "--source null --target 1e2 --layer 2", "out");
     let patches = bench.table("out", "patches");

@@ -2,9 +2,7 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test stops at the first surprise")]
 
-mod support;
-
-use support::{Bench, Csv, one_token_prompts};
+use crate::support::{Bench, Csv, one_token_prompts};
 
 const ADAPTERS: [&str; 2] = ["lora", "dora"];
 /// All transfers between three models.
@@ -122,7 +120,10 @@ fn components_of_an_update_together_are_the_update() {
 fn components_are_those_of_the_source() {
     let Some(bench) = Bench::new() else { return };
     // Of rank 2 at q_proj of layer 0, 8 at v_proj of layer 3, 4 at these two elsewhere, none at others.
-    support::copy_files(&bench.shared.join("tiny/llama/edge/rank_alpha_pattern"), &bench.path("ranks"));
+    crate::support::copy_files(
+        &bench.shared.join("tiny/llama/edge/rank_alpha_pattern"),
+        &bench.path("ranks"),
+    );
     for (source, target, n) in [("lora", "ranks", 28 + 28), ("ranks", "lora", (2 + 4 + 20) + (4 + 8 + 20))] {
         let rest = format!("--source {source} --target {target} --site adapter_rank --layer 0 --layer 3");
         bench.analyse("patch", &["lora", "ranks"], "prompts.json", &rest, &format!("from_{source}"));

@@ -10,10 +10,7 @@ mod folders;
 mod interventions;
 mod prompts;
 mod study;
-#[path = "../support/mod.rs"]
-mod support;
-
-use support::{Bench, snapshot, words};
+use crate::support::{Bench, snapshot, words};
 
 /// One way to be wrong.
 pub struct Case {

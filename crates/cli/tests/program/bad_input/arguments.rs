@@ -1,6 +1,6 @@
 //! Words of the command line.
 
-use crate::{Case, words_only};
+use super::{Case, words_only};
 
 pub const CASES: &[Case] = &[
     words_only(

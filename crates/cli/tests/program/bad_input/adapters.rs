@@ -1,7 +1,7 @@
 //! Adapters: their names, their configuration, their weights.
 
+use super::{Case, RUN, words_only};
 use crate::support::weights::{Tensor, edit_tensors, truncate};
-use crate::{Case, RUN, words_only};
 use serde_json::json;
 use std::fs;
 

@@ -2,10 +2,8 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test stops at the first surprise")]
 
-mod support;
-
+use crate::support::{Bench, Csv, command, words};
 use std::process::Stdio;
-use support::{Bench, Csv, command, words};
 
 const STUDY: &str = "\
 base = './base'

@@ -1,6 +1,6 @@
 //! Prompt files, answers, spans, and how prompts meet the model.
 
-use crate::{Case, RUN};
+use super::{Case, RUN};
 use serde_json::{Value, json};
 
 /// A case of a prompt file with these items.

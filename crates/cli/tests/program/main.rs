@@ -1,0 +1,18 @@
+//! Tests that run the program. They are one program themselves: the engine is generic over its number type, and each that uses it
+//! compiles it anew.
+
+mod attribution;
+mod bad_input;
+mod circuits;
+mod dla;
+mod patching;
+mod patching_identities;
+mod paths;
+mod play;
+mod resume;
+mod runs;
+mod smollm2;
+mod support;
+mod token_by_token;
+mod train;
+mod tuned_lens;
