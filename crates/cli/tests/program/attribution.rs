@@ -1,8 +1,6 @@
 //! Attribution patching by the program: estimates become exact as changes become small, integrated ones add up, exact values are
 //! those of `patch`.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test stops at the first surprise")]
-
 use crate::support::{Bench, one_token_prompts, prompts, words};
 use serde_json::json;
 

@@ -1,8 +1,6 @@
 //! Planted truths: adapters in which one place alone does something are found there, and only there, by patching of adapter
 //! blocks, by attribution and by circuits. And what circuits must give whatever the models are.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test stops at the first surprise")]
-
 use crate::support::{Bench, Csv, copy_files, one_token_prompts, prompts, weights};
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;

@@ -1,8 +1,6 @@
 //! Direct logit attribution as the program does it, on a tiny model with two adapters: complete, the same for every neuron
 //! added up, and means and differences that follow from the contributions.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test stops at the first surprise")]
-
 use crate::support::{Bench, Csv, snapshot, words};
 use serde_json::json;
 use std::collections::BTreeMap;

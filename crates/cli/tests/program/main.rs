@@ -1,6 +1,8 @@
 //! Tests that run the program. They are one program themselves: the engine is generic over its number type, and each that uses it
 //! compiles it anew.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test stops at the first surprise")]
+
 mod attribution;
 mod bad_input;
 mod circuits;

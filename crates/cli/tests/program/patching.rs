@@ -1,8 +1,6 @@
 //! Activation patching by the program against its definition: every kind of place, every kind of source, every position,
 //! held against whole runs of single sequences.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test stops at the first surprise")]
-
 use crate::support::naive::Naive;
 use crate::support::{Bench, Csv, by_hand, one_token_prompts, prompts};
 use serde_json::json;

@@ -1,7 +1,5 @@
 //! What activation patching must give whatever the models are: identities between patches of different places.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test stops at the first surprise")]
-
 use crate::support::{Bench, Csv, one_token_prompts};
 
 const ADAPTERS: [&str; 2] = ["lora", "dora"];

@@ -2,8 +2,6 @@
 //! which the sender is the source's and every component after it is held at the target's value, read at the receiver; then a
 //! run in which the receiver alone has what was read.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test stops at the first surprise")]
-
 use crate::support::naive::{Change, Naive, Place, Question};
 use crate::support::{Bench, one_token_prompts};
 use lorascope_engine::{Batch, Birth, Branch, Edit, EditOp, HookPoint, Hooks, Shift, Site};

@@ -1,7 +1,5 @@
 //! `lorascope play` on a tiny model: the files that are promised, what is refused, and that nothing but the inputs decides.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test stops at the first surprise")]
-
 use crate::support::{Bench, snapshot, words};
 use lorascope_analyses::Analysis;
 use lorascope_play::Play;

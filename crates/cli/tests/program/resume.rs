@@ -1,7 +1,5 @@
 //! Runs that are killed, at any instant, and go on: the results are those of an undisturbed run, byte for byte.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test stops at the first surprise")]
-
 use crate::support::{Bench, command, prompts, snapshot, words};
 use std::collections::BTreeMap;
 use std::fs;

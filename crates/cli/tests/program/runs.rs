@@ -1,8 +1,6 @@
 //! Whole runs on a tiny model with two adapters: the files that are promised, what is in them, and that nothing but the
 //! inputs decides about it.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test stops at the first surprise")]
-
 use crate::support::{Bench, Csv, prompts, snapshot, words};
 use lorascope_analyses::ANALYSES;
 use lorascope_record::Table;

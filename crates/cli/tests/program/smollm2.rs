@@ -2,8 +2,6 @@
 //!
 //! Needs the reference data beside the repository, and `LORASCOPE_SMOLLM2_GGUF`: the path of the model's Q4_1 file.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test stops at the first surprise")]
-
 use crate::support::{Csv, by_hand, run_in, shared, words};
 use lorascope_text::Tokenizer;
 use serde_json::Value;

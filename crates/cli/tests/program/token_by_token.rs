@@ -1,7 +1,5 @@
 //! Decisions of the program against the definition, computed token by token, on a tiny model.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test stops at the first surprise")]
-
 use crate::support::{Bench, Csv, by_hand, words};
 use lorascope_text::Tokenizer;
 

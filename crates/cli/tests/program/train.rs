@@ -1,7 +1,5 @@
 //! `lorascope train` as a program: its files, cuts, and what it refuses.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test stops at the first surprise")]
-
 use crate::support::{Bench, command, snapshot, words};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;

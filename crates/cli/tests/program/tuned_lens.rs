@@ -1,7 +1,5 @@
 //! The tuned lens from prompts to tables on a tiny model: what it promises of its readings, and runs that are cut off.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test stops at the first surprise")]
-
 use crate::support::{Bench, Csv, command, words};
 use std::process::Stdio;
 

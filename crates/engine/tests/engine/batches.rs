@@ -1,7 +1,5 @@
 //! Batches: which rows sequences share, and which rows a row sees, against a map from prefixes to rows.
 
-#![allow(clippy::unwrap_used)] // helpers of tests are tests too
-
 use lorascope_engine::{Batch, ModelSpec, Row, read_spec};
 use proptest::prelude::*;
 use std::collections::{BTreeSet, HashMap};

@@ -4,8 +4,6 @@
 //! branch's sequence alone, computed whole and from the embedding on under the same edits with the same values put in as
 //! numbers, must give the same bits at every position from the patched one on.
 
-#![allow(clippy::unwrap_used)] // helpers of tests are tests too
-
 use crate::support::{ablation, capture, each_family, llama_with_many, points_of, slice, states, tokens};
 use lorascope_engine::{
     Batch, Birth, Branch, Edit, EditOp, HookPoint, Hooks, Mat, Model, Shift, Site, Width,

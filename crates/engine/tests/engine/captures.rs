@@ -1,8 +1,6 @@
 //! What captures show: every hook point at every row, in the right width, and equal to what its definition says, computed
 //! here a second time from the stored weights in plain f64 loops.
 
-#![allow(clippy::unwrap_used)] // helpers of tests are tests too
-
 use crate::support::{
     Stored, all_rows, capture, distance, dot, each_family, points_of, shared, states, tokens,
 };

@@ -1,7 +1,5 @@
 //! One run, one result: whatever the threads, whatever the memory, whatever else is in the batch.
 
-#![allow(clippy::unwrap_used)] // helpers of tests are tests too
-
 use crate::support::{FAMILIES, all_rows, each_family, llama_with_many, shared, tokens};
 use lorascope_checkpoint::Checkpoint;
 use lorascope_engine::{Batch, Capture, HookPoint, Hooks, Model, NextToken, Site, States, check};

@@ -1,7 +1,5 @@
 //! What edits do: nothing when they change nothing, exactly what they say where they say it, and only downstream of there.
 
-#![allow(clippy::unwrap_used)] // helpers of tests are tests too
-
 use crate::support::{
     all_rows, capture, distance, each_family, llama_with_many, noise, points_of, states, tokens,
 };

@@ -1,7 +1,5 @@
 //! Gradients against finite differences in f64: at every hook point of every family, under edits, for every kind of parameter.
 
-#![allow(clippy::unwrap_used)] // helpers of tests are tests too
-
 use crate::support::{each_family, llama_with_many, noise, points_of, tokens};
 use lorascope_engine::{
     Batch, Capture, Edit, EditOp, Error, Gradients, HookPoint, Hooks, Mat, Model, Module, Parameter, Rules,

@@ -1,7 +1,5 @@
 //! docs/hooks.md names exactly the hook points that there are.
 
-#![allow(clippy::unwrap_used)] // helpers of tests are tests too
-
 use lorascope_engine::{FAMILIES, HookPoint, Module, read_spec};
 use std::collections::BTreeSet;
 

@@ -1,7 +1,5 @@
 //! Checkpoints and adapters that do not fit: each is refused, in exactly these words.
 
-#![allow(clippy::unwrap_used)] // helpers of tests are tests too
-
 use crate::support::{Tensors, copy_folder, edit_json, edit_tensors, shared};
 use lorascope_checkpoint::Checkpoint;
 use lorascope_engine::{Batch, DEFAULT_MEMORY, Hooks, Model};

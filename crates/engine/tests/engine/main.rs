@@ -1,6 +1,8 @@
 //! Tests of the engine through its public face. One program: the engine is generic over its number type, and every program that uses
 //! it compiles it anew.
 
+#![allow(clippy::unwrap_used)] // helpers of tests are tests too
+
 mod batches;
 mod branches;
 mod captures;

@@ -1,8 +1,6 @@
 //! Statements about the next token against sums over all logits, with vocabularies of one block, of several and of a
 //! last block that is not full; with ties, references and the soft cap.
 
-#![allow(clippy::unwrap_used)] // helpers of tests are tests too
-
 use crate::support::{
     Tensors, copy_folder, each_family, edit_json, edit_tensors, load, shared, states, tokens,
 };

@@ -4,8 +4,6 @@
 //! logits, hidden states and patterns, or, where Hugging Face's own f32 is further than that from its f64 (Gemma-2:
 //! 2.2e-4), to that; values inside a layer, whose size is anything, to a tenth of that times their largest.
 
-#![allow(clippy::unwrap_used)] // helpers of tests are tests too
-
 use crate::support::{FAMILIES, Reference, load, max_difference, shared};
 use lorascope_engine::{Batch, Capture, HookPoint, Hooks, Model, Site};
 use lorascope_kernels::Real;

@@ -3,8 +3,6 @@
 //! Random sequences that share prefixes, of all models of a comparison, go through together with random edits on one of
 //! them; the same sequence alone, with the same values put in as numbers, must give the same bits at every position.
 
-#![allow(clippy::unwrap_used)] // helpers of tests are tests too
-
 use crate::support::{ablation, all_rows, capture, each_family, llama_with_many, points_of, slice, states};
 use lorascope_engine::{Batch, Edit, EditOp, Model, Width};
 use proptest::prelude::*;

@@ -1,8 +1,6 @@
 //! Directions taken back through weights read what the forward pass computes: module by module against plain loops over the
 //! stored weights, and all components of a model together against its own logit difference.
 
-#![allow(clippy::unwrap_used)] // helpers of tests are tests too
-
 use crate::support::{
     Stored, all_rows, copy_folder, dot, each_family, edit_tensors, llama_with_many, load, noise, shared,
     tiny, tokens,

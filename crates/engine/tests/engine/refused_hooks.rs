@@ -1,7 +1,5 @@
 //! Requests that can't be carried out: each is refused before anything runs, in exactly these words.
 
-#![allow(clippy::unwrap_used)] // helpers of tests are tests too
-
 use crate::support::{llama_with_many, tiny, tokens};
 use lorascope_engine::{
     Batch, Birth, Branch, Capture, Edit, EditOp, HookPoint, Hooks, Mat, Model, Module, Shift, Site, Stage,

@@ -1,8 +1,6 @@
 //! Broken files and arguments: each is refused with a message that says what is wrong, where, and what to do; nothing is
 //! written, and the exit code says so. One table per kind of input.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test stops at the first surprise")]
-
 mod adapters;
 mod arguments;
 mod base;

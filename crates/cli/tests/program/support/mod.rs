@@ -2,8 +2,6 @@
 //! program on it. The models come from the reference data beside the repository; tests skip themselves without it.
 
 #![allow(dead_code, reason = "each test program uses a part")]
-#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test stops at the first surprise")]
-
 pub mod by_hand;
 pub mod naive;
 pub mod tokenizer;
