@@ -73,7 +73,9 @@ impl Factors {
 
 /// Little-endian, as safetensors has numbers.
 pub(crate) fn to_bytes(values: &[f32]) -> Vec<u8> {
-    values.iter().flat_map(|v| v.to_le_bytes()).collect()
+    let mut bytes = Vec::with_capacity(4 * values.len());
+    values.iter().for_each(|v| bytes.extend_from_slice(&v.to_le_bytes()));
+    bytes
 }
 
 fn pair(target: &Target, rank: usize, seed: u64) -> [Factor; 2] {

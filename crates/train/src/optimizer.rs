@@ -108,7 +108,8 @@ impl AdamW {
 
 /// Euclidean norm over all arrays, added up in their order.
 pub fn norm(arrays: &[Vec<f32>]) -> f64 {
-    arrays.iter().flatten().map(|&v| f64::from(v).powi(2)).sum::<f64>().sqrt()
+    let square = |array: &Vec<f32>| array.iter().map(|&v| f64::from(v) * f64::from(v)).sum::<f64>();
+    arrays.iter().map(square).sum::<f64>().sqrt()
 }
 
 #[cfg(test)]
