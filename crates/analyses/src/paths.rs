@@ -300,13 +300,18 @@ fn patched(
     }
     let found = sweep.run(what, &runs, context.progress)?;
     let asked: Vec<Estimator> = estimators.iter().flatten().cloned().collect();
-    let estimates = match &asked[..] {
+    // With the final norm's scale frozen nothing is left to estimate: the change is linear.
+    let is_free = |run: &PatchedRun| run.changes.iter().all(|c| c.point != HookPoint::FinalScale);
+    let free: Vec<PatchedRun> = runs.iter().filter(|run| is_free(run)).cloned().collect();
+    let mut estimates = match &asked[..] {
         [] => Vec::new(),
-        asked => sweep.estimate("estimating edges", &runs, asked, context.progress)?.changes,
-    };
+        asked => sweep.estimate("estimating edges", &free, asked, context.progress)?.changes,
+    }
+    .into_iter()
+    .map(Vec::into_iter)
+    .collect::<Vec<_>>();
     for (i, ((plan, prompt, cells), &patched)) in rows.into_iter().zip(&found.patched).enumerate() {
-        let frozen = runs[i].changes.iter().any(|c| c.point == HookPoint::FinalScale);
-        let mut of_run = estimates.iter().map(|of| (!frozen).then_some(of[i]));
+        let mut of_run = estimates.iter_mut().map(|of| if is_free(&runs[i]) { of.next() } else { None });
         let (source, target) = (found.plain[&(plan.source, prompt)], found.plain[&(plan.target, prompt)]);
         let (change, span) = (patched - target, source - target);
         let item = &subject.prompts[prompt].item;
