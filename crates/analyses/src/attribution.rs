@@ -37,7 +37,7 @@ const GIM: ColumnSpec = column(
     "gim",
     FloatOrNull,
     "logit",
-    "By GIM: norms frozen, a softer softmax, products within attention shared out.",
+    "By GIM: norms frozen, a softer softmax, products shared out between their factors.",
 );
 const RELP: ColumnSpec = column(
     "relp",

@@ -142,8 +142,8 @@ impl<R: Real> Walk<'_, '_, R> {
                     group.gradient.data.chunks_exact_mut(n_keys).zip(softened.data.chunks_exact_mut(n_keys));
                 rows.enumerate().for_each(|(i, (gradient, scores))| {
                     softmax_masked(scores, chunk.visible(i / heads, mixer.window()));
+                    // With respect to the softened scores, as the method's authors have it: not divided by the temperature.
                     softmax_backward(scores, gradient);
-                    scale_assign(gradient, inverse);
                 });
             }
         }

@@ -26,8 +26,8 @@ pub enum SoftmaxRule {
     Exact,
     /// The pattern counts as a constant.
     Frozen,
-    /// The derivative of a softmax at this temperature, at the same scores: where it is saturated, its own derivative says that
-    /// nothing matters.
+    /// `p ⊙ (dy − Σ p dy)` with p the softmax of the scores divided by this temperature: where it is saturated, its own derivative
+    /// says that nothing matters.
     Softened(f64),
 }
 
@@ -52,11 +52,12 @@ impl Rules {
         ..Rules::EXACT
     };
 
-    /// GIM (arXiv 2505.17630): norms frozen, the softmax at temperature 2, products within attention halved.
+    /// GIM (arXiv 2505.17630): norms frozen, the softmax at temperature 2, every product of two activations halved.
     pub const GIM: Rules = Rules {
         frozen_norms: true,
         softmax: SoftmaxRule::Softened(2.0),
         halved_attention: true,
+        halved_gate: true,
         ..Rules::EXACT
     };
 }

@@ -462,3 +462,34 @@ fn gradients_are_those_of_pytorch() {
         }
     });
 }
+
+/// The derivative that takes the place of the softmax's, in plain sums.
+#[test]
+fn a_softened_softmax_has_the_gradient_of_its_formula() {
+    each_family::<f64>(|name, model| {
+        let (batch, readout) = batch_of(model, 1);
+        let row = batch.row_of(0, N - 4).unwrap();
+        let layer = model.spec().n_layers - 1;
+        let points = [Site::AttnScores, Site::Pattern].map(|site| HookPoint::Layer(layer, site));
+        let captures: Vec<Capture> = points.iter().map(|&point| Capture { point, rows: vec![row] }).collect();
+        let scores = crate::support::capture(model, &batch, &points[..1], &[row]).remove(0).remove(0);
+        for temperature in [1.0, 2.0, 3.5] {
+            let rules = Rules { softmax: SoftmaxRule::Softened(temperature), ..Rules::EXACT };
+            let wanted = Wanted { captures: captures.clone(), rules, ..Wanted::default() };
+            let found = gradients(model, &batch, &[], &readout, &wanted, PLENTY).1.captures;
+            let seen = scores.len() / model.spec().n_heads;
+            for head in 0..model.spec().n_heads {
+                let part = head * seen..(head + 1) * seen;
+                let weights: Vec<f64> =
+                    scores[part.clone()].iter().map(|s| (s / temperature).exp()).collect();
+                let total: f64 = weights.iter().sum();
+                let dy = &found[1][0][part.clone()];
+                let mean: f64 = weights.iter().zip(dy).map(|(w, d)| w / total * d).sum();
+                for ((got, w), d) in found[0][0][part].iter().zip(&weights).zip(dy) {
+                    let want = w / total * (d - mean);
+                    assert!((got - want).abs() < 1e-9 * (1.0 + want.abs()), "{name}: {got} against {want}");
+                }
+            }
+        }
+    });
+}
