@@ -45,7 +45,8 @@ pub(super) fn section(
             title: format!("Estimated effect of patching each place ({})", asked[0]),
             caption: format!(
                 "Mean over {n_prompts} prompts of the estimated change in delta ({unit}) when a place alone takes the source's \
-                 activation. Estimates, not measurements: the next figure and the table of accuracy say how far off they are. A \
+                 activation; prompts on which it goes either way cancel in the mean. Estimates, not measurements: the next figure \
+                 and the table of accuracy say how far off they are. A \
                  panel is a pair source → target."
             ),
             kind: FigureKind::Heatmap {
@@ -170,7 +171,7 @@ fn sentences(accuracy: &Table) -> Result<Vec<String>> {
             )
         });
         sentences.push(format!(
-            "{}: `{}` ranks places best (rank correlation with exact patches {rank:.2}; worst error {:.3} logits, at {}){missed}.",
+            "{}: the estimator {} ranks places best (rank correlation with exact patches {rank:.2}; worst error {:.3} logits, at {}){missed}.",
             title(&family),
             estimator[i],
             worst[i],

@@ -41,7 +41,7 @@ pub(super) fn estimates(paths: &Table) -> Result<Vec<String>> {
         let (Some(worst), Some(rank)) = (worst, spearman(&estimated, &exact)) else { continue };
         let [source, target, sender, receiver] = worst.0;
         sentences.push(format!(
-            "Estimates of edges (`{name}`) have a rank correlation of {rank:.2} with the exact mean changes of {} edges; the worst is \
+            "Estimates of edges ({name}) have a rank correlation of {rank:.2} with the exact mean changes of {} edges; the worst is \
              {:+.3} instead of {:+.3} logits, at {sender} to {receiver}, {source} into {target}.",
             means.len(),
             worst.1,
