@@ -55,7 +55,7 @@ def main() -> None:
         for adapter in adapters:
             command += ["--adapter", f"{adapter.name}={adapter}"]
         command += ["--prompts", str(args.prompts), "--threads", str(args.threads), "--out", str(folder)]
-        # Normalised heads are what the sweep is: z of 208 heads and 26 mlp_out for 4 adapters and 15 prompts.
+        # As in the sweep against the peers: z of every head and every MLP's output of the base, into each adapter.
         command += ["--source", "base", "--site", "z", "--site", "mlp_out"] if work == "patch" else []
         seconds, peak = run(command)
         results[work] = {"seconds": seconds, "peak_bytes": peak}

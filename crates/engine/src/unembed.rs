@@ -142,7 +142,7 @@ impl<R: Real> Model<R> {
         }
     }
 
-    fn check_states(&self, states: &States<R>) -> Result<()> {
+    pub(crate) fn check_states(&self, states: &States<R>) -> Result<()> {
         let (rows, d_vocab) = (states.normalized.rows, self.spec().d_vocab);
         let bad = |why: String| Err(Error::BadStates { why });
         if states.model >= self.n_models() {

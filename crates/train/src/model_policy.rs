@@ -9,7 +9,7 @@ use crate::policy::{Policy, Spellings, Weigh};
 use crate::pool::Pool;
 use crate::targets::Targets;
 use lorascope_analyses::Answers;
-use lorascope_engine::{Batch, Hooks, Mat, Model, ModelId, Parameter, States, Wanted};
+use lorascope_engine::{Batch, Hooks, Mat, Model, ModelId, NextToken, Parameter, States, Wanted};
 use lorascope_kernels::Real;
 use lorascope_prompts::{Content, Item};
 use lorascope_text::{PromptInput, Tokenizer, Wrapping};
@@ -138,7 +138,7 @@ impl<R: Real> ModelPolicy<R> {
     pub fn log_probs(&self, model: ModelId, prompts: &[usize]) -> Result<Vec<Spellings>> {
         let tree = self.tree(model, prompts)?;
         let run = self.model.run(&tree.batch, &Hooks::default(), &tree.rows)?;
-        Ok(tree.scores(&self.next(model, &tree, run.readout)?))
+        Ok(tree.scores(&self.model.next_tokens(&tree.states(model, run.readout))?))
     }
 
     /// [`Policy::gradient`] in the model's own numbers.
@@ -150,20 +150,14 @@ impl<R: Real> ModelPolicy<R> {
         let wanted = Wanted { parameters: self.parameters.clone(), ..Wanted::default() };
         let loss = |run: &lorascope_engine::Run<R>| -> Result<Mat<R>> {
             let states = tree.states(TRAINED, run.readout.clone());
-            let scores = tree.scores(&self.next(TRAINED, &tree, run.readout.clone())?);
-            let weights = weigh(&scores)?;
-            Ok(self.model.log_probs_backward(&states, &tree.token_weights(&weights)?)?)
+            let next = self.model.next_tokens(&states)?;
+            let weights = tree.token_weights(&weigh(&tree.scores(&next))?)?;
+            let normalizers: Vec<f64> = next.iter().map(|n| n.log_sum_exp).collect();
+            Ok(self.model.log_probs_backward_with(&states, &normalizers, &weights)?)
         };
         let (_, gradients) =
             self.model.gradients(&tree.batch, &Hooks::default(), &tree.rows, &wanted, self.memory, loss)?;
         Ok(gradients.parameters)
-    }
-
-    fn next(&self, model: ModelId, tree: &Tree, readout: Mat<R>) -> Result<Vec<Vec<f64>>> {
-        let next = self.model.next_tokens(&tree.states(model, readout))?;
-        let log_probs =
-            next.iter().zip(&tree.tokens).map(|(n, t)| (0..t.len()).map(|i| n.log_prob(i)).collect());
-        Ok(log_probs.collect())
     }
 
     fn tree(&self, model: ModelId, prompts: &[usize]) -> Result<Tree> {
@@ -216,8 +210,8 @@ impl Tree {
     }
 
     /// Log-probabilities of spellings from those of tokens.
-    fn scores(&self, next: &[Vec<f64>]) -> Vec<Spellings> {
-        let sum = |steps: &Spelled| steps.iter().map(|&(row, token)| next[row][token]).sum();
+    fn scores(&self, next: &[NextToken]) -> Vec<Spellings> {
+        let sum = |steps: &Spelled| steps.iter().map(|&(row, token)| next[row].log_prob(token)).sum();
         let of = |answer: &[Spelled]| answer.iter().map(sum).collect();
         self.steps.iter().map(|[a, b]| Spellings { a: of(a), b: of(b) }).collect()
     }

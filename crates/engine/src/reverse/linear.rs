@@ -29,10 +29,14 @@ impl<R: Real> Walk<'_, '_, R> {
                 let (x, dy) = (input.rows_view(rows.clone()), dy.rows_view(rows.clone()));
                 self.collected.weight(*model, layer, module, x, dy);
             }
+            let (at, point) = (first_row + rows.start, HookPoint::Layer(layer, Site::LoraOut(module)));
+            let update = w.low_rank(*model);
+            if update.is_none() && !self.tap.wants(point) {
+                continue;
+            }
             let mut added = dy.gather(&rows.clone().collect::<Vec<_>>());
-            let at = first_row + rows.start;
-            self.tap.back_at(HookPoint::Layer(layer, Site::LoraOut(module)), at, &mut added);
-            let Some(update) = w.low_rank(*model) else { continue };
+            self.tap.back_at(point, at, &mut added);
+            let Some(update) = update else { continue };
             if let Some(gain) = &update.gain {
                 // The adapter adds g ⊙ (Wx + sBAx) − Wx.
                 let more: Vec<R> = gain.iter().map(|&g| g - R::ONE).collect();

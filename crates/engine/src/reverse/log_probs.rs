@@ -13,13 +13,34 @@ impl<R: Real> Model<R> {
     /// # Errors
     /// As [`Model::next_tokens`]; weights of another shape than the states' tokens.
     pub fn log_probs_backward(&self, states: &States<R>, weights: &[Vec<f64>]) -> Result<Mat<R>> {
-        let fits = weights.len() == states.tokens.len()
+        // Where all normalisers cancel nobody needs them.
+        let cancel = weights.iter().all(|w| w.iter().sum::<f64>() == 0.0);
+        let normalizers = match cancel {
+            true => vec![0.0; states.normalized.rows],
+            false => self.next_tokens(states)?.iter().map(|next| next.log_sum_exp).collect(),
+        };
+        self.log_probs_backward_with(states, &normalizers, weights)
+    }
+
+    /// [`Model::log_probs_backward`] for who knows the normalisers already: [`NextToken::log_sum_exp`](crate::NextToken) of each row.
+    /// It spares a product with the whole output matrix.
+    ///
+    /// # Errors
+    /// As there; a number of normalisers that is not that of the rows.
+    pub fn log_probs_backward_with(
+        &self,
+        states: &States<R>,
+        normalizers: &[f64],
+        weights: &[Vec<f64>],
+    ) -> Result<Mat<R>> {
+        self.check_states(states)?;
+        let fits = normalizers.len() == states.normalized.rows
+            && weights.len() == states.tokens.len()
             && weights.iter().zip(&states.tokens).all(|(w, t)| w.len() == t.len());
         if !fits {
-            let why = "the weights do not have the shape of the tokens".to_owned();
+            let why = "weights and normalisers do not have the shape of the tokens".to_owned();
             return Err(Error::BadStates { why });
         }
-        let next = self.next_tokens(states)?;
         let (rows, d_vocab) = (states.normalized.rows, self.spec().d_vocab);
         let totals: Vec<f64> = weights.iter().map(|w| w.iter().sum()).collect();
         let mut out = Mat::zeros(rows, states.normalized.cols);
@@ -36,7 +57,7 @@ impl<R: Real> Model<R> {
             let mut gradient = Mat::zeros(rows, packed.n_out());
             gradient.for_rows(|row, values| {
                 if totals[row] != 0.0 {
-                    let shift = next[row].log_sum_exp;
+                    let shift = normalizers[row];
                     for (g, u) in values.iter_mut().zip(logits.row(row)) {
                         *g = R::from_f64(-totals[row] * (u.to_f64() - shift).exp());
                     }

@@ -493,3 +493,33 @@ fn a_softened_softmax_has_the_gradient_of_its_formula() {
         }
     });
 }
+
+#[test]
+fn threads_decide_about_no_bit_of_a_gradient() {
+    let Some(model) = crate::support::tiny::<f32>("gemma2") else { return };
+    let long = tokens(3, 60);
+    let batch = Batch::new(model.spec(), &[(1, &long), (1, &long[..31]), (0, &long[..40])]).unwrap();
+    let readout = [batch.row_of(0, 59).unwrap(), batch.row_of(2, 39).unwrap()];
+    let rows: Vec<usize> = (0..batch.n_rows()).collect();
+    let adapted = model.adapters()[0].adapted();
+    let wanted = Wanted {
+        captures: vec![Capture { point: HookPoint::Layer(0, Site::ResidPre), rows }],
+        parameters: adapted.map(|(l, m)| (1, Parameter::LoraA(l, m))).collect(),
+        ..Wanted::default()
+    };
+    let with = |threads: usize| {
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+        let loss = |run: &Run<f32>| {
+            let (rows, cols) = (run.readout.rows, run.readout.cols);
+            Ok::<_, Error>(Mat { data: noise(11, rows * cols), rows, cols })
+        };
+        let hooks = Hooks::default();
+        let found = pool.install(|| model.gradients(&batch, &hooks, &readout, &wanted, PLENTY, loss));
+        let found = found.unwrap().1;
+        (found.captures, found.parameters)
+    };
+    let alone = with(1);
+    for threads in [2, 3, 7] {
+        assert_eq!(with(threads), alone, "{threads} threads");
+    }
+}
