@@ -143,7 +143,11 @@ impl Subject {
 pub(crate) const PROMPT_BLOCK: usize = 32;
 
 impl Prompt {
-    fn new(
+    /// Tokenises a prompt and its answers; `answers` serves one that names none of its own.
+    ///
+    /// # Errors
+    /// What the tokenizer or the chat template refuses, answers that can't be told apart, a span that the template lost.
+    pub fn new(
         tokenizer: &Tokenizer,
         item: &Item,
         answers: Option<(&str, &str)>,

@@ -20,6 +20,7 @@ mod policy;
 mod pool;
 mod ppo;
 mod settings;
+mod supervised;
 mod targets;
 mod trainer;
 
@@ -36,5 +37,6 @@ pub use policy::{Policy, Spellings, Weigh};
 pub use pool::{Form, Pool, State};
 pub use ppo::PpoSettings;
 pub use settings::{Algorithm, Settings, training_design};
+pub use supervised::{Learned, Lesson, Pupil};
 pub use targets::{Part, Target, Targets};
 pub use trainer::{Keeper, LEAST_MASS, Outcome, Training, Watch};

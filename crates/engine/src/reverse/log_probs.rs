@@ -1,10 +1,11 @@
-//! From log-probabilities back to the normalised states that were read.
+//! From log-probabilities back to the normalised states that were read, and to the output matrix that read them.
 
+use super::attention::add_transposed_product;
 use crate::error::{Error, Result};
 use crate::mat::Mat;
 use crate::model::Model;
 use crate::unembed::{BLOCK, States, n_blocks};
-use lorascope_kernels::{Real, Write, matmul, matmul_transposed, softcap_backward};
+use lorascope_kernels::{MatMut, Packed, Real, Write, matmul, matmul_transposed, softcap_backward};
 
 impl<R: Real> Model<R> {
     /// The derivative, with respect to each normalised state, of `Σ_j weights[row][j] · log p(tokens[row][j])`, soft cap
@@ -33,6 +34,45 @@ impl<R: Real> Model<R> {
         normalizers: &[f64],
         weights: &[Vec<f64>],
     ) -> Result<Mat<R>> {
+        let mut out = Mat::zeros(states.normalized.rows, states.normalized.cols);
+        self.logit_gradients(states, normalizers, weights, |_, packed, gradient| {
+            matmul_transposed(out.view_mut(), gradient.view(), packed, Write::AddScaled(R::ONE));
+        })?;
+        Ok(out)
+    }
+
+    /// [`Model::log_probs_backward_with`], and the derivative with respect to the output matrix, `[V, d_model]`. Where that is the
+    /// embedding too, it is the share of [`Parameter::Embedding`](crate::Parameter)'s gradient that comes from the output.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn log_probs_backward_to_output(
+        &self,
+        states: &States<R>,
+        normalizers: &[f64],
+        weights: &[Vec<f64>],
+    ) -> Result<(Mat<R>, Mat<R>)> {
+        let d_model = states.normalized.cols;
+        let mut to_states = Mat::zeros(states.normalized.rows, d_model);
+        let mut to_output = Mat::zeros(self.spec().d_vocab, d_model);
+        self.logit_gradients(states, normalizers, weights, |first, packed, gradient| {
+            matmul_transposed(to_states.view_mut(), gradient.view(), packed, Write::AddScaled(R::ONE));
+            let part = &mut to_output.data[first * d_model..(first + packed.n_out()) * d_model];
+            let part = MatMut::new(part, packed.n_out(), d_model);
+            add_transposed_product(part, gradient.view(), states.normalized.view());
+        })?;
+        Ok((to_states, to_output))
+    }
+
+    /// Gives `take`, for each block of the vocabulary that matters, its first token, its part of the output matrix, and the derivative
+    /// with respect to its logits before the soft cap, `[rows, block]`.
+    fn logit_gradients(
+        &self,
+        states: &States<R>,
+        normalizers: &[f64],
+        weights: &[Vec<f64>],
+        mut take: impl FnMut(usize, &Packed<R>, &Mat<R>),
+    ) -> Result<()> {
         self.check_states(states)?;
         let fits = normalizers.len() == states.normalized.rows
             && weights.len() == states.tokens.len()
@@ -43,7 +83,6 @@ impl<R: Real> Model<R> {
         }
         let (rows, d_vocab) = (states.normalized.rows, self.spec().d_vocab);
         let totals: Vec<f64> = weights.iter().map(|w| w.iter().sum()).collect();
-        let mut out = Mat::zeros(rows, states.normalized.cols);
         for block in 0..n_blocks(d_vocab) {
             let first = block * BLOCK;
             let packed = self.output_block(states.model, block)?;
@@ -71,8 +110,8 @@ impl<R: Real> Model<R> {
                     softcap_backward(logits.row(row), R::from_f64(cap), values);
                 }
             });
-            matmul_transposed(out.view_mut(), gradient.view(), &packed, Write::AddScaled(R::ONE));
+            take(first, &packed, &gradient);
         }
-        Ok(out)
+        Ok(())
     }
 }

@@ -30,7 +30,7 @@ pub enum Parameter {
     /// without the offset of Gemma.
     Norm(HookPoint),
     /// The base's token embedding, `[V, d_model]`, as it enters the residual stream. Where it is the output matrix too, what the
-    /// output contributes is the caller's to add.
+    /// output contributes is the caller's to add ([`Model::log_probs_backward_to_output`]).
     Embedding,
 }
 
@@ -230,6 +230,33 @@ impl<R: Real> Model<R> {
     pub fn parameter_shape(&self, model: ModelId, parameter: Parameter) -> Result<(usize, usize)> {
         let stored = self.stored_parameter(model, parameter)?;
         Ok((stored.n_rows(), stored.n_cols()))
+    }
+
+    /// Name of a parameter's tensor in the files.
+    ///
+    /// # Errors
+    /// As [`Model::parameter_shape`].
+    pub fn parameter_name(&self, model: ModelId, parameter: Parameter) -> Result<&str> {
+        Ok(self.stored_parameter(model, parameter)?.name())
+    }
+
+    /// All arrays of the base that can be trained: the embedding, each layer's norms and matrices, and the last norm. Norms of queries
+    /// and keys and a separate output matrix are not among them.
+    ///
+    /// # Errors
+    /// A matrix that the files store together with others.
+    pub fn base_parameters(&self) -> Result<Vec<Parameter>> {
+        let spec = self.spec();
+        let norms = [Site::Ln1Scale, Site::Ln1PostScale, Site::Ln2Scale, Site::Ln2PostScale];
+        let mut all = vec![Parameter::Embedding];
+        for layer in 0..spec.n_layers {
+            let points = norms.iter().map(|&site| HookPoint::Layer(layer, site));
+            all.extend(points.filter(|p| p.width(spec).is_ok()).map(Parameter::Norm));
+            all.extend(spec.modules().map(|module| Parameter::Weight(layer, module)));
+        }
+        all.push(Parameter::Norm(HookPoint::FinalScale));
+        all.iter().try_for_each(|&p| self.parameter_shape(0, p).map(|_| ()))?;
+        Ok(all)
     }
 
     /// The present value of a parameter.

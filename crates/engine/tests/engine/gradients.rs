@@ -172,15 +172,16 @@ fn gradients_go_back_through_edits() {
     });
 }
 
-/// Compares the gradient of a parameter with finite differences along a direction.
+/// Compares the gradient of a value by a parameter with finite differences along a direction.
 fn check_parameter(
     name: &str,
     model: &mut Model<f64>,
     which: usize,
     parameter: Parameter,
     gradient: &Mat<f64>,
+    value: impl Fn(&Model<f64>) -> f64,
 ) {
-    let (batch, readout) = batch_of(model, which);
+    let here = value(model);
     let before = model.parameter(which, parameter).unwrap();
     assert_eq!((before.rows, before.cols), (gradient.rows, gradient.cols), "{name}: {parameter}");
     let direction: Vec<f64> = noise(23, before.data.len());
@@ -193,15 +194,13 @@ fn check_parameter(
         // Values are stored in f32: what was really moved.
         let stored = model.parameter(which, parameter).unwrap();
         let moved: Vec<f64> = stored.data.iter().zip(&before.data).map(|(s, b)| s - b).collect();
-        (value(model, &batch, &[], &readout), moved)
+        (value(model), moved)
     };
     let ((up, moved_up), (down, moved_down)) = (at(step), at(-step));
     let moved: Vec<f64> = moved_up.iter().zip(&moved_down).map(|(u, d)| u - d).collect();
     let (got, want) = (dot(&gradient.data, &moved), up - down);
     model.set_parameter(which, parameter, &before).unwrap();
-    let back = value(model, &batch, &[], &readout);
-    let run = value(model, &batch, &[], &readout);
-    assert_eq!(back, run);
+    assert_eq!(value(model), here, "{name}: {parameter}: the old value gives the old result");
     // Values are f32: a much shorter step would be lost in them, this one leaves a little of the third derivative.
     let tolerance = 1e-5 * want.abs() + 1e-10;
     assert!((got - want).abs() < tolerance, "{name}: {parameter}: {got} against {want}");
@@ -236,7 +235,8 @@ fn gradients_of_parameters_are_those_of_finite_differences() {
             let (_, again) = gradients(&model, &batch, &[], &readout, &asked, 0);
             assert_eq!(found.parameters, again.parameters, "{family}: layers computed again");
             for ((which, parameter), gradient) in own.into_iter().zip(&found.parameters) {
-                check_parameter(family, &mut model, which, parameter, gradient);
+                let value = |model: &Model<f64>| value(model, &batch, &[], &readout);
+                check_parameter(family, &mut model, which, parameter, gradient, value);
             }
         }
     }
@@ -276,6 +276,47 @@ fn log_probabilities_lead_back_to_the_states() {
             assert!((got - want).abs() < 1e-7 * (1.0 + want.abs()), "{name} row {row}: {got} against {want}");
         }
     });
+}
+
+/// It is read twice, as the input and as the output matrix.
+#[test]
+fn a_tied_embedding_has_a_gradient_from_both_ends() {
+    let mut n_tied = 0;
+    for family in crate::support::FAMILIES {
+        let Some(mut model) = crate::support::tiny::<f64>(family) else { return };
+        if !model.spec().tied_embeddings {
+            continue;
+        }
+        n_tied += 1;
+        let (batch, readout) = batch_of(&model, 0);
+        let tokens = vec![vec![3, 9, 40], vec![7], vec![1, 2], vec![9]];
+        let weights = vec![vec![0.5, -0.25, 1.0], vec![2.0], vec![1.0, -1.0], vec![-0.5]];
+        let states = |run: &Run<f64>| {
+            let (normalized, tokens) = (run.readout.clone(), tokens.clone());
+            States { model: 0, normalized, tokens, reference: Vec::new(), top: 0 }
+        };
+        let value = |model: &Model<f64>| -> f64 {
+            let run = model.run(&batch, &Hooks::default(), &readout).unwrap();
+            let next = model.next_tokens(&states(&run)).unwrap();
+            let rows = next.iter().zip(&weights);
+            rows.flat_map(|(n, w)| w.iter().enumerate().map(|(j, w)| w * n.log_prob(j))).sum()
+        };
+        let mut of_output = Mat::default();
+        let wanted = Wanted { parameters: vec![(0, Parameter::Embedding)], ..Wanted::default() };
+        let loss = |run: &Run<f64>| {
+            let next = model.next_tokens(&states(run))?;
+            let normalizers: Vec<f64> = next.iter().map(|n| n.log_sum_exp).collect();
+            let (to_states, to_output) =
+                model.log_probs_backward_to_output(&states(run), &normalizers, &weights)?;
+            assert_eq!(to_states, model.log_probs_backward_with(&states(run), &normalizers, &weights)?);
+            of_output = to_output;
+            Ok::<_, Error>(to_states)
+        };
+        let (_, found) = model.gradients(&batch, &Hooks::default(), &readout, &wanted, PLENTY, loss).unwrap();
+        of_output.add(&found.parameters[0]);
+        check_parameter(family, &mut model, 0, Parameter::Embedding, &of_output, value);
+    }
+    assert!(n_tied > 2, "{n_tied}");
 }
 
 #[test]
