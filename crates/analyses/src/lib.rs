@@ -5,6 +5,7 @@
 //! games: what answers A and B stand for arrives with the prompts.
 
 mod activity;
+mod answer_tree;
 mod answers;
 mod attribution;
 mod bootstrap;
@@ -30,6 +31,7 @@ pub use activity::{
     Activity, Bf16Merge, ChangeKind, ChangedWeight, LOGIT_PRECISION, LogitMovement, MergeSummary, Spread,
     Verdict, adapter_activity,
 };
+pub use answer_tree::{AnswerTree, Spelling, log_sum_exp};
 pub use answers::{Answers, Pair};
 pub use bootstrap::{Interval, RESAMPLES, Resampler, mean_interval};
 pub use context::{Context, Findings, Progress, Silent};

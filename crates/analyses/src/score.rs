@@ -1,14 +1,12 @@
 //! The decision metric: log-probabilities of both answers, exactly, for all models in one pass.
 //!
 //! `logp(answer) = logsumexp over its variants of Σ_i log p(token_i | prompt, tokens before i)`, teacher-forced, in f64 nats.
-//! The prompt and the tokens that variants share are computed once per model; only the positions that predict an answer
-//! token meet the output matrix.
 
+use crate::answer_tree::{AnswerTree, Spelling, log_sum_exp};
 use crate::answers::Answers;
 use crate::error::Result;
 use crate::subject::Prompt;
-use lorascope_engine::{Batch, Hooks, Mat, Model, ModelId, NextToken, Progress, States};
-use std::collections::BTreeMap;
+use lorascope_engine::{Hooks, Model, ModelId, Progress};
 
 /// What one model answers to one prompt.
 #[derive(Clone, Debug, PartialEq)]
@@ -52,14 +50,6 @@ impl Decision {
     }
 }
 
-fn log_sum_exp(values: &[f64]) -> f64 {
-    let max = values.iter().copied().fold(f64::NEG_INFINITY, f64::max);
-    if max == f64::NEG_INFINITY {
-        return max;
-    }
-    max + values.iter().map(|v| (v - max).exp()).sum::<f64>().ln()
-}
-
 /// Scores every prompt on every model: decisions in the order model by model, prompts within.
 pub fn score(
     model: &Model<f32>,
@@ -70,39 +60,17 @@ pub fn score(
     if models.is_empty() || prompts.is_empty() {
         return Ok(Vec::new());
     }
-    let variants = |p: &Prompt| p.answers.a.iter().chain(&p.answers.b).cloned().collect::<Vec<_>>();
-    let asked: Vec<(ModelId, &Prompt, Vec<u32>)> = models
-        .iter()
-        .flat_map(|&m| prompts.iter().flat_map(move |p| variants(p).into_iter().map(move |v| (m, *p, v))))
-        .collect();
-    // The last token of a variant is predicted, never read.
-    let inputs: Vec<Vec<u32>> =
-        asked.iter().map(|(_, p, v)| [&p.tokens.ids[..], &v[..v.len() - 1]].concat()).collect();
-    let sequences: Vec<(ModelId, &[u32])> =
-        asked.iter().zip(&inputs).map(|((m, ..), tokens)| (*m, tokens.as_slice())).collect();
-    let batch = Batch::new(model.spec(), &sequences)?;
-    // Rows whose next token matters, with those tokens.
-    let mut wanted: BTreeMap<usize, Vec<u32>> = BTreeMap::new();
-    let mut steps = Vec::with_capacity(asked.len());
-    for (s, (_, prompt, variant)) in asked.iter().enumerate() {
-        let mut of_variant = Vec::with_capacity(variant.len());
-        for (i, &token) in variant.iter().enumerate() {
-            let row = batch.row_of(s, prompt.tokens.ids.len() - 1 + i);
-            let row = row.unwrap_or_else(|| unreachable!("every token of a sequence has a row"));
-            let tokens = wanted.entry(row).or_default();
-            let place = tokens.iter().position(|&t| t == token).unwrap_or_else(|| {
-                tokens.push(token);
-                tokens.len() - 1
-            });
-            of_variant.push((row, place));
+    let mut spellings = Vec::new();
+    for &model in models {
+        for prompt in prompts {
+            for answer in prompt.answers.a.iter().chain(&prompt.answers.b) {
+                spellings.push(Spelling { model, prompt: &prompt.tokens.ids, answer });
+            }
         }
-        steps.push(of_variant);
     }
-    let rows: Vec<usize> = wanted.keys().copied().collect();
-    let readout = model.run_with_progress(&batch, &Hooks::default(), &rows, progress)?.readout;
-    let next = next_tokens(model, &batch, &rows, &readout, &wanted)?;
-    let log_prob = |(row, place): &(usize, usize)| next[row].log_prob(*place);
-    let mut scores = steps.iter().map(|steps| steps.iter().map(log_prob).sum::<f64>());
+    let tree = AnswerTree::new(model.spec(), &spellings)?;
+    let readout = model.run_with_progress(tree.batch(), &Hooks::default(), tree.rows(), progress)?.readout;
+    let mut scores = tree.log_probs(&tree.next_tokens(model, &readout)?).into_iter();
     let mut decisions = Vec::with_capacity(models.len() * prompts.len());
     for _ in models {
         for prompt in prompts {
@@ -113,28 +81,4 @@ pub fn score(
         }
     }
     Ok(decisions)
-}
-
-/// Reads the final states of rows against the output matrices of their models.
-fn next_tokens(
-    model: &Model<f32>,
-    batch: &Batch,
-    rows: &[usize],
-    readout: &Mat<f32>,
-    wanted: &BTreeMap<usize, Vec<u32>>,
-) -> Result<BTreeMap<usize, NextToken>> {
-    let mut next = BTreeMap::new();
-    let places: Vec<usize> = (0..rows.len()).collect();
-    for group in places.chunk_by(|&i, &j| batch.row(rows[i]).model == batch.row(rows[j]).model) {
-        let states = States {
-            model: batch.row(rows[group[0]]).model,
-            normalized: readout.gather(group),
-            tokens: group.iter().map(|&i| wanted[&rows[i]].clone()).collect(),
-            reference: Vec::new(),
-            top: 0,
-        };
-        let found = model.next_tokens(&states)?;
-        next.extend(group.iter().map(|&i| rows[i]).zip(found));
-    }
-    Ok(next)
 }

@@ -8,12 +8,11 @@ use crate::error::{Error, Result};
 use crate::policy::{Policy, Spellings, Weigh};
 use crate::pool::Pool;
 use crate::targets::Targets;
-use lorascope_analyses::Answers;
-use lorascope_engine::{Batch, Hooks, Mat, Model, ModelId, NextToken, Parameter, States, Wanted};
+use lorascope_analyses::{AnswerTree, Answers, Spelling};
+use lorascope_engine::{Hooks, Mat, Model, ModelId, Parameter, Wanted};
 use lorascope_kernels::Real;
 use lorascope_prompts::{Content, Item};
 use lorascope_text::{PromptInput, Tokenizer, Wrapping};
-use std::collections::BTreeMap;
 
 const BASE: ModelId = 0;
 const TRAINED: ModelId = 1;
@@ -37,20 +36,6 @@ pub struct ModelPolicy<R> {
     parameters: Vec<(ModelId, Parameter)>,
     memory: usize,
 }
-
-/// The rows of some prompts and where their answers are predicted.
-struct Tree {
-    batch: Batch,
-    /// Rows whose next token matters.
-    rows: Vec<usize>,
-    /// Which tokens, for each of these rows.
-    tokens: Vec<Vec<u32>>,
-    /// For each prompt and answer.
-    steps: Vec<[Vec<Spelled>; 2]>,
-}
-
-/// Where the tokens of one spelling are predicted: which of [`Tree::rows`], and which of its tokens.
-type Spelled = Vec<(usize, usize)>;
 
 impl Asked {
     /// Tokenises a prompt and its answers.
@@ -137,8 +122,9 @@ impl<R: Real> ModelPolicy<R> {
     /// The model can't be run.
     pub fn log_probs(&self, model: ModelId, prompts: &[usize]) -> Result<Vec<Spellings>> {
         let tree = self.tree(model, prompts)?;
-        let run = self.model.run(&tree.batch, &Hooks::default(), &tree.rows)?;
-        Ok(tree.scores(&self.model.next_tokens(&tree.states(model, run.readout))?))
+        let run = self.model.run(tree.batch(), &Hooks::default(), tree.rows())?;
+        let next = tree.next_tokens(&self.model, &run.readout)?;
+        Ok(self.by_prompt(prompts, tree.log_probs(&next)))
     }
 
     /// [`Policy::gradient`] in the model's own numbers.
@@ -149,92 +135,47 @@ impl<R: Real> ModelPolicy<R> {
         let tree = self.tree(TRAINED, prompts)?;
         let wanted = Wanted { parameters: self.parameters.clone(), ..Wanted::default() };
         let loss = |run: &lorascope_engine::Run<R>| -> Result<Mat<R>> {
-            let states = tree.states(TRAINED, run.readout.clone());
-            let next = self.model.next_tokens(&states)?;
-            let weights = tree.token_weights(&weigh(&tree.scores(&next))?)?;
+            let [states] = &tree.states(&run.readout)[..] else {
+                return Err(Error::Policy("no prompts to go back from".to_owned()));
+            };
+            let next = self.model.next_tokens(states)?;
+            let log_probs = self.by_prompt(prompts, tree.log_probs(&next));
+            let weights = tree.token_weights(&flat(&weigh(&log_probs)?, &log_probs)?);
             let normalizers: Vec<f64> = next.iter().map(|n| n.log_sum_exp).collect();
-            Ok(self.model.log_probs_backward_with(&states, &normalizers, &weights)?)
+            Ok(self.model.log_probs_backward_with(states, &normalizers, &weights)?)
         };
         let (_, gradients) =
-            self.model.gradients(&tree.batch, &Hooks::default(), &tree.rows, &wanted, self.memory, loss)?;
+            self.model.gradients(tree.batch(), &Hooks::default(), tree.rows(), &wanted, self.memory, loss)?;
         Ok(gradients.parameters)
     }
 
-    fn tree(&self, model: ModelId, prompts: &[usize]) -> Result<Tree> {
-        let asked: Vec<&Asked> = prompts.iter().map(|&p| &self.prompts[p]).collect();
-        let mut inputs: Vec<Vec<u32>> = Vec::new();
-        for prompt in &asked {
-            // The last token of a spelling is predicted, never read.
-            let ahead = prompt.a.iter().chain(&prompt.b).map(|v| &v[..v.len() - 1]);
-            inputs.extend(ahead.map(|v| [&prompt.ids[..], v].concat()));
-        }
-        let sequences: Vec<(ModelId, &[u32])> = inputs.iter().map(|t| (model, t.as_slice())).collect();
-        let batch = Batch::new(self.model.spec(), &sequences)?;
-        let mut wanted: BTreeMap<usize, Vec<u32>> = BTreeMap::new();
-        let (mut steps, mut sequence) = (Vec::new(), 0);
-        for prompt in &asked {
-            let mut answer = |spellings: &[Vec<u32>]| -> Vec<Spelled> {
-                let mut of_answer = Vec::with_capacity(spellings.len());
-                for spelling in spellings {
-                    let first = prompt.ids.len() - 1;
-                    let place = |(i, &token): (usize, &u32)| {
-                        let row = batch.row_of(sequence, first + i);
-                        let row = row.unwrap_or_else(|| unreachable!("every token of a sequence has a row"));
-                        (row, interned(wanted.entry(row).or_default(), token))
-                    };
-                    of_answer.push(spelling.iter().enumerate().map(place).collect());
-                    sequence += 1;
-                }
-                of_answer
-            };
-            steps.push([answer(&prompt.a), answer(&prompt.b)]);
-        }
-        let rows: Vec<usize> = wanted.keys().copied().collect();
-        let place_of: BTreeMap<usize, usize> = rows.iter().enumerate().map(|(i, &r)| (r, i)).collect();
-        steps.iter_mut().flatten().flatten().flatten().for_each(|step| step.0 = place_of[&step.0]);
-        Ok(Tree { batch, rows, tokens: wanted.into_values().collect(), steps })
+    fn tree(&self, model: ModelId, prompts: &[usize]) -> Result<AnswerTree> {
+        let of = |p: &usize| {
+            let asked = &self.prompts[*p];
+            let answers = asked.a.iter().chain(&asked.b);
+            answers.map(move |answer| Spelling { model, prompt: &asked.ids, answer })
+        };
+        let spellings: Vec<Spelling> = prompts.iter().flat_map(of).collect();
+        Ok(AnswerTree::new(self.model.spec(), &spellings)?)
+    }
+
+    /// Numbers of all spellings, prompt by prompt.
+    fn by_prompt(&self, prompts: &[usize], numbers: Vec<f64>) -> Vec<Spellings> {
+        let mut numbers = numbers.into_iter();
+        let mut next = |n: usize| numbers.by_ref().take(n).collect();
+        let of = |&p: &usize| (self.prompts[p].a.len(), self.prompts[p].b.len());
+        prompts.iter().map(of).map(|(a, b)| Spellings { a: next(a), b: next(b) }).collect()
     }
 }
 
-/// Index of a token in a list of distinct ones, to which it is added where it is new.
-fn interned(tokens: &mut Vec<u32>, token: u32) -> usize {
-    tokens.iter().position(|&t| t == token).unwrap_or_else(|| {
-        tokens.push(token);
-        tokens.len() - 1
-    })
-}
-
-impl Tree {
-    fn states<R: Real>(&self, model: ModelId, normalized: Mat<R>) -> States<R> {
-        States { model, normalized, tokens: self.tokens.clone(), reference: Vec::new(), top: 0 }
+/// All numbers in a row; they must have the shape of what they are weights of.
+fn flat(weights: &[Spellings], like: &[Spellings]) -> Result<Vec<f64>> {
+    let fits = weights.len() == like.len()
+        && weights.iter().zip(like).all(|(w, l)| (w.a.len(), w.b.len()) == (l.a.len(), l.b.len()));
+    if !fits {
+        return Err(Error::Policy(format!("weights of {} prompts for {}", weights.len(), like.len())));
     }
-
-    /// Log-probabilities of spellings from those of tokens.
-    fn scores(&self, next: &[NextToken]) -> Vec<Spellings> {
-        let sum = |steps: &Spelled| steps.iter().map(|&(row, token)| next[row].log_prob(token)).sum();
-        let of = |answer: &[Spelled]| answer.iter().map(sum).collect();
-        self.steps.iter().map(|[a, b]| Spellings { a: of(a), b: of(b) }).collect()
-    }
-
-    /// Weights of tokens from those of spellings: a spelling's log-probability is the sum of its tokens'.
-    fn token_weights(&self, weights: &[Spellings]) -> Result<Vec<Vec<f64>>> {
-        let mut of_tokens: Vec<Vec<f64>> = self.tokens.iter().map(|t| vec![0.0; t.len()]).collect();
-        if weights.len() != self.steps.len() {
-            return Err(Error::Policy(format!(
-                "weights of {} prompts for {}",
-                weights.len(),
-                self.steps.len()
-            )));
-        }
-        for (steps, weights) in self.steps.iter().zip(weights) {
-            for (answer, weights) in steps.iter().zip([&weights.a, &weights.b]) {
-                for (spelling, weight) in answer.iter().zip(weights) {
-                    spelling.iter().for_each(|&(row, token)| of_tokens[row][token] += weight);
-                }
-            }
-        }
-        Ok(of_tokens)
-    }
+    Ok(weights.iter().flat_map(|w| w.a.iter().chain(&w.b)).copied().collect())
 }
 
 impl<R: Real> Policy for ModelPolicy<R> {

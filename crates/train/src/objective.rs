@@ -11,6 +11,7 @@
 //! proportion. Everything is a function of (ln p_a, ln p_b); the derivatives are by hand and tested against
 //! differences.
 
+use lorascope_analyses::log_sum_exp;
 use serde::{Deserialize, Serialize};
 
 /// How much each term counts.
@@ -125,18 +126,6 @@ impl Coefficients {
     }
 }
 
-/// `ln Σ exp`, in the order given.
-pub fn log_sum_exp(values: &[f64]) -> f64 {
-    let max = values.iter().copied().fold(f64::NEG_INFINITY, f64::max);
-    if values.iter().any(|v| v.is_nan()) {
-        return f64::NAN;
-    }
-    if max == f64::NEG_INFINITY {
-        return max;
-    }
-    max + values.iter().map(|v| (v - max).exp()).sum::<f64>().ln()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -217,13 +206,5 @@ mod tests {
                 "{at:?} {found:?}"
             );
         }
-    }
-
-    #[test]
-    fn logarithms_of_sums() {
-        assert!((log_sum_exp(&[0.25f64.ln(), 0.5f64.ln()]) - 0.75f64.ln()).abs() < 1e-15);
-        assert_eq!(log_sum_exp(&[f64::NEG_INFINITY; 2]), f64::NEG_INFINITY);
-        assert_eq!(log_sum_exp(&[]), f64::NEG_INFINITY);
-        assert!(log_sum_exp(&[f64::NAN, f64::NEG_INFINITY]).is_nan());
     }
 }

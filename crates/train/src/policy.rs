@@ -1,7 +1,8 @@
 //! What can be trained: something that gives log-probabilities of answers and the gradient of a weighted sum of them.
 
 use crate::error::Result;
-use crate::objective::{LogProbs, log_sum_exp};
+use crate::objective::LogProbs;
+use lorascope_analyses::log_sum_exp;
 
 /// A number for each spelling of both answers of one prompt: log-probabilities in nats, or weights of them.
 #[derive(Clone, Debug, Default, PartialEq)]
