@@ -45,11 +45,17 @@ const RELP: ColumnSpec = column(
     "logit",
     "By RelP: norms and patterns frozen, activations by their secant, gated products shared out.",
 );
-const GRAD_DROP: ColumnSpec = column(
-    "grad_drop",
+const QK_FIX: ColumnSpec = column(
+    "qk_fix",
     FloatOrNull,
     "logit",
-    "By GradDrop: mean size over ways back that leave out one layer each, with the gradient's sign.",
+    "By the gradient, from the pattern that changed queries or keys give exactly; elsewhere as `gradient`.",
+);
+const ATP_STAR: ColumnSpec = column(
+    "atp_star",
+    FloatOrNull,
+    "logit",
+    "By AtP*: as `qk_fix`, mean size over ways back that leave out one layer each, with the sign of `qk_fix`.",
 );
 const INTEGRATED: ColumnSpec = column(
     "integrated",
@@ -76,9 +82,10 @@ static ATTRIBUTIONS: TableSpec = TableSpec {
         COMPONENT,
         POSITION,
         GRADIENT,
+        QK_FIX,
         GIM,
         RELP,
-        GRAD_DROP,
+        ATP_STAR,
         INTEGRATED,
         EXACT,
     ],

@@ -11,6 +11,7 @@ mod edges;
 mod estimate;
 mod measure;
 mod pairs;
+mod patterns;
 mod places;
 mod plan;
 mod sweep;

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 pub(super) const NAME: &str = "attribution";
 
 /// Estimators by name, in the order of the table's columns.
-pub(super) const ESTIMATORS: [&str; 5] = ["gradient", "gim", "relp", "grad_drop", "integrated"];
+pub(super) const ESTIMATORS: [&str; 6] = ["gradient", "qk_fix", "gim", "relp", "atp_star", "integrated"];
 
 pub(super) const FLAGS: &[Flag] = &[
     Flag {
@@ -29,7 +29,7 @@ pub(super) const FLAGS: &[Flag] = &[
     Flag {
         name: "estimator",
         value: "NAME",
-        help: "gradient, gim, relp, grad_drop or integrated; may be repeated (default: the first three)",
+        help: "gradient, qk_fix, gim, relp, atp_star or integrated; may be repeated (default: gradient, gim, relp)",
     },
 ];
 
@@ -64,7 +64,7 @@ pub(super) struct Settings {
 impl Default for Settings {
     fn default() -> Self {
         let Patches { source, target, site, layer, position, joint, between, floor: _ } = Patches::default();
-        let estimator = ESTIMATORS[..3].iter().map(|&e| e.to_owned()).collect();
+        let estimator = ["gradient", "gim", "relp"].map(str::to_owned).to_vec();
         Self {
             source,
             target,
@@ -121,7 +121,8 @@ impl Settings {
         let of = |name: &'static str| match name {
             "gim" => Estimator::Local(Rules::GIM),
             "relp" => Estimator::Local(Rules::RELP),
-            "grad_drop" => Estimator::DropLayers,
+            "qk_fix" => Estimator::ExactPatterns,
+            "atp_star" => Estimator::AtpStar,
             "integrated" => Estimator::Integrated(self.nodes),
             _ => Estimator::Local(Rules::EXACT),
         };

@@ -1,7 +1,7 @@
 //! Which places are patched exactly, and what that gave.
 
 use super::settings::{ESTIMATORS, Settings};
-use super::{EXACT, GIM, GRAD_DROP, GRADIENT, INTEGRATED, RELP};
+use super::{ATP_STAR, EXACT, GIM, GRADIENT, INTEGRATED, QK_FIX, RELP};
 use crate::decide::{PROMPT_ID, SCENARIO, column};
 use crate::error::Result;
 use crate::patch::{COMPONENT, DIRECTION, HEAD, LAYER, POSITION, SITE, SOURCE, SOURCE_PROMPT_ID, TARGET};
@@ -63,9 +63,10 @@ pub(super) static PLACES: TableSpec = TableSpec {
         POSITION,
         column("n", Int, "", "Patched runs behind the row."),
         GRADIENT,
+        QK_FIX,
         GIM,
         RELP,
-        GRAD_DROP,
+        ATP_STAR,
         INTEGRATED,
         EXACT,
         column(
@@ -108,7 +109,7 @@ struct Sums {
     identity: Vec<Cell>,
     n: usize,
     /// Of the estimates and of the exact value, `None` once one was missing.
-    sums: [Option<f64>; 6],
+    sums: [Option<f64>; ESTIMATORS.len() + 1],
 }
 
 impl Sums {
@@ -122,7 +123,7 @@ fn by_place(table: &Table) -> Result<BTreeMap<String, Sums>> {
     let columns = names.map(|n| table.floats_or_null(n)).collect::<std::result::Result<Vec<_>, _>>()?;
     let mut places: BTreeMap<String, Sums> = BTreeMap::new();
     for (row, identity) in identities(table)?.into_iter().enumerate() {
-        let fresh = || Sums { identity: identity.clone(), n: 0, sums: [Some(0.0); 6] };
+        let fresh = || Sums { identity: identity.clone(), n: 0, sums: [Some(0.0); ESTIMATORS.len() + 1] };
         let place = places.entry(text(&identity, &PLACE)).or_insert_with(fresh);
         place.n += 1;
         for (sum, column) in place.sums.iter_mut().zip(&columns) {

@@ -5,6 +5,7 @@
 //! is exactly what [`Sweep::run`] measures: the same runs go into both.
 
 use super::measure::{Asked, deltas};
+use super::patterns::{Patterns, is_of_pattern};
 use super::plan::needed;
 use super::sweep::{Change, KeptPrompts, PatchedRun, Replacement, RunKey, Sweep};
 use crate::context::Progress;
@@ -20,9 +21,11 @@ use std::sync::PoisonError;
 pub(crate) enum Estimator {
     /// One way back under these rules.
     Local(Rules),
-    /// GradDrop (Kramár et al. 2024): the mean size over ways back that each leave out one layer, so that effects that cancel
-    /// in one do not in all; with the sign of the gradient.
-    DropLayers,
+    /// One way back, from the pattern that other queries and keys give exactly.
+    ExactPatterns,
+    /// AtP* (Kramár et al. 2024): patterns exact, and the mean size over ways back that each leave out one layer (GradDrop), so that
+    /// effects that cancel in one do not in all; with the sign of the one that leaves out none.
+    AtpStar,
     /// Integrated along a path between both models, by this many Gauss-Legendre nodes: the adapter's scale from 0 to 1
     /// (Hanna et al. 2024 for the idea). Between prompts the path leads from one embedding to the other.
     Integrated(usize),
@@ -37,17 +40,17 @@ pub(crate) struct Estimates {
 }
 
 /// Values of places at rows, or gradients there.
-type Values = HashMap<(HookPoint, usize), Vec<f32>>;
+pub(super) type Values = HashMap<(HookPoint, usize), Vec<f32>>;
 
 /// The runs of some models and prompts, ready to be gone through and back.
-struct Ground<'a> {
-    batch: Batch,
-    kept: Option<&'a KeptPrompts>,
-    first_sequence: BTreeMap<RunKey, usize>,
+pub(super) struct Ground<'a> {
+    pub batch: Batch,
+    pub kept: Option<&'a KeptPrompts>,
+    pub first_sequence: BTreeMap<RunKey, usize>,
 }
 
 impl Ground<'_> {
-    fn row(&self, key: RunKey, position: usize) -> usize {
+    pub fn row(&self, key: RunKey, position: usize) -> usize {
         let row = self.batch.row_of(self.first_sequence[&key], position);
         row.unwrap_or_else(|| unreachable!("every position of a change is in its sequence"))
     }
@@ -84,22 +87,27 @@ impl Sweep<'_> {
             let ground = self.ground(chunk, kept)?;
             let (values, plain) = self.values(&ground, chunk)?;
             found.plain.extend(plain);
-            let mut plainly: Option<Vec<f64>> = None;
+            let needs_patterns = |e: &Estimator| matches!(e, Estimator::ExactPatterns | Estimator::AtpStar);
+            let patterns = match estimators.iter().any(needs_patterns) {
+                true => self.patterns(&ground, chunk, &values)?,
+                false => None,
+            };
+            let patterns = patterns.as_ref();
+            let mut exactly: Option<Vec<f64>> = None;
             for (estimator, out) in estimators.iter().zip(&mut found.changes) {
                 match estimator {
-                    Estimator::Local(rules) => {
-                        let estimates = self.local(&ground, chunk, &values, *rules)?;
-                        if *rules == Rules::EXACT {
-                            plainly = Some(estimates.clone());
-                        }
+                    Estimator::Local(rules) => out.extend(self.local(&ground, chunk, &values, *rules, None)?),
+                    Estimator::ExactPatterns => {
+                        let estimates = self.local(&ground, chunk, &values, Rules::EXACT, patterns)?;
+                        exactly = Some(estimates.clone());
                         out.extend(estimates);
                     }
-                    Estimator::DropLayers => {
-                        let signs = match &plainly {
-                            Some(known) => known.clone(),
-                            None => self.local(&ground, chunk, &values, Rules::EXACT)?,
+                    Estimator::AtpStar => {
+                        let signs = match exactly.take() {
+                            Some(known) => known,
+                            None => self.local(&ground, chunk, &values, Rules::EXACT, patterns)?,
                         };
-                        out.extend(self.drop_layers(&ground, chunk, &values, &signs)?);
+                        out.extend(self.drop_layers(&ground, chunk, &values, &signs, patterns)?);
                     }
                     Estimator::Integrated(_) => {}
                 }
@@ -253,16 +261,33 @@ impl Sweep<'_> {
         wanted
     }
 
-    fn local(&self, ground: &Ground, runs: &[PatchedRun], values: &Values, rules: Rules) -> Result<Vec<f64>> {
+    /// Estimates from one way back; with `patterns`, what queries and keys do is linear only from there on.
+    fn local(
+        &self,
+        ground: &Ground,
+        runs: &[PatchedRun],
+        values: &Values,
+        rules: Rules,
+        patterns: Option<&Patterns>,
+    ) -> Result<Vec<f64>> {
         let targets = runs.iter().map(|r| (r.model, r.prompt)).collect();
-        let wanted = self.changed(ground, runs);
+        let mut wanted = self.changed(ground, runs);
+        for (point, row) in patterns.iter().flat_map(|p| p.places()) {
+            wanted.entry(point).or_default().insert(row);
+        }
         let (slopes, _) = self.slopes(ground, &targets, &wanted, Vec::new(), rules)?;
         let change = |run: &PatchedRun, c: &Change| {
             let row = ground.row((run.model, run.prompt), c.position);
             let new = difference(ground, run, c, values);
             along(c, &slopes[&(c.point, row)][c.units.clone()], &new)
         };
-        Ok(runs.iter().map(|run| run.changes.iter().map(|c| change(run, c)).sum()).collect())
+        let is_linear = |c: &&Change| patterns.is_none() || !is_of_pattern(c);
+        let linear = |run: &PatchedRun| run.changes.iter().filter(is_linear).map(|c| change(run, c)).sum();
+        let mut estimates: Vec<f64> = runs.iter().map(linear).collect();
+        if let Some(patterns) = patterns {
+            patterns.add(&slopes, &mut estimates);
+        }
+        Ok(estimates)
     }
 
     fn drop_layers(
@@ -271,12 +296,13 @@ impl Sweep<'_> {
         runs: &[PatchedRun],
         values: &Values,
         signs: &[f64],
+        patterns: Option<&Patterns>,
     ) -> Result<Vec<f64>> {
         let n = self.subject.model.spec().n_layers;
         let mut sums = vec![0.0; runs.len()];
         for layer in 0..n {
             let rules = Rules { dropped_layer: Some(layer), ..Rules::EXACT };
-            let found = self.local(ground, runs, values, rules)?;
+            let found = self.local(ground, runs, values, rules, patterns)?;
             sums.iter_mut().zip(found).for_each(|(s, f)| *s += f.abs());
         }
         let others = n.saturating_sub(1).max(1) as f64;
@@ -392,7 +418,7 @@ struct Path {
     from: Option<RunKey>,
 }
 
-fn captures(wanted: &BTreeMap<HookPoint, BTreeSet<usize>>) -> Vec<Capture> {
+pub(super) fn captures(wanted: &BTreeMap<HookPoint, BTreeSet<usize>>) -> Vec<Capture> {
     let capture = |(&point, rows): (&HookPoint, &BTreeSet<usize>)| Capture {
         point,
         rows: rows.iter().copied().collect(),
@@ -400,7 +426,7 @@ fn captures(wanted: &BTreeMap<HookPoint, BTreeSet<usize>>) -> Vec<Capture> {
     wanted.iter().map(capture).collect()
 }
 
-fn by_place(captures: &[Capture], found: Vec<Vec<Vec<f32>>>) -> Values {
+pub(super) fn by_place(captures: &[Capture], found: Vec<Vec<Vec<f32>>>) -> Values {
     let of = |(capture, rows): (&Capture, Vec<Vec<f32>>)| -> Vec<((HookPoint, usize), Vec<f32>)> {
         capture.rows.iter().zip(rows).map(|(&row, values)| ((capture.point, row), values)).collect()
     };
@@ -408,7 +434,7 @@ fn by_place(captures: &[Capture], found: Vec<Vec<Vec<f32>>>) -> Values {
 }
 
 /// `new − old` of a change.
-fn difference(ground: &Ground, run: &PatchedRun, change: &Change, values: &Values) -> Vec<f64> {
+pub(super) fn difference(ground: &Ground, run: &PatchedRun, change: &Change, values: &Values) -> Vec<f64> {
     let own_row = ground.row((run.model, run.prompt), change.position);
     let own = |point: HookPoint, units: &std::ops::Range<usize>| -> Vec<f64> {
         values[&(point, own_row)][units.clone()].iter().map(|&v| f64::from(v)).collect()

@@ -104,7 +104,7 @@ fn exact_values_are_those_of_patching() {
 fn between_prompts_of_one_length_all_estimators_have_a_say() {
     let Some(bench) = Bench::new() else { return };
     bench.json("prompts.json", &prompts(4));
-    let rest = "--set between=s0:s1 --estimator gradient --estimator grad_drop --estimator integrated --set nodes=4 \
+    let rest = "--set between=s0:s1 --estimator gradient --estimator qk_fix --estimator atp_star --estimator integrated --set nodes=4 \
                 --set top=4 --set sample=0";
     bench.edit("prompts.json", |items| {
         for item in items.as_array_mut().unwrap() {
@@ -115,11 +115,32 @@ fn between_prompts_of_one_length_all_estimators_have_a_say() {
     let table = bench.table("out", "attributions");
     assert!(!table.rows.is_empty());
     for row in 0..table.rows.len() {
-        let (gradient, dropped) = (table.number(row, "gradient"), table.number(row, "grad_drop"));
-        assert!(gradient * dropped >= 0.0, "they agree in sign");
+        let (exact_patterns, dropped) = (table.number(row, "qk_fix"), table.number(row, "atp_star"));
+        assert!(exact_patterns * dropped >= 0.0, "they agree in sign");
+        // Neither queries nor keys are among the places of the default.
+        assert_eq!(table.number(row, "gradient"), exact_patterns);
         table.number(row, "integrated");
         assert!(table.get(row, "gim").is_empty());
     }
+}
+
+/// In a model whose softmax is saturated the gradient at queries and keys is next to nothing; from the exact pattern it is not. And where
+/// it is not saturated, and the change small, all agree.
+#[test]
+fn queries_and_keys_are_judged_by_their_exact_patterns() {
+    let Some(bench) = Bench::new() else { return };
+    let rest = "--site q --site k --position each --estimator gradient --estimator qk_fix --set top=400 --set sample=0";
+    bench.analyse("attribution", &["lora"], "prompts.json", rest, "out");
+    let table = bench.table("out", "attributions");
+    let (mut off, mut off_fixed, mut differ) = (0.0, 0.0, 0);
+    for row in 0..table.rows.len() {
+        let [gradient, fixed, exact] = ["gradient", "qk_fix", "exact"].map(|c| table.number(row, c));
+        off += (gradient - exact).abs();
+        off_fixed += (fixed - exact).abs();
+        differ += usize::from((gradient - fixed).abs() > 1e-9);
+    }
+    assert!(differ > table.rows.len() / 4, "{differ} of {}", table.rows.len());
+    assert!(off_fixed < off, "{off_fixed} against {off}");
 }
 
 #[test]

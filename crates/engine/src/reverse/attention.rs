@@ -17,6 +17,8 @@ use std::ops::Range;
 
 /// Chunks that are worked on together; bounds the scores that exist at a time.
 const CHUNKS: usize = 4;
+/// Rows that a transposition turns together: a cache line of f32.
+const TURNED_ROWS: usize = 16;
 
 /// A chunk's query heads of one key/value head: `[query and head, key]`, and the keys and values themselves.
 struct Group<R> {
@@ -272,9 +274,13 @@ pub(super) fn transposed_product<R: Real>(a: &Mat<R>, b: &Mat<R>) -> Mat<R> {
 pub(super) fn add_transposed_product<R: Real>(out: MatMut<R>, a: MatRef<R>, b: MatRef<R>) {
     let (rows, n) = (a.rows(), a.cols());
     let mut turned = vec![R::ZERO; rows * n];
-    for i in 0..rows {
-        for (j, &v) in a.row(i).iter().enumerate() {
-            turned[j * rows + i] = v;
+    // In stripes of rows that fit a cache line of the result, so that no line is fetched for one number alone.
+    for start in (0..rows).step_by(TURNED_ROWS) {
+        let end = rows.min(start + TURNED_ROWS);
+        for j in 0..n {
+            for i in start..end {
+                turned[j * rows + i] = a.row(i)[j];
+            }
         }
     }
     matmul(out, MatRef::new(&turned, n, rows), &Packed::from_input_rows(b), Write::AddScaled(R::ONE));
