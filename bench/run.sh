@@ -5,6 +5,7 @@
 #   bench/run.sh play [--threads N] [--surfaces N] [--sample N]  10,000 one-round games
 #   bench/run.sh sweep [--threads N] [--lengths …] [--patches …] cost of patches against their number and the prompt's length
 #   bench/run.sh train [--threads N] [--steps N]                 steps of training against PEFT on PyTorch
+#   bench/run.sh episodes [--threads N] [--seeds N]              episodes to a clear policy, exact gradient against PPO
 #   bench/run.sh gradients [--threads N] [--tokens N] [--runs N] attribution patching against a forward pass
 #   bench/run.sh size [--threads N] [--only decide …]            four analyses at Gemma-2-2b's true size (random weights)
 # Sets up a Python environment for the peers once (in the cache folder; $BENCH_PYTHON names another Python that
@@ -35,11 +36,15 @@ peers_python() {
 
 driver=compare
 case ${1:-} in
-    patch | play | sweep | train | size | gradients)
+    patch | play | sweep | train | size | gradients | episodes)
         driver=$1
         shift
         ;;
 esac
+if [[ $driver == episodes ]]; then
+    cargo build --release --package lorascope
+    exec python3 bench/episodes.py "$@"
+fi
 base=$(python3 scripts/get_smollm2.py)
 if [[ $driver == gradients ]]; then
     cargo build --release --package lorascope-engine --example bench_gradients

@@ -49,7 +49,9 @@ model:NAME (one of the models), models (each of them). See docs/play.md.")]
     /// Run every analysis that a study file asks for, from weights to report
     #[command(after_help = "\
 Examples:
+  lorascope study                                   (the embedded model and its four adapters, into runs/organism)
   lorascope study study.toml --out runs/moral
+  lorascope study --base ./model --adapter a=./A --out runs/a      (the default prompts and analyses)
   lorascope study study.toml --out runs/moral       (again: goes on where it stopped)
 See docs/study.md for the keys of a study file.")]
     Study(StudyArgs),
@@ -66,10 +68,10 @@ The same command again goes on where it stopped. See docs/train.md for all setti
 /// Which models.
 #[derive(Args, Debug, Clone)]
 pub struct ModelArgs {
-    /// Base model: a folder, a .gguf file, or a hub id (ORG/NAME or ORG/NAME@REVISION)
+    /// Base model: a folder, a .gguf file, a hub id (ORG/NAME or ORG/NAME@REVISION), or `organism`, the embedded one
     #[arg(long, value_name = "BASE")]
     pub base: String,
-    /// An adapter of it: a name of your choice and a PEFT folder or hub id; may be repeated
+    /// An adapter of it: a name of your choice and a PEFT folder, a hub id, or `organism:hybrid` and the like; may be repeated
     #[arg(long = "adapter", value_name = "NAME=PATH", value_parser = parse_adapter)]
     pub adapters: Vec<(String, String)>,
     /// Round the base's weights through bitsandbytes NF4 first, for adapters that were trained on a 4-bit base
@@ -239,11 +241,11 @@ pub struct PlayArgs {
 /// `lorascope study`.
 #[derive(Args, Debug)]
 pub struct StudyArgs {
-    /// The study file (TOML)
-    pub study: PathBuf,
-    /// Folder for tables, figures, report and manifest; an unfinished study there is resumed
+    /// The study file (TOML); without one, everything about the embedded model, or about the one given with --base
+    pub study: Option<PathBuf>,
+    /// Folder for tables, figures, report and manifest; an unfinished study there is resumed (default: runs/ and the file's name)
     #[arg(long, value_name = "DIR")]
-    pub out: PathBuf,
+    pub out: Option<PathBuf>,
     /// Use this base instead of the file's
     #[arg(long, value_name = "BASE")]
     pub base: Option<String>,
@@ -269,7 +271,7 @@ fn parse_level<T: DeserializeOwned>(text: &str) -> Result<T, String> {
 /// `lorascope train`.
 #[derive(Args, Debug)]
 pub struct TrainArgs {
-    /// Base model: a folder, a .gguf file, or a hub id (ORG/NAME or ORG/NAME@REVISION)
+    /// Base model: a folder, a .gguf file, a hub id (ORG/NAME or ORG/NAME@REVISION), or `organism`, the embedded one
     #[arg(long, value_name = "BASE")]
     pub base: String,
     /// Folder for adapter, tables, figures and manifest; an unfinished training there is resumed

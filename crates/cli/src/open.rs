@@ -82,8 +82,11 @@ pub fn named(error: lorascope_engine::Error, base: &Path) -> anyhow::Error {
     if of_adapters { error } else { error.context(format!("base model {}", base.display())) }
 }
 
-/// A local path as it is; a hub id through the cache, downloading what is missing.
+/// The embedded model unpacked; a local path as it is; a hub id through the cache, downloading what is missing.
 fn locate(spec: &str, kind: RepoKind, bars: &Bars) -> Result<PathBuf> {
+    if let Some(path) = crate::embedded::locate(spec)? {
+        return Ok(path);
+    }
     let started = std::cell::Cell::new(false);
     let on_event = |event: Event| match event {
         Event::Progress { file, done, total } => {

@@ -53,6 +53,11 @@ impl StudyFile {
         Self::parse(&text, folder).with_context(|| format!("study file {}", path.display()))
     }
 
+    /// What is studied where no file says it: the embedded model, or with the user's own base everything that has a default.
+    pub fn without_file(own_base: bool) -> Result<Self> {
+        Self::parse(if own_base { "" } else { include_str!("organism.toml") }, Path::new(""))
+    }
+
     fn parse(text: &str, folder: &Path) -> Result<Self> {
         let table: Table = text.parse().map_err(|e: toml::de::Error| anyhow!("not valid TOML: {e}"))?;
         check_keys(&table, &KEYS, "")?;

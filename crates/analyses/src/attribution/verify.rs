@@ -182,7 +182,7 @@ pub(super) fn places(attributions: &Table, chosen: &Chosen) -> Result<Table> {
     for (key, sums) in by_place(attributions)? {
         let mut cells: Vec<Cell> = PLACE.iter().map(|&i| sums.identity[i].clone()).collect();
         cells.push(sums.n.into());
-        cells.extend((0..6).map(|i| Cell::from(sums.mean(i))));
+        cells.extend((0..=ESTIMATORS.len()).map(|i| Cell::from(sums.mean(i))));
         cells.push(chosen.0.get(&key).copied().into());
         table.push(&cells)?;
     }

@@ -7,14 +7,21 @@ use crate::progress::Bars;
 use crate::study_file::StudyFile;
 use anyhow::{Context, Result};
 use lorascope_text::Wrapping;
+use std::ffi::OsStr;
+use std::path::Path;
 use std::process::ExitCode;
 
 /// Runs the study.
 pub fn run(args: &StudyArgs) -> Result<ExitCode> {
-    let study = StudyFile::read(&args.study)?;
+    let study = match &args.study {
+        Some(path) => StudyFile::read(path)?,
+        None => StudyFile::without_file(args.base.is_some())?,
+    };
+    let out = args.out.clone().unwrap_or_else(|| Path::new("runs").join(name(args)));
     let set = study.prompts.load()?;
     let threads = set_threads(args.threads)?;
-    let no_base = || format!("study file {} names no `base`; add one, or give --base", args.study.display());
+    let file = args.study.as_deref().unwrap_or(Path::new("")).display();
+    let no_base = || format!("study file {file} names no `base`; add one, or give --base");
     let base = args.base.clone().or(study.base).with_context(no_base)?;
     let adapters = if args.adapters.is_empty() { study.adapters } else { args.adapters.clone() };
     let mut analyses = study.analyses;
@@ -40,6 +47,12 @@ pub fn run(args: &StudyArgs) -> Result<ExitCode> {
     };
     let wrapping = if study.raw { Wrapping::Raw } else { Wrapping::Auto };
     let asked = Asked { set, answers: study.answers, wrapping, now: study.now };
-    run_plan(&plan, opened, &asked, &args.out, &bars)?;
+    run_plan(&plan, opened, &asked, &out, &bars)?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// What the run folder is called where the user does not say.
+fn name(args: &StudyArgs) -> &OsStr {
+    let of_base = args.base.as_ref().map_or(lorascope_organism::NAME, |_| "study");
+    args.study.as_deref().and_then(Path::file_stem).unwrap_or(of_base.as_ref())
 }

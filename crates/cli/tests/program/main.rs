@@ -7,6 +7,7 @@ mod attribution;
 mod bad_input;
 mod circuits;
 mod dla;
+mod organism;
 mod patching;
 mod patching_identities;
 mod paths;

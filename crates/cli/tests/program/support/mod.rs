@@ -39,6 +39,7 @@ pub fn command(folder: &Path, args: &[impl AsRef<str>]) -> Command {
     command.args(args.iter().map(AsRef::as_ref)).current_dir(folder).stdin(Stdio::null());
     command.env("HF_HUB_OFFLINE", "1").env("HF_HOME", folder.join("no-cache"));
     command.env_remove("HF_HUB_CACHE").env_remove("HF_TOKEN");
+    command.env("LORASCOPE_CACHE", folder.join("cache"));
     command
 }
 
