@@ -6,6 +6,7 @@
 
 mod activity;
 mod answers;
+mod attention;
 mod attribution;
 mod bootstrap;
 mod circuit;
@@ -14,6 +15,7 @@ mod decide;
 mod dla;
 mod error;
 mod flags;
+mod interactions;
 mod interventions;
 mod lens;
 mod memory;
@@ -90,10 +92,12 @@ pub const ANALYSES: &[&dyn Analysis] = &[
     &lens::Lens,
     &tuned_lens::TunedLens,
     &dla::Dla,
+    &attention::Attention,
     &patch::Patch,
     &attribution::Attribution,
     &paths::Paths,
     &circuit::Circuit,
+    &interactions::Interactions,
 ];
 
 /// The analysis of that name.
