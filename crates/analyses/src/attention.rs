@@ -8,7 +8,8 @@
 //!
 //! Of patterns only the rows at the decision point are kept. Keys and values are kept for a few prompts at a time, as many as
 //! the memory allows: 16·N·kv bytes for each token of each model, kv being the width of all key heads. Numbers of all prompts stay in
-//! memory: 4 bytes for each prompt, head, span and model 4 times, and 5 times more for each comparison.
+//! memory: 16 bytes for each prompt, head, span and model, and 20 for each of a comparison. What lengths of values need of the
+//! weights takes 4·N·heads·d_head² bytes for each model.
 
 mod changes;
 mod figures;
@@ -26,6 +27,7 @@ mod words;
 use crate::Analysis;
 use crate::context::{Context, Findings, read_settings};
 use crate::error::{Error, Result};
+use crate::flags::{Flag, one_or_many};
 use crate::statistics::Design;
 use crate::subject::Subject;
 use layout::Layout;
@@ -46,7 +48,8 @@ const NAME: &str = "attention";
 #[serde(deny_unknown_fields, default)]
 struct Settings {
     /// Only these spans; all that prompts name if empty.
-    spans: Vec<String>,
+    #[serde(deserialize_with = "one_or_many")]
+    span: Vec<String>,
     /// Whether adapters are compared with each other too, not only with the base.
     pairs: bool,
     /// Within this share of attention two models count as equivalent.
@@ -64,7 +67,7 @@ struct Settings {
 impl Default for Settings {
     fn default() -> Self {
         Self {
-            spans: Vec::new(),
+            span: Vec::new(),
             pairs: false,
             margin: 0.02,
             each_prompt: false,
@@ -74,6 +77,12 @@ impl Default for Settings {
         }
     }
 }
+
+const FLAGS: &[Flag] = &[Flag {
+    name: "span",
+    value: "SPAN",
+    help: "Only this named span of the prompts; may be repeated (default: all)",
+}];
 
 static TABLES: &[&TableSpec] = &[&EACH, &MEANS, &DIFFERENCES, &SCORES, &WRITES, &HEADS, &CHECK];
 
@@ -94,6 +103,9 @@ impl Analysis for Attention {
     fn tables(&self) -> &'static [&'static TableSpec] {
         TABLES
     }
+    fn flags(&self) -> &'static [Flag] {
+        FLAGS
+    }
     fn settings(&self, given: &Value) -> Result<Value> {
         let settings: Settings = read_settings(NAME, given)?;
         if !(settings.margin > 0.0 && settings.margin < 1.0) {
@@ -109,7 +121,7 @@ impl Analysis for Attention {
         let settings: Settings = read_settings(NAME, settings)?;
         let known: std::collections::BTreeSet<&String> =
             subject.prompts.iter().flat_map(|p| p.spans.keys()).collect();
-        if let Some(name) = settings.spans.iter().find(|s| !known.contains(s)) {
+        if let Some(name) = settings.span.iter().find(|s| !known.contains(s)) {
             let known: Vec<&str> = known.iter().map(|s| s.as_str()).collect();
             return refuse(format!("no prompt has a span `{name}`; there are: {}", known.join(", ")));
         }
@@ -138,7 +150,7 @@ impl Analysis for Attention {
     fn run(&self, context: &Context, settings: &Value) -> Result<Findings> {
         let settings: Settings = read_settings(NAME, settings)?;
         let subject = context.subject;
-        let spans = Spans::new(subject, &settings.spans);
+        let spans = Spans::new(subject, &settings.span);
         let layout = Layout::new(subject.model.spec(), subject.model.n_models(), spans.n(), settings.pairs);
         let scores = kind_scores(context, &settings, &layout)?;
         let numbers = measure_all(context, &layout, &spans)?;

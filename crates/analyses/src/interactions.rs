@@ -20,6 +20,7 @@ use crate::Analysis;
 use crate::context::{Context, Findings, read_settings};
 use crate::dla::{self, Component, Kind};
 use crate::error::{Error, Result};
+use crate::flags::{Flag, one_or_many};
 use crate::interventions::pairs_by_name;
 use crate::scenarios::n_clusters;
 use crate::statistics::{Design, benjamini_hochberg};
@@ -51,8 +52,10 @@ struct Settings {
     /// Whether adapters are compared with each other too, not only with the base.
     pairs: bool,
     /// Models whose components are patched; with neither, every adapter into the base.
+    #[serde(deserialize_with = "one_or_many")]
     source: Vec<String>,
     /// Models that they are put into.
+    #[serde(deserialize_with = "one_or_many")]
     target: Vec<String>,
     /// Components of each comparison whose pairs are patched; 0 for none.
     patched: usize,
@@ -78,6 +81,11 @@ impl Default for Settings {
     }
 }
 
+const FLAGS: &[Flag] = &[
+    Flag { name: "source", value: "MODEL", help: "Patch pairs of components of this model; may be repeated" },
+    Flag { name: "target", value: "MODEL", help: "Put them into this model; may be repeated" },
+];
+
 static TABLES: &[&TableSpec] = &[&COMPONENTS, &CORRELATIONS, &DIFFERENCES, &PATCHES, &EFFECTS];
 
 fn refuse<T>(why: String) -> Result<T> {
@@ -96,6 +104,9 @@ impl Analysis for Interactions {
     }
     fn tables(&self) -> &'static [&'static TableSpec] {
         TABLES
+    }
+    fn flags(&self) -> &'static [Flag] {
+        FLAGS
     }
     /// It needs more prompts than the default design has.
     fn by_default(&self) -> bool {
