@@ -168,12 +168,12 @@ mod tests {
     }
 
     /// Independent components with effects of scenario and template.
-    fn independent(n: usize, k: usize, rng: &mut ChaCha8Rng) -> Vec<Vec<f64>> {
+    fn independent(n: usize, k: usize, is_grid: bool, rng: &mut ChaCha8Rng) -> Vec<Vec<f64>> {
+        let template = |t: usize| if is_grid { t % (n / 5) } else { t / 3 };
         let one = |rng: &mut ChaCha8Rng| -> Vec<f64> {
             let (a, b) = (rng.random_range(-5.0..5.0), rng.random_range(-3.0..3.0));
-            (0..n)
-                .map(|t| a * (t / (n / 5)) as f64 + b * (t % 7) as f64 + rng.random_range(-1.0..1.0))
-                .collect()
+            let effects = |t: usize| a * (t / (n / 5)) as f64 + b * (template(t) % 7) as f64;
+            (0..n).map(|t| effects(t) + rng.random_range(-1.0..1.0)).collect()
         };
         (0..k).map(|_| one(rng)).collect()
     }
@@ -186,7 +186,7 @@ mod tests {
             assert_eq!(groups.grid().is_some(), is_grid);
             let (mut below, mut all, mut found) = (0, 0, 0);
             for trial in 0..40 {
-                let values = independent(groups.n(), 6, &mut rng);
+                let values = independent(groups.n(), 6, is_grid, &mut rng);
                 let standard = Standard::new(&groups, &values);
                 let p = standard.permutation(&groups, &pairs(6), 399, trial);
                 below += p.iter().filter(|p| **p <= 0.05).count();
@@ -203,7 +203,7 @@ mod tests {
     fn a_planted_pair_is_found_and_only_that() {
         let mut rng = ChaCha8Rng::seed_from_u64(9);
         let groups = groups(&names(60, true));
-        let mut values = independent(groups.n(), 8, &mut rng);
+        let mut values = independent(groups.n(), 8, true, &mut rng);
         values[5] = (0..groups.n()).map(|t| -0.5 * values[2][t] + rng.random_range(-0.5..0.5)).collect();
         let standard = Standard::new(&groups, &values);
         let pairs = pairs(8);
@@ -224,7 +224,7 @@ mod tests {
         let groups = groups(&names);
         let templates: Vec<&str> = names.1.iter().map(String::as_str).collect();
         let design = Design::new(&templates, 0);
-        let one = independent(groups.n(), 5, &mut rng);
+        let one = independent(groups.n(), 5, true, &mut rng);
         let mut other = one.clone();
         // Another scale and other means change nothing; another sign does.
         other[0].iter_mut().for_each(|v| *v = 3.0 * *v + 1.0);

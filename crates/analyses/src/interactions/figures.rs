@@ -13,6 +13,8 @@ use lorascope_report::{
 };
 use std::collections::BTreeMap;
 
+/// Below this number of templates no test can pass a correction.
+const FEW: i64 = 6;
 /// Pairs that a sentence names.
 const NAMED: usize = 3;
 
@@ -128,13 +130,23 @@ pub(super) fn section(context: &Context, settings: &Settings, found: &Found) -> 
         paragraphs
             .push(format!("{title}, differences of correlations: {}.{largest}", claim(pairs, "differ")));
     }
+    let patched =
+        found.effects.ints("n")?.first().copied().zip(found.effects.ints("n_clusters")?.first().copied());
     for (title, pairs) in &effects {
+        let (n, clusters) = patched.unwrap_or_default();
         paragraphs.push(format!(
-            "{title}: {} of {} pairs of components interact at q ≤ {LEVEL}: the effect of both together is not the sum of their \
-             effects. Largest, in logits: {}.",
+            "{title}: {} of {} pairs of components interact at q ≤ {LEVEL} ({n} prompts of {clusters} templates). Largest effects of \
+             both together minus the sum of their single effects, in logits: {}.",
             clear(pairs),
             pairs.len(),
             named(pairs)
+        ));
+    }
+    if let Some((_, clusters)) = patched.filter(|p| p.1 < FEW) {
+        paragraphs.push(format!(
+            "With {clusters} template(s) the sign-flip test of interactions can give no p-value below {}, and their intervals mean \
+             little.",
+            0.5f64.powi(i32::try_from(clusters).unwrap_or(1) - 1)
         ));
     }
     let order: Vec<String> = found.chosen.iter().map(|c| unit_name(*c)).collect();
