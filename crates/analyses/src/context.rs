@@ -72,6 +72,27 @@ impl Context<'_> {
         self.run.save_part(name, &table.to_parquet()?)?;
         Ok(table)
     }
+
+    /// [`Context::part`] for numbers that are no table: too many for rows with names. `n` of them are expected.
+    pub(crate) fn numbers(
+        &self,
+        name: &str,
+        n: usize,
+        work: impl FnOnce() -> Result<Vec<f32>>,
+    ) -> Result<Vec<f32>> {
+        if let Some(bytes) = self.run.part(name)?
+            && bytes.len() == 4 * n
+        {
+            return Ok(bytes.as_chunks::<4>().0.iter().map(|b| f32::from_le_bytes(*b)).collect());
+        }
+        if self.progress.should_stop() {
+            return Err(Error::Stopped);
+        }
+        let numbers = work()?;
+        let bytes: Vec<u8> = numbers.iter().flat_map(|v| v.to_le_bytes()).collect();
+        self.run.save_part(name, &bytes)?;
+        Ok(numbers)
+    }
 }
 
 /// Reads the settings of an analysis; null stands for all defaults.

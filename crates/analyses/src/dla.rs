@@ -14,6 +14,9 @@ mod summary;
 mod tables;
 mod words;
 
+pub(crate) use summary::Values;
+pub(crate) use tables::{Component, Kind};
+
 use crate::Analysis;
 use crate::context::{Context, Findings, read_settings};
 use crate::error::{Error, Result};
@@ -122,4 +125,26 @@ impl Analysis for Dla {
         let section = figures::section(context, &settings, &check, &means, &differences)?;
         Ok(Findings { tables: vec![contributions, check, means, differences], section })
     }
+}
+
+/// Contributions of all components on all prompts, for other analyses: as this one has left them in the run folder, else
+/// computed and kept under the name `parts`.
+pub(crate) fn contributions(context: &Context, parts: &str) -> Result<Values> {
+    let subject = context.subject;
+    let primary = &subject.primary_pairs()?;
+    let blocks = subject.blocks();
+    let layers = subject.model.spec().n_layers as u64;
+    let mut table = Table::new(&CONTRIBUTIONS);
+    context.progress.begin("attributing logits", 2 * layers * blocks.len() as u64);
+    for (b, block) in blocks.iter().enumerate() {
+        let at = |done: usize| context.progress.at(2 * b as u64 * layers + done as u64);
+        let own = format!("dla-{b:05}");
+        let name = if context.run.part(&own)?.is_some() { own } else { format!("{parts}-{b:05}") };
+        table.append(context.part(&name, &CONTRIBUTIONS, || {
+            attribute::block(subject, block, primary, Neurons::Top(0), &at).map(|b| b.0)
+        })?)?;
+    }
+    context.progress.end();
+    table.sort_by_keys();
+    Values::new(subject, &table)
 }

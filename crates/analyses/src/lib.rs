@@ -7,6 +7,7 @@
 mod activity;
 mod answer_tree;
 mod answers;
+mod attention;
 mod attribution;
 mod bootstrap;
 mod circuit;
@@ -15,6 +16,7 @@ mod decide;
 mod dla;
 mod error;
 mod flags;
+mod interactions;
 mod interventions;
 mod lens;
 mod memory;
@@ -92,10 +94,12 @@ pub const ANALYSES: &[&dyn Analysis] = &[
     &lens::Lens,
     &tuned_lens::TunedLens,
     &dla::Dla,
+    &attention::Attention,
     &patch::Patch,
     &attribution::Attribution,
     &paths::Paths,
     &circuit::Circuit,
+    &interactions::Interactions,
 ];
 
 /// The analysis of that name.

@@ -12,6 +12,7 @@
 use crate::bootstrap::{Interval, Resampler};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
+use statrs::distribution::{ContinuousCDF, StudentsT};
 
 /// Up to this number of clusters all sign patterns are tried.
 const EXACT: usize = 16;
@@ -88,6 +89,33 @@ impl Design {
         let size = differences.iter().fold(0.0f64, |m, d| m.max(d.abs()));
         let effect = (deviation > 1e-12 * size).then(|| mean.mean / deviation);
         Comparison { mean, p: self.sign_flip(&self.resampler.sums(differences)), effect }
+    }
+
+    /// Whether two models are equivalent: the p-value of two one-sided t-tests (Schuirmann 1987) of the null that the mean of
+    /// their differences, one per prompt, lies `margin` or more from zero. Small where it lies within. The standard error is
+    /// that of whole clusters (of a ratio of sums by cluster), with C − 1 degrees of freedom; `None` with one cluster, which
+    /// shows nothing.
+    ///
+    /// # Panics
+    /// If there is not one difference per prompt.
+    pub fn equivalence(&self, differences: &[f64], margin: f64) -> Option<f64> {
+        assert_eq!(differences.len(), self.n(), "one value per prompt");
+        let (n, c) = (self.n() as f64, self.n_clusters() as f64);
+        if c < 2.0 {
+            return None;
+        }
+        let mean = differences.iter().sum::<f64>() / n;
+        let residuals: Vec<f64> = differences.iter().map(|d| d - mean).collect();
+        let squares: f64 = self.resampler.sums(&residuals).iter().map(|e| e * e).sum();
+        let error = (c / (c - 1.0) * squares).sqrt() / n;
+        // Equal differences have no spread but that of rounding.
+        let size = differences.iter().fold(0.0f64, |m, d| m.max(d.abs()));
+        if error <= 1e-12 * size {
+            return Some(f64::from(mean.abs() >= margin));
+        }
+        let t = StudentsT::new(0.0, 1.0, c - 1.0).ok()?;
+        let (above, below) = (t.sf((mean + margin) / error), t.cdf((mean - margin) / error));
+        Some(above.max(below))
     }
 
     /// Share of sign patterns whose mean is as far from zero as the observed one.
@@ -261,6 +289,43 @@ mod tests {
         assert_eq!(design.mean(&values), mean_interval(&values, &names, 11));
         assert_eq!(design.compare(&values), Design::new(&names, 11).compare(&values));
         assert_eq!((design.n(), design.n_clusters()), (30, 7));
+    }
+
+    #[test]
+    fn equivalence_is_that_of_two_t_tests() {
+        let each: Vec<usize> = (0..5).collect();
+        // Mean 0.02, standard error √(0.025 / 5) / … by hand: deviations −0.1 … 0.1 have variance 0.00625, error 0.0353553.
+        let values = [-0.08, -0.03, 0.02, 0.07, 0.12];
+        let p = design(&each, 0).equivalence(&values, 0.1).unwrap();
+        // t = (0.02 − 0.1) / 0.0353553 = −2.2627 with 4 degrees of freedom.
+        assert!((p - 0.043_212).abs() < 2e-5, "{p}");
+        assert!(
+            design(&each, 0).equivalence(&values, 0.02).unwrap() >= 0.5,
+            "a mean on the margin is not within"
+        );
+        assert_eq!(design(&each, 0).equivalence(&[0.0; 5], 0.1), Some(0.0));
+        assert_eq!(design(&each, 0).equivalence(&[0.2; 5], 0.1), Some(1.0));
+        assert_eq!(design(&[0, 0, 0], 0).equivalence(&[0.0; 3], 0.1), None);
+        // Prompts of one cluster count once: doubling every prompt changes nothing.
+        let twice: Vec<usize> = (0..10).map(|i| i / 2).collect();
+        let doubled: Vec<f64> = values.iter().flat_map(|&v| [v, v]).collect();
+        assert!((design(&twice, 0).equivalence(&doubled, 0.1).unwrap() - p).abs() < 1e-12);
+    }
+
+    #[test]
+    fn on_the_margin_equivalence_is_claimed_no_more_often_than_its_level() {
+        let mut rng = ChaCha8Rng::seed_from_u64(8);
+        let clusters: Vec<usize> = (0..24).map(|i| i / 3).collect();
+        let design = design(&clusters, 1);
+        let trial = |rng: &mut ChaCha8Rng| {
+            let own: Vec<f64> = (0..8).map(|_| rng.random_range(-0.1..0.1)).collect();
+            let values: Vec<f64> =
+                clusters.iter().map(|&c| 0.1 + own[c] + rng.random_range(-0.1..0.1)).collect();
+            design.equivalence(&values, 0.1).unwrap() <= 0.05
+        };
+        let claimed = (0..2000).filter(|_| trial(&mut rng)).count();
+        // 100 expected; four standard errors.
+        assert!((60..=140).contains(&claimed), "{claimed} of 2000");
     }
 
     /// The fifteen p-values of Benjamini & Hochberg (1995), section 4.1.

@@ -5,7 +5,7 @@ use lorascope_kernels::{Real, rotate_half, rotate_half_back};
 
 /// `[position, pair]` tables.
 #[derive(Debug)]
-pub(crate) struct RotaryTable<R> {
+pub struct RotaryTable<R> {
     frequencies: Vec<f32>,
     cos: Vec<R>,
     sin: Vec<R>,

@@ -1,10 +1,10 @@
 //! Growing circuits by joint patching, and pruning them; any number side by side, on draws of the same prompts.
 
 use super::known::{Asked, Draw, Known};
-use super::score::components;
 use super::settings::Settings;
 use crate::error::Result;
 use crate::interventions::Unit;
+use crate::interventions::components;
 
 /// A circuit that was grown.
 #[derive(Clone, Debug)]

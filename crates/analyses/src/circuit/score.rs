@@ -8,14 +8,8 @@
 use crate::bootstrap::{Interval, Resampler};
 use crate::context::Context;
 use crate::error::Result;
-use crate::interventions::{Change, PatchedRun, PlaceKind, Replacement, Source, Sweep, Unit, units_of};
-use crate::subject::Subject;
+use crate::interventions::{PatchedRun, PlaceKind, Sweep, Unit, change_at_decision, joint_run};
 use lorascope_engine::Site;
-
-/// All components of a model that circuits are made of.
-pub(super) fn components(subject: &Subject) -> Vec<Unit> {
-    units_of(subject, &[PlaceKind::Head(Site::Result), PlaceKind::Whole(Site::MlpOut)], None, &[])
-}
 
 /// Evaluates sets for one source and target.
 pub(super) struct Scorer<'a> {
@@ -103,24 +97,15 @@ impl Scorer<'_> {
     /// The target's run with a set of components from the source. The empty set copies a component from the target
     /// itself, which changes nothing.
     fn run(&self, set: &[Unit], prompt: usize) -> PatchedRun {
-        let spec = self.context.subject.model.spec();
-        let position = self.sweep.decision_position(prompt);
-        let change = |unit: &Unit, model: usize| Change {
-            point: unit.point(),
-            units: unit.values(spec, position),
-            position,
-            replacement: Replacement::From(Source { model, prompt, position }),
-        };
-        let mut changes: Vec<Change> = set.iter().map(|unit| change(unit, self.source)).collect();
-        // The source's own run is needed for delta_source, whatever the set.
-        let last = Unit { layer: spec.n_layers - 1, kind: PlaceKind::Whole(Site::MlpOut), index: 0 };
-        if changes.is_empty() {
-            let own = change(&last, self.target);
-            let mut touch = change(&last, self.source);
-            touch.units = own.units.clone();
-            // First the source's, then the target's own again.
-            changes = vec![touch, own];
+        if !set.is_empty() {
+            return joint_run(self.sweep, set, (self.source, self.target), prompt);
         }
+        // The source's own run is needed for delta_source, whatever the set.
+        let layer = self.context.subject.model.spec().n_layers - 1;
+        let last = Unit { layer, kind: PlaceKind::Whole(Site::MlpOut), index: 0 };
+        // First the source's, then the target's own again.
+        let changes =
+            [self.source, self.target].map(|m| change_at_decision(self.sweep, &last, m, prompt)).to_vec();
         PatchedRun { model: self.target, prompt, changes }
     }
 }

@@ -12,7 +12,7 @@ use rayon::prelude::*;
 use std::collections::{BTreeSet, HashMap};
 
 /// Contributions by component, model and prompt. Components that some models lack (an adapter's bias) contribute 0 there.
-pub(super) struct Values {
+pub(crate) struct Values {
     pub components: Vec<Component>,
     n_models: usize,
     n_prompts: usize,
@@ -71,6 +71,11 @@ impl Values {
 
     fn index(&self, component: usize, model: usize, prompt: usize) -> usize {
         (component * self.n_models + model) * self.n_prompts + prompt
+    }
+
+    /// Contributions of one component of one model, one per prompt.
+    pub fn contributions(&self, component: usize, model: usize) -> &[f64] {
+        self.of(component, model)[0]
     }
 
     /// Contributions and adapter's shares of one component of one model, one per prompt.

@@ -142,7 +142,7 @@ pub(super) static DIFFERENCES: TableSpec = TableSpec {
 
 /// What a contribution is of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(super) enum Kind {
+pub(crate) enum Kind {
     Embed,
     PosEmbed,
     Head,
@@ -194,7 +194,7 @@ impl Kind {
 
 /// A component of a model.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(super) struct Component {
+pub(crate) struct Component {
     pub kind: Kind,
     pub layer: Option<usize>,
     pub head: Option<usize>,

@@ -3,11 +3,13 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test stops at the first surprise")]
 
+mod attention;
 mod attribution;
 mod bad_input;
 mod circuits;
 mod dla;
 mod organism;
+mod interactions;
 mod patching;
 mod patching_identities;
 mod paths;
