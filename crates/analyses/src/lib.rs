@@ -4,6 +4,7 @@
 //! `lorascope study`, its documentation and its section of the report follow from that. Analyses know nothing of
 //! games: what answers A and B stand for arrives with the prompts.
 
+mod activations;
 mod activity;
 mod answers;
 mod attribution;
@@ -16,9 +17,11 @@ mod error;
 mod flags;
 mod interventions;
 mod lens;
+mod linear;
 mod memory;
 mod patch;
 mod paths;
+mod probe;
 mod scenarios;
 mod score;
 mod statistics;
@@ -94,6 +97,7 @@ pub const ANALYSES: &[&dyn Analysis] = &[
     &attribution::Attribution,
     &paths::Paths,
     &circuit::Circuit,
+    &probe::Probe,
 ];
 
 /// The analysis of that name.

@@ -1,0 +1,250 @@
+//! Activations of all models on all prompts at chosen sites, layers and positions, for analyses that look at many prompts of one
+//! place at once.
+//!
+//! Everything goes through the models in one pass for each block of prompts. What is read goes to the run folder as parts, one
+//! for each block and layer, and comes back one layer at a time: 4 bytes for each model, prompt, position, site and
+//! coordinate on disk, and no more than a layer of it in memory.
+
+use crate::context::Context;
+use crate::error::{Error, Result};
+use crate::subject::{Prompt, Subject};
+use lorascope_engine::{Batch, Capture, HookPoint, Hooks, Mat, ModelId, Site};
+
+/// Sites that hold one vector of the residual stream's width for each token.
+const SITES: [Site; 5] = [Site::ResidPre, Site::ResidMid, Site::ResidPost, Site::AttnOut, Site::MlpOut];
+
+/// Name of the position that every prompt has.
+const DECISION: &str = "decision";
+
+/// What is read: sites, layers and positions by name.
+#[derive(Clone, Debug)]
+pub(crate) struct Reading {
+    /// The analysis, for messages and names of parts.
+    pub analysis: &'static str,
+    /// Sites, at least one.
+    pub sites: Vec<Site>,
+    /// Layers, ascending.
+    pub layers: Vec<usize>,
+    /// Names of positions, at least one.
+    pub positions: Vec<String>,
+}
+
+/// One place of a layer.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Place {
+    pub site: Site,
+    pub layer: usize,
+    pub position: String,
+}
+
+impl Reading {
+    /// From the names in settings; no layer stands for all.
+    pub fn new(
+        analysis: &'static str,
+        subject: &Subject,
+        sites: &[String],
+        layers: &[usize],
+        positions: &[String],
+    ) -> Result<Self> {
+        let refuse = |why: String| Err(Error::Settings { analysis, why });
+        let n_layers = subject.model.spec().n_layers;
+        if let Some(layer) = layers.iter().find(|&&l| l >= n_layers) {
+            return refuse(format!("layer {layer} does not exist; layers are 0 to {}", n_layers - 1));
+        }
+        let mut layers = if layers.is_empty() { (0..n_layers).collect() } else { layers.to_vec() };
+        layers.sort_unstable();
+        layers.dedup();
+        let mut found = Vec::new();
+        for name in sites {
+            let site = SITES.into_iter().find(|site| site.short_name() == *name);
+            let Some(site) = site else {
+                let known: Vec<String> = SITES.iter().map(|s| s.short_name()).collect();
+                return refuse(format!("`{name}` is not a site; sites are {}", known.join(", ")));
+            };
+            if !found.contains(&site) {
+                found.push(site);
+            }
+        }
+        let mut distinct: Vec<String> = Vec::new();
+        for name in positions {
+            if !distinct.contains(name) {
+                distinct.push(name.clone());
+            }
+        }
+        if found.is_empty() || distinct.is_empty() {
+            return refuse("site and position must name one each at least".to_owned());
+        }
+        let reading = Self { analysis, sites: found, layers, positions: distinct };
+        for prompt in &subject.prompts {
+            for name in &reading.positions {
+                reading.position(name, prompt, prompt.tokens.ids.len() - 1)?;
+            }
+        }
+        Ok(reading)
+    }
+
+    /// The token of a prompt that a name stands for: `decision`, `N%` of the way to the decision point, or a span, which is
+    /// read at its last token.
+    fn position(&self, name: &str, prompt: &Prompt, decision: usize) -> Result<usize> {
+        let refuse = |why: String| Err(Error::Settings { analysis: self.analysis, why });
+        if name == DECISION {
+            return Ok(decision);
+        }
+        if let Some(share) = name.strip_suffix('%') {
+            return match share.parse::<f64>() {
+                Ok(share) if (0.0..=100.0).contains(&share) => {
+                    Ok((decision as f64 * share / 100.0).round() as usize)
+                }
+                _ => refuse(format!("position `{name}` is not a share; it must be 0% to 100%")),
+            };
+        }
+        let last = prompt.spans.get(name).into_iter().flatten().map(|range| range.end).max();
+        match last {
+            Some(end) if end > 0 && end - 1 <= decision => Ok(end - 1),
+            Some(_) => refuse(format!(
+                "span `{name}` of prompt `{}` has no token up to the decision point",
+                prompt.id()
+            )),
+            None => {
+                let known: Vec<&str> = prompt.spans.keys().map(String::as_str).collect();
+                refuse(format!(
+                    "position `{name}` is not there in prompt `{}`; it must be decision, a share such as 50%, or a span that every \
+                     prompt has (this one has: {})",
+                    prompt.id(),
+                    if known.is_empty() { "none".to_owned() } else { known.join(", ") }
+                ))
+            }
+        }
+    }
+
+    /// All places of a layer, in the order of [`Activations::layer`].
+    pub fn places(&self, layer: usize) -> Vec<Place> {
+        let place = |site, position: &String| Place { site, layer, position: position.clone() };
+        self.sites.iter().flat_map(|&s| self.positions.iter().map(move |p| place(s, p))).collect()
+    }
+}
+
+/// Activations in the run folder.
+#[derive(Debug)]
+pub(crate) struct Activations<'a> {
+    reading: &'a Reading,
+    blocks: Vec<Vec<usize>>,
+}
+
+impl<'a> Activations<'a> {
+    /// Sweeps all models over all prompts, block by block; blocks that are in the run folder are left alone.
+    pub fn gather(context: &Context, reading: &'a Reading) -> Result<Self> {
+        let subject = context.subject;
+        let primary = subject.primary_pairs()?;
+        let n_layers = subject.model.spec().n_layers;
+        let all = Self { reading, blocks: subject.blocks() };
+        context.progress.begin("reading activations", (n_layers * all.blocks.len()) as u64);
+        for b in 0..all.blocks.len() {
+            let at = |done: usize| context.progress.at((b * n_layers + done) as u64);
+            if all.is_kept(context, b)? {
+                at(n_layers);
+                continue;
+            }
+            if context.progress.should_stop() {
+                return Err(Error::Stopped);
+            }
+            for (layer, bytes) in reading.layers.iter().zip(all.sweep(subject, b, &primary, &at)?) {
+                context.run.save_part(&all.part_name(b, *layer), &bytes)?;
+            }
+        }
+        context.progress.end();
+        Ok(all)
+    }
+
+    fn part_name(&self, block: usize, layer: usize) -> String {
+        format!("{}-activations-{block:05}-{layer:05}", self.reading.analysis)
+    }
+
+    fn is_kept(&self, context: &Context, block: usize) -> Result<bool> {
+        for &layer in &self.reading.layers {
+            if context.run.part(&self.part_name(block, layer))?.is_none() {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    /// For each layer that is read, the bytes of all its places, each model by model and prompt by prompt of the block.
+    fn sweep(
+        &self,
+        subject: &Subject,
+        block: usize,
+        primary: &[usize],
+        at: &(dyn Fn(usize) + Sync),
+    ) -> Result<Vec<Vec<u8>>> {
+        let (model, block) = (&subject.model, &self.blocks[block]);
+        let inputs: Vec<Vec<u32>> = block
+            .iter()
+            .map(|&i| {
+                let prompt = &subject.prompts[i];
+                [&prompt.tokens.ids[..], &prompt.answers.pairs[primary[i]].shared].concat()
+            })
+            .collect();
+        let sequences: Vec<(ModelId, &[u32])> =
+            (0..model.n_models()).flat_map(|m| inputs.iter().map(move |i| (m, i.as_slice()))).collect();
+        let batch = Batch::new(model.spec(), &sequences)?;
+        let mut rows = Vec::new();
+        for name in &self.reading.positions {
+            let mut of_position = Vec::with_capacity(sequences.len());
+            for (s, (_, tokens)) in sequences.iter().enumerate() {
+                let prompt = &subject.prompts[block[s % block.len()]];
+                let position = self.reading.position(name, prompt, tokens.len() - 1)?;
+                let row = batch.row_of(s, position);
+                of_position.push(row.unwrap_or_else(|| unreachable!("every token of a sequence has a row")));
+            }
+            rows.push(of_position);
+        }
+        let points = self
+            .reading
+            .layers
+            .iter()
+            .flat_map(|&layer| self.reading.sites.iter().map(move |&site| HookPoint::Layer(layer, site)));
+        let capture = |point| rows.iter().map(move |rows| Capture { point, rows: rows.clone() });
+        let hooks = Hooks { captures: points.flat_map(capture).collect(), edits: Vec::new() };
+        let run = model.run_with_progress(&batch, &hooks, &[], &|done, _| at(done))?;
+        let per_layer = self.reading.sites.len() * self.reading.positions.len();
+        let bytes = |values: &[Vec<Vec<f32>>]| -> Vec<u8> {
+            values.iter().flatten().flatten().flat_map(|v| v.to_le_bytes()).collect()
+        };
+        Ok(run.captures.chunks(per_layer).map(bytes).collect())
+    }
+
+    /// For each place of a layer ([`Reading::places`]), the activations of all models on all prompts: row `model · prompts +
+    /// prompt`.
+    pub fn layer(&self, context: &Context, layer: usize) -> Result<Vec<Mat<f32>>> {
+        let subject = context.subject;
+        let (n, d) = (subject.prompts.len(), subject.model.spec().d_model);
+        let n_places = self.reading.sites.len() * self.reading.positions.len();
+        let n_models = subject.model.n_models();
+        let mut places: Vec<Mat<f32>> = (0..n_places).map(|_| Mat::zeros(n_models * n, d)).collect();
+        for (b, block) in self.blocks.iter().enumerate() {
+            let name = self.part_name(b, layer);
+            let gone = || Error::Settings {
+                analysis: self.reading.analysis,
+                why: format!(
+                    "the finished part `{name}` is gone from the run folder; remove the folder and run again"
+                ),
+            };
+            let part = context.run.part(&name)?.ok_or_else(gone)?;
+            let numbers = part.as_chunks::<4>().0;
+            if numbers.len() != n_places * n_models * block.len() * d {
+                return Err(gone());
+            }
+            let mut rows = numbers.chunks_exact(d);
+            for place in &mut places {
+                for m in 0..n_models {
+                    for (&p, row) in block.iter().zip(&mut rows) {
+                        let out = place.row_mut(m * n + p);
+                        out.iter_mut().zip(row).for_each(|(o, v)| *o = f32::from_le_bytes(*v));
+                    }
+                }
+            }
+        }
+        Ok(places)
+    }
+}
