@@ -27,6 +27,8 @@ pub(crate) struct Reading {
     pub layers: Vec<usize>,
     /// Names of positions, at least one.
     pub positions: Vec<String>,
+    /// Whether the scale of the final norm is read at each position, too.
+    scale: bool,
 }
 
 /// One place of a layer.
@@ -74,13 +76,19 @@ impl Reading {
         if found.is_empty() || distinct.is_empty() {
             return refuse("site and position must name one each at least".to_owned());
         }
-        let reading = Self { analysis, sites: found, layers, positions: distinct };
+        let reading = Self { analysis, sites: found, layers, positions: distinct, scale: false };
         for prompt in &subject.prompts {
             for name in &reading.positions {
                 reading.position(name, prompt, prompt.tokens.ids.len() - 1)?;
             }
         }
         Ok(reading)
+    }
+
+    /// The same with the scale of the final norm at each position ([`Activations::final_scales`]).
+    #[must_use]
+    pub fn with_scale(self) -> Self {
+        Self { scale: true, ..self }
     }
 
     /// The token of a prompt that a name stands for: `decision`, `N%` of the way to the decision point, or a span, which is
@@ -148,8 +156,8 @@ impl<'a> Activations<'a> {
             if context.progress.should_stop() {
                 return Err(Error::Stopped);
             }
-            for (layer, bytes) in reading.layers.iter().zip(all.sweep(subject, b, &primary, &at)?) {
-                context.run.save_part(&all.part_name(b, *layer), &bytes)?;
+            for (name, bytes) in all.part_names(b).iter().zip(all.sweep(subject, b, &primary, &at)?) {
+                context.run.save_part(name, &bytes)?;
             }
         }
         context.progress.end();
@@ -160,16 +168,27 @@ impl<'a> Activations<'a> {
         format!("{}-activations-{block:05}-{layer:05}", self.reading.analysis)
     }
 
+    fn scale_name(&self, block: usize) -> String {
+        format!("{}-scales-{block:05}", self.reading.analysis)
+    }
+
+    /// All parts of a block, in the order of [`Activations::sweep`].
+    fn part_names(&self, block: usize) -> Vec<String> {
+        let layers = self.reading.layers.iter().map(|&layer| self.part_name(block, layer));
+        layers.chain(self.reading.scale.then(|| self.scale_name(block))).collect()
+    }
+
     fn is_kept(&self, context: &Context, block: usize) -> Result<bool> {
-        for &layer in &self.reading.layers {
-            if context.run.part(&self.part_name(block, layer))?.is_none() {
+        for name in self.part_names(block) {
+            if context.run.part(&name)?.is_none() {
                 return Ok(false);
             }
         }
         Ok(true)
     }
 
-    /// For each layer that is read, the bytes of all its places, each model by model and prompt by prompt of the block.
+    /// For each layer that is read, the bytes of all its places, each model by model and prompt by prompt of the block; after
+    /// them, the scales of the final norm where they are read.
     fn sweep(
         &self,
         subject: &Subject,
@@ -223,18 +242,9 @@ impl<'a> Activations<'a> {
         let n_models = subject.model.n_models();
         let mut places: Vec<Mat<f32>> = (0..n_places).map(|_| Mat::zeros(n_models * n, d)).collect();
         for (b, block) in self.blocks.iter().enumerate() {
-            let name = self.part_name(b, layer);
-            let gone = || Error::Settings {
-                analysis: self.reading.analysis,
-                why: format!(
-                    "the finished part `{name}` is gone from the run folder; remove the folder and run again"
-                ),
-            };
-            let part = context.run.part(&name)?.ok_or_else(gone)?;
+            let part =
+                self.part(context, &self.part_name(b, layer), n_places * n_models * block.len() * d)?;
             let numbers = part.as_chunks::<4>().0;
-            if numbers.len() != n_places * n_models * block.len() * d {
-                return Err(gone());
-            }
             let mut rows = numbers.chunks_exact(d);
             for place in &mut places {
                 for m in 0..n_models {
@@ -246,5 +256,33 @@ impl<'a> Activations<'a> {
             }
         }
         Ok(places)
+    }
+
+    /// The scales of the final norm at each position, of all models on all prompts: `model · prompts + prompt`.
+    pub fn final_scales(&self, context: &Context) -> Result<Vec<Vec<f64>>> {
+        let subject = context.subject;
+        let (n, n_models) = (subject.prompts.len(), subject.model.n_models());
+        let mut scales = vec![vec![0.0; n_models * n]; self.reading.positions.len()];
+        for (b, block) in self.blocks.iter().enumerate() {
+            let part = self.part(context, &self.scale_name(b), scales.len() * n_models * block.len())?;
+            let mut numbers = part.as_chunks::<4>().0.iter().map(|v| f64::from(f32::from_le_bytes(*v)));
+            for position in &mut scales {
+                for m in 0..n_models {
+                    block.iter().zip(&mut numbers).for_each(|(&p, scale)| position[m * n + p] = scale);
+                }
+            }
+        }
+        Ok(scales)
+    }
+
+    /// A part that was kept, of so many numbers.
+    fn part(&self, context: &Context, name: &str, numbers: usize) -> Result<Vec<u8>> {
+        let part = context.run.part(name)?.filter(|part| part.len() == 4 * numbers);
+        part.ok_or_else(|| Error::Settings {
+            analysis: self.reading.analysis,
+            why: format!(
+                "the finished part `{name}` is gone from the run folder; remove the folder and run again"
+            ),
+        })
     }
 }

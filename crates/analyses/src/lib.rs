@@ -10,6 +10,7 @@ mod answers;
 mod attribution;
 mod bootstrap;
 mod circuit;
+mod compare;
 mod context;
 mod decide;
 mod dla;
@@ -98,6 +99,7 @@ pub const ANALYSES: &[&dyn Analysis] = &[
     &paths::Paths,
     &circuit::Circuit,
     &probe::Probe,
+    &compare::Compare,
 ];
 
 /// The analysis of that name.
