@@ -7,8 +7,9 @@
 
 use crate::context::Context;
 use crate::error::{Error, Result};
+use crate::score::Scoring;
 use crate::subject::{Prompt, Subject};
-use lorascope_engine::{Batch, Capture, HookPoint, Hooks, Mat, ModelId, Site};
+use lorascope_engine::{Capture, HookPoint, Hooks, Mat, ModelId, Site};
 
 /// Sites that hold one vector of the residual stream's width for each token.
 const SITES: [Site; 5] = [Site::ResidPre, Site::ResidMid, Site::ResidPost, Site::AttnOut, Site::MlpOut];
@@ -29,6 +30,8 @@ pub(crate) struct Reading {
     pub positions: Vec<String>,
     /// Whether the scale of the final norm is read at each position, too.
     scale: bool,
+    /// Whether every model's decision is scored in the same pass.
+    decisions: bool,
 }
 
 /// One place of a layer.
@@ -76,7 +79,7 @@ impl Reading {
         if found.is_empty() || distinct.is_empty() {
             return refuse("site and position must name one each at least".to_owned());
         }
-        let reading = Self { analysis, sites: found, layers, positions: distinct, scale: false };
+        let reading = Self { analysis, sites: found, layers, positions: distinct, scale: false, decisions: false };
         for prompt in &subject.prompts {
             for name in &reading.positions {
                 reading.position(name, prompt, prompt.tokens.ids.len() - 1)?;
@@ -89,6 +92,12 @@ impl Reading {
     #[must_use]
     pub fn with_scale(self) -> Self {
         Self { scale: true, ..self }
+    }
+
+    /// The same with every model's decision on every prompt ([`Activations::deltas`]).
+    #[must_use]
+    pub fn with_decisions(self) -> Self {
+        Self { decisions: true, ..self }
     }
 
     /// The token of a prompt that a name stands for: `decision`, `N%` of the way to the decision point, or a span, which is
@@ -172,10 +181,15 @@ impl<'a> Activations<'a> {
         format!("{}-scales-{block:05}", self.reading.analysis)
     }
 
+    fn decisions_name(&self, block: usize) -> String {
+        format!("{}-decisions-{block:05}", self.reading.analysis)
+    }
+
     /// All parts of a block, in the order of [`Activations::sweep`].
     fn part_names(&self, block: usize) -> Vec<String> {
         let layers = self.reading.layers.iter().map(|&layer| self.part_name(block, layer));
-        layers.chain(self.reading.scale.then(|| self.scale_name(block))).collect()
+        let scales = self.reading.scale.then(|| self.scale_name(block));
+        layers.chain(scales).chain(self.reading.decisions.then(|| self.decisions_name(block))).collect()
     }
 
     fn is_kept(&self, context: &Context, block: usize) -> Result<bool> {
@@ -188,7 +202,7 @@ impl<'a> Activations<'a> {
     }
 
     /// For each layer that is read, the bytes of all its places, each model by model and prompt by prompt of the block; after
-    /// them, the scales of the final norm where they are read.
+    /// them, the scales of the final norm and the decisions, where they are read.
     fn sweep(
         &self,
         subject: &Subject,
@@ -196,41 +210,44 @@ impl<'a> Activations<'a> {
         primary: &[usize],
         at: &(dyn Fn(usize) + Sync),
     ) -> Result<Vec<Vec<u8>>> {
-        let (model, block) = (&subject.model, &self.blocks[block]);
-        let inputs: Vec<Vec<u32>> = block
-            .iter()
-            .map(|&i| {
-                let prompt = &subject.prompts[i];
-                [&prompt.tokens.ids[..], &prompt.answers.pairs[primary[i]].shared].concat()
-            })
-            .collect();
-        let sequences: Vec<(ModelId, &[u32])> =
-            (0..model.n_models()).flat_map(|m| inputs.iter().map(move |i| (m, i.as_slice()))).collect();
-        let batch = Batch::new(model.spec(), &sequences)?;
-        let mut rows = Vec::new();
-        for name in &self.reading.positions {
-            let mut of_position = Vec::with_capacity(sequences.len());
-            for (s, (_, tokens)) in sequences.iter().enumerate() {
-                let prompt = &subject.prompts[block[s % block.len()]];
-                let position = self.reading.position(name, prompt, tokens.len() - 1)?;
-                let row = batch.row_of(s, position);
-                of_position.push(row.unwrap_or_else(|| unreachable!("every token of a sequence has a row")));
+        let (model, reading, block) = (&subject.model, self.reading, &self.blocks[block]);
+        let models: Vec<ModelId> = (0..model.n_models()).collect();
+        let prompts: Vec<&Prompt> = block.iter().map(|&i| &subject.prompts[i]).collect();
+        let scoring = Scoring::new(model, &models, &prompts)?;
+        let mut rows = vec![Vec::with_capacity(models.len() * block.len()); reading.positions.len()];
+        for asked in 0..models.len() * block.len() {
+            let (prompt, pair) = (prompts[asked % block.len()], primary[block[asked % block.len()]]);
+            let pair = &prompt.answers.pairs[pair];
+            let decision = prompt.tokens.ids.len() + pair.shared.len() - 1;
+            for (name, rows) in reading.positions.iter().zip(&mut rows) {
+                let position = reading.position(name, prompt, decision)?;
+                let row = scoring.batch.row_of(scoring.sequence(asked, pair.a), position);
+                rows.push(row.unwrap_or_else(|| unreachable!("a variant holds what its pairs share")));
             }
-            rows.push(of_position);
         }
-        let points = self
-            .reading
+        let points = reading
             .layers
             .iter()
-            .flat_map(|&layer| self.reading.sites.iter().map(move |&site| HookPoint::Layer(layer, site)));
+            .flat_map(|&layer| reading.sites.iter().map(move |&site| HookPoint::Layer(layer, site)));
+        let points = points.chain(reading.scale.then_some(HookPoint::FinalScale));
         let capture = |point| rows.iter().map(move |rows| Capture { point, rows: rows.clone() });
         let hooks = Hooks { captures: points.flat_map(capture).collect(), edits: Vec::new() };
-        let run = model.run_with_progress(&batch, &hooks, &[], &|done, _| at(done))?;
-        let per_layer = self.reading.sites.len() * self.reading.positions.len();
+        let scored = if reading.decisions { &scoring.rows[..] } else { &[] };
+        let run = model.run_with_progress(&scoring.batch, &hooks, scored, &|done, _| at(done))?;
+        let per_layer = reading.sites.len() * reading.positions.len();
         let bytes = |values: &[Vec<Vec<f32>>]| -> Vec<u8> {
             values.iter().flatten().flatten().flat_map(|v| v.to_le_bytes()).collect()
         };
-        Ok(run.captures.chunks(per_layer).map(bytes).collect())
+        let (of_layers, scales) = run.captures.split_at(per_layer * reading.layers.len());
+        let mut parts: Vec<Vec<u8>> = of_layers.chunks(per_layer).map(bytes).collect();
+        if reading.scale {
+            parts.push(bytes(scales));
+        }
+        if reading.decisions {
+            let decisions = scoring.decisions(model, &run.readout)?;
+            parts.push(decisions.iter().flat_map(|d| d.delta().to_le_bytes()).collect());
+        }
+        Ok(parts)
     }
 
     /// For each place of a layer ([`Reading::places`]), the activations of all models on all prompts: row `model · prompts +
@@ -275,9 +292,24 @@ impl<'a> Activations<'a> {
         Ok(scales)
     }
 
-    /// A part that was kept, of so many numbers.
-    fn part(&self, context: &Context, name: &str, numbers: usize) -> Result<Vec<u8>> {
-        let part = context.run.part(name)?.filter(|part| part.len() == 4 * numbers);
+    /// delta of every model on every prompt: `[model][prompt]`.
+    pub fn deltas(&self, context: &Context) -> Result<Vec<Vec<f64>>> {
+        let subject = context.subject;
+        let mut deltas = vec![vec![0.0; subject.prompts.len()]; subject.model.n_models()];
+        for (b, block) in self.blocks.iter().enumerate() {
+            // Two words of four bytes each.
+            let part = self.part(context, &self.decisions_name(b), 2 * deltas.len() * block.len())?;
+            let mut numbers = part.as_chunks::<8>().0.iter().map(|v| f64::from_le_bytes(*v));
+            for of_model in &mut deltas {
+                block.iter().zip(&mut numbers).for_each(|(&p, delta)| of_model[p] = delta);
+            }
+        }
+        Ok(deltas)
+    }
+
+    /// A part that was kept, of so many words of four bytes.
+    fn part(&self, context: &Context, name: &str, words: usize) -> Result<Vec<u8>> {
+        let part = context.run.part(name)?.filter(|part| part.len() == 4 * words);
         part.ok_or_else(|| Error::Settings {
             analysis: self.reading.analysis,
             why: format!(

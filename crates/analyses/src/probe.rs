@@ -75,7 +75,7 @@ impl Analysis for Probe {
         let settings: Settings = read_settings(NAME, settings)?;
         let reading = settings.reading(context.subject)?;
         let activations = Activations::gather(context, &reading)?;
-        let probing = Probing::new(context, settings)?;
+        let probing = Probing::new(context, settings, &activations)?;
         let mut predictions = Table::new(&PREDICTIONS);
         context.progress.begin("probing layers", reading.layers.len() as u64);
         for (done, &layer) in reading.layers.iter().enumerate() {
@@ -106,8 +106,9 @@ struct Probing {
 }
 
 impl Probing {
-    fn new(context: &Context, settings: Settings) -> Result<Self> {
-        let targets = targets::targets(&settings.target, context.subject)?;
+    fn new(context: &Context, settings: Settings, activations: &Activations) -> Result<Self> {
+        let deltas = || activations.deltas(context);
+        let targets = targets::targets(&settings.target, context.subject, deltas)?;
         let mut folds: Vec<Folds> = Vec::new();
         let mut folds_of = Vec::new();
         for target in &targets {

@@ -70,49 +70,81 @@ pub fn score(
     if models.is_empty() || prompts.is_empty() {
         return Ok(Vec::new());
     }
-    let variants = |p: &Prompt| p.answers.a.iter().chain(&p.answers.b).cloned().collect::<Vec<_>>();
-    let asked: Vec<(ModelId, &Prompt, Vec<u32>)> = models
-        .iter()
-        .flat_map(|&m| prompts.iter().flat_map(move |p| variants(p).into_iter().map(move |v| (m, *p, v))))
-        .collect();
-    // The last token of a variant is predicted, never read.
-    let inputs: Vec<Vec<u32>> =
-        asked.iter().map(|(_, p, v)| [&p.tokens.ids[..], &v[..v.len() - 1]].concat()).collect();
-    let sequences: Vec<(ModelId, &[u32])> =
-        asked.iter().zip(&inputs).map(|((m, ..), tokens)| (*m, tokens.as_slice())).collect();
-    let batch = Batch::new(model.spec(), &sequences)?;
-    // Rows whose next token matters, with those tokens.
-    let mut wanted: BTreeMap<usize, Vec<u32>> = BTreeMap::new();
-    let mut steps = Vec::with_capacity(asked.len());
-    for (s, (_, prompt, variant)) in asked.iter().enumerate() {
-        let mut of_variant = Vec::with_capacity(variant.len());
-        for (i, &token) in variant.iter().enumerate() {
-            let row = batch.row_of(s, prompt.tokens.ids.len() - 1 + i);
-            let row = row.unwrap_or_else(|| unreachable!("every token of a sequence has a row"));
-            let tokens = wanted.entry(row).or_default();
-            let place = tokens.iter().position(|&t| t == token).unwrap_or_else(|| {
-                tokens.push(token);
-                tokens.len() - 1
-            });
-            of_variant.push((row, place));
+    let scoring = Scoring::new(model, models, prompts)?;
+    let run = model.run_with_progress(&scoring.batch, &Hooks::default(), &scoring.rows, progress)?;
+    scoring.decisions(model, &run.readout)
+}
+
+/// What scoring asks of a run of models over prompts; whoever carries the run out may read more on the way.
+pub(crate) struct Scoring {
+    /// All variants of both answers to every prompt on every model, without their last tokens.
+    pub batch: Batch,
+    /// The rows whose next token matters.
+    pub rows: Vec<usize>,
+    /// The tokens that matter at each of them.
+    wanted: BTreeMap<usize, Vec<u32>>,
+    /// For each sequence, the row and the place among its tokens of every token of the variant.
+    steps: Vec<Vec<(usize, usize)>>,
+    /// For each model and prompt, its first sequence and the number of A's variants; then the end.
+    first: Vec<(usize, usize)>,
+}
+
+impl Scoring {
+    /// For at least one model and prompt.
+    pub fn new(model: &Model<f32>, models: &[ModelId], prompts: &[&Prompt]) -> Result<Self> {
+        let mut asked: Vec<(ModelId, &Prompt, &Vec<u32>)> = Vec::new();
+        let mut first = Vec::with_capacity(models.len() * prompts.len() + 1);
+        for &m in models {
+            for p in prompts {
+                first.push((asked.len(), p.answers.a.len()));
+                asked.extend(p.answers.a.iter().chain(&p.answers.b).map(|v| (m, *p, v)));
+            }
         }
-        steps.push(of_variant);
-    }
-    let rows: Vec<usize> = wanted.keys().copied().collect();
-    let readout = model.run_with_progress(&batch, &Hooks::default(), &rows, progress)?.readout;
-    let next = next_tokens(model, &batch, &rows, &readout, &wanted)?;
-    let log_prob = |(row, place): &(usize, usize)| next[row].log_prob(*place);
-    let mut scores = steps.iter().map(|steps| steps.iter().map(log_prob).sum::<f64>());
-    let mut decisions = Vec::with_capacity(models.len() * prompts.len());
-    for _ in models {
-        for prompt in prompts {
-            decisions.push(Decision {
-                variants_a: scores.by_ref().take(prompt.answers.a.len()).collect(),
-                variants_b: scores.by_ref().take(prompt.answers.b.len()).collect(),
-            });
+        first.push((asked.len(), 0));
+        // The last token of a variant is predicted, never read.
+        let inputs: Vec<Vec<u32>> =
+            asked.iter().map(|(_, p, v)| [&p.tokens.ids[..], &v[..v.len() - 1]].concat()).collect();
+        let sequences: Vec<(ModelId, &[u32])> =
+            asked.iter().zip(&inputs).map(|((m, ..), tokens)| (*m, tokens.as_slice())).collect();
+        let batch = Batch::new(model.spec(), &sequences)?;
+        // Rows whose next token matters, with those tokens.
+        let mut wanted: BTreeMap<usize, Vec<u32>> = BTreeMap::new();
+        let mut steps = Vec::with_capacity(asked.len());
+        for (s, (_, prompt, variant)) in asked.iter().enumerate() {
+            let mut of_variant = Vec::with_capacity(variant.len());
+            for (i, &token) in variant.iter().enumerate() {
+                let row = batch.row_of(s, prompt.tokens.ids.len() - 1 + i);
+                let row = row.unwrap_or_else(|| unreachable!("every token of a sequence has a row"));
+                let tokens = wanted.entry(row).or_default();
+                let place = tokens.iter().position(|&t| t == token).unwrap_or_else(|| {
+                    tokens.push(token);
+                    tokens.len() - 1
+                });
+                of_variant.push((row, place));
+            }
+            steps.push(of_variant);
         }
+        Ok(Self { rows: wanted.keys().copied().collect(), batch, wanted, steps, first })
     }
-    Ok(decisions)
+
+    /// The sequence of variant `a` of answer A on a model and prompt, numbered as [`Scoring::new`] was given them: model ·
+    /// prompts + prompt. It holds the prompt, and what the pairs of that variant share.
+    pub fn sequence(&self, asked: usize, a: usize) -> usize {
+        self.first[asked].0 + a
+    }
+
+    /// Decisions from the final states of [`Scoring::rows`], in the order model by model, prompts within.
+    pub fn decisions(&self, model: &Model<f32>, readout: &Mat<f32>) -> Result<Vec<Decision>> {
+        let next = next_tokens(model, &self.batch, &self.rows, readout, &self.wanted)?;
+        let log_prob = |(row, place): &(usize, usize)| next[row].log_prob(*place);
+        let scores: Vec<f64> = self.steps.iter().map(|steps| steps.iter().map(log_prob).sum::<f64>()).collect();
+        let decision = |ends: &[(usize, usize)]| {
+            let (first, n_a) = ends[0];
+            let (a, b) = scores[first..ends[1].0].split_at(n_a);
+            Decision { variants_a: a.to_vec(), variants_b: b.to_vec() }
+        };
+        Ok(self.first.windows(2).map(decision).collect())
+    }
 }
 
 /// Reads the final states of rows against the output matrices of their models.

@@ -2,7 +2,6 @@
 
 use super::settings::wrong;
 use crate::error::Result;
-use crate::score::score;
 use crate::subject::{Prompt, Subject};
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
@@ -120,41 +119,36 @@ pub(super) fn check(names: &[String], subject: &Subject) -> Result<()> {
     Ok(())
 }
 
-/// The targets of these names, or all that suggest themselves.
-pub(super) fn targets(names: &[String], subject: &Subject) -> Result<Vec<Target>> {
+/// The targets of these names, or all that suggest themselves. `deltas` gives every model's delta on every prompt; it is asked
+/// only where the decision is a target.
+pub(super) fn targets(
+    names: &[String],
+    subject: &Subject,
+    deltas: impl FnOnce() -> Result<Vec<Vec<f64>>>,
+) -> Result<Vec<Target>> {
     check(names, subject)?;
     let prompts = &subject.prompts;
     if names.is_empty() {
         let (_, mut found) = usable(prompts);
-        found.push(decision(subject)?);
+        found.push(decision(subject, &deltas()?));
         return Ok(found);
     }
+    let deltas = if names.iter().any(|name| name == DECISION) { deltas()? } else { Vec::new() };
     let mut found: Vec<Target> = Vec::new();
     for name in names {
         if found.iter().all(|t| t.name != *name) {
-            let target = if name == DECISION { Ok(decision(subject)?) } else { from_key(prompts, name) };
+            let target = if name == DECISION { Ok(decision(subject, &deltas)) } else { from_key(prompts, name) };
             found.extend(target);
         }
     }
     Ok(found)
 }
 
-/// What each model itself prefers.
-fn decision(subject: &Subject) -> Result<Target> {
-    let models: Vec<usize> = (0..subject.model.n_models()).collect();
-    let n = subject.prompts.len();
-    let mut values = vec![vec![None; n]; models.len()];
-    for block in subject.blocks() {
-        let asked: Vec<&Prompt> = block.iter().map(|&i| &subject.prompts[i]).collect();
-        let decisions = score(&subject.model, &models, &asked, &|_, _| {})?;
-        for (of_model, values) in decisions.chunks(block.len()).zip(&mut values) {
-            for (&i, decision) in block.iter().zip(of_model) {
-                values[i] = Some(f64::from(u8::from(decision.delta() > 0.0)));
-            }
-        }
-    }
+/// What each model itself prefers: the second answer where delta is positive.
+fn decision(subject: &Subject, deltas: &[Vec<f64>]) -> Target {
+    let of_model = |deltas: &Vec<f64>| deltas.iter().map(|d| Some(f64::from(u8::from(*d > 0.0)))).collect();
     let (a, b) = (subject.meanings.a.clone(), subject.meanings.b.clone());
-    Ok(Target { name: DECISION.to_owned(), kind: Kind::Classes(a, b), values })
+    Target { name: DECISION.to_owned(), kind: Kind::Classes(a, b), values: deltas.iter().map(of_model).collect() }
 }
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! Probes and the comparison of representations as the program does them, on a tiny model: what is planted is found where it is,
 //! what is equal is equal exactly, and wrong words are refused.
 
-use crate::support::{Bench, Csv, snapshot, weights, words};
+use crate::support::{Bench, Csv, snapshot, weights};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 
