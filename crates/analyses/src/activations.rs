@@ -79,7 +79,8 @@ impl Reading {
         if found.is_empty() || distinct.is_empty() {
             return refuse("site and position must name one each at least".to_owned());
         }
-        let reading = Self { analysis, sites: found, layers, positions: distinct, scale: false, decisions: false };
+        let reading =
+            Self { analysis, sites: found, layers, positions: distinct, scale: false, decisions: false };
         for prompt in &subject.prompts {
             for name in &reading.positions {
                 reading.position(name, prompt, prompt.tokens.ids.len() - 1)?;

@@ -137,7 +137,8 @@ impl Scoring {
     pub fn decisions(&self, model: &Model<f32>, readout: &Mat<f32>) -> Result<Vec<Decision>> {
         let next = next_tokens(model, &self.batch, &self.rows, readout, &self.wanted)?;
         let log_prob = |(row, place): &(usize, usize)| next[row].log_prob(*place);
-        let scores: Vec<f64> = self.steps.iter().map(|steps| steps.iter().map(log_prob).sum::<f64>()).collect();
+        let scores: Vec<f64> =
+            self.steps.iter().map(|steps| steps.iter().map(log_prob).sum::<f64>()).collect();
         let decision = |ends: &[(usize, usize)]| {
             let (first, n_a) = ends[0];
             let (a, b) = scores[first..ends[1].0].split_at(n_a);

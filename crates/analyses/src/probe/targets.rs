@@ -137,7 +137,8 @@ pub(super) fn targets(
     let mut found: Vec<Target> = Vec::new();
     for name in names {
         if found.iter().all(|t| t.name != *name) {
-            let target = if name == DECISION { Ok(decision(subject, &deltas)) } else { from_key(prompts, name) };
+            let target =
+                if name == DECISION { Ok(decision(subject, &deltas)) } else { from_key(prompts, name) };
             found.extend(target);
         }
     }
@@ -148,7 +149,11 @@ pub(super) fn targets(
 fn decision(subject: &Subject, deltas: &[Vec<f64>]) -> Target {
     let of_model = |deltas: &Vec<f64>| deltas.iter().map(|d| Some(f64::from(u8::from(*d > 0.0)))).collect();
     let (a, b) = (subject.meanings.a.clone(), subject.meanings.b.clone());
-    Target { name: DECISION.to_owned(), kind: Kind::Classes(a, b), values: deltas.iter().map(of_model).collect() }
+    Target {
+        name: DECISION.to_owned(),
+        kind: Kind::Classes(a, b),
+        values: deltas.iter().map(of_model).collect(),
+    }
 }
 
 #[cfg(test)]
