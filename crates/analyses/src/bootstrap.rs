@@ -63,6 +63,16 @@ impl Resampler {
         self.cluster_of.len()
     }
 
+    /// The cluster of each prompt, as a number from 0.
+    pub(crate) fn cluster_of(&self) -> &[usize] {
+        &self.cluster_of
+    }
+
+    /// How often each cluster is drawn: `[resample][cluster]`. Nothing where there is only one.
+    pub(crate) fn draws(&self) -> &[Vec<u32>] {
+        &self.draws
+    }
+
     /// How often each prompt is drawn in the first `n` resamples: `[resample][prompt]`. Nothing where there is only one cluster.
     pub fn first_draws(&self, n: usize) -> Vec<Vec<u32>> {
         let of_draw = |times: &Vec<u32>| self.cluster_of.iter().map(|&c| times[c]).collect();

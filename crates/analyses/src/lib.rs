@@ -4,6 +4,7 @@
 //! `lorascope study`, its documentation and its section of the report follow from that. Analyses know nothing of
 //! games: what answers A and B stand for arrives with the prompts.
 
+mod activations;
 mod activity;
 mod answer_tree;
 mod answers;
@@ -11,6 +12,7 @@ mod attention;
 mod attribution;
 mod bootstrap;
 mod circuit;
+mod compare;
 mod context;
 mod decide;
 mod dla;
@@ -19,9 +21,11 @@ mod flags;
 mod interactions;
 mod interventions;
 mod lens;
+mod linear;
 mod memory;
 mod patch;
 mod paths;
+mod probe;
 mod scenarios;
 mod score;
 mod statistics;
@@ -100,6 +104,8 @@ pub const ANALYSES: &[&dyn Analysis] = &[
     &paths::Paths,
     &circuit::Circuit,
     &interactions::Interactions,
+    &probe::Probe,
+    &compare::Compare,
 ];
 
 /// The analysis of that name.

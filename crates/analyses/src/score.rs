@@ -6,7 +6,7 @@ use crate::answer_tree::{AnswerTree, Spelling, log_sum_exp};
 use crate::answers::Answers;
 use crate::error::Result;
 use crate::subject::Prompt;
-use lorascope_engine::{Hooks, Model, ModelId, Progress};
+use lorascope_engine::{Hooks, Mat, Model, ModelId, Progress};
 
 /// What one model answers to one prompt.
 #[derive(Clone, Debug, PartialEq)]
@@ -60,25 +60,51 @@ pub fn score(
     if models.is_empty() || prompts.is_empty() {
         return Ok(Vec::new());
     }
-    let mut spellings = Vec::new();
-    for &model in models {
-        for prompt in prompts {
-            for answer in prompt.answers.a.iter().chain(&prompt.answers.b) {
-                spellings.push(Spelling { model, prompt: &prompt.tokens.ids, answer });
+    let scoring = Scoring::new(model, models, prompts)?;
+    let tree = &scoring.tree;
+    let run = model.run_with_progress(tree.batch(), &Hooks::default(), tree.rows(), progress)?;
+    scoring.decisions(model, &run.readout)
+}
+
+/// What scoring asks of a run of models over prompts; whoever carries the run out may read more on the way.
+pub(crate) struct Scoring {
+    /// All variants of both answers to every prompt on every model.
+    pub tree: AnswerTree,
+    /// For each model and prompt, its first sequence and the number of A's variants; then the end.
+    first: Vec<(usize, usize)>,
+}
+
+impl Scoring {
+    /// For at least one model and prompt.
+    pub fn new(model: &Model<f32>, models: &[ModelId], prompts: &[&Prompt]) -> Result<Self> {
+        let mut spellings: Vec<Spelling> = Vec::new();
+        let mut first = Vec::with_capacity(models.len() * prompts.len() + 1);
+        for &model in models {
+            for prompt in prompts {
+                let answers = &prompt.answers;
+                first.push((spellings.len(), answers.a.len()));
+                let spelling = |answer| Spelling { model, prompt: &prompt.tokens.ids, answer };
+                spellings.extend(answers.a.iter().chain(&answers.b).map(|v| spelling(v.as_slice())));
             }
         }
+        first.push((spellings.len(), 0));
+        Ok(Self { tree: AnswerTree::new(model.spec(), &spellings)?, first })
     }
-    let tree = AnswerTree::new(model.spec(), &spellings)?;
-    let readout = model.run_with_progress(tree.batch(), &Hooks::default(), tree.rows(), progress)?.readout;
-    let mut scores = tree.log_probs(&tree.next_tokens(model, &readout)?).into_iter();
-    let mut decisions = Vec::with_capacity(models.len() * prompts.len());
-    for _ in models {
-        for prompt in prompts {
-            decisions.push(Decision {
-                variants_a: scores.by_ref().take(prompt.answers.a.len()).collect(),
-                variants_b: scores.by_ref().take(prompt.answers.b.len()).collect(),
-            });
-        }
+
+    /// The sequence of variant `a` of answer A on a model and prompt, numbered as [`Scoring::new`] was given them: model ·
+    /// prompts + prompt. It holds the prompt, and what the pairs of that variant share.
+    pub fn sequence(&self, asked: usize, a: usize) -> usize {
+        self.first[asked].0 + a
     }
-    Ok(decisions)
+
+    /// Decisions from the readout of the tree's rows, in the order model by model, prompts within.
+    pub fn decisions(&self, model: &Model<f32>, readout: &Mat<f32>) -> Result<Vec<Decision>> {
+        let scores = self.tree.log_probs(&self.tree.next_tokens(model, readout)?);
+        let decision = |ends: &[(usize, usize)]| {
+            let (first, n_a) = ends[0];
+            let (a, b) = scores[first..ends[1].0].split_at(n_a);
+            Decision { variants_a: a.to_vec(), variants_b: b.to_vec() }
+        };
+        Ok(self.first.windows(2).map(decision).collect())
+    }
 }

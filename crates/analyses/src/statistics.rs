@@ -53,6 +53,11 @@ impl Design {
         Self { resampler, flips }
     }
 
+    /// The draws behind its intervals.
+    pub(crate) fn resampler(&self) -> &Resampler {
+        &self.resampler
+    }
+
     /// Number of prompts.
     pub fn n(&self) -> usize {
         self.resampler.n()

@@ -167,6 +167,32 @@ impl<R: Real> Model<R> {
         self.pull_back_norm(HookPoint::FinalScale, &models, &directions)
     }
 
+    /// What vectors add to every logit before the soft cap where they are added to the final residual stream and the final
+    /// norm's scale is frozen: `[rows, V]`. Rows are vectors divided by that scale already; a bias of the norm is no part of it.
+    ///
+    /// # Errors
+    /// A model that does not exist, rows of another width, weights that can't be read or are not finite.
+    pub fn logit_changes(&self, model: ModelId, scaled: &Mat<R>) -> Result<Mat<R>> {
+        self.check_models(&[model])?;
+        if scaled.cols != self.spec().d_model {
+            return bad(format!(
+                "they have {} values, but the width is {}",
+                scaled.cols,
+                self.spec().d_model
+            ));
+        }
+        let own = self.final_norm_weights().of(model);
+        let mut normalized = scaled.clone();
+        normalized.for_rows(|_, row| {
+            if let NormKind::Layer { .. } = self.spec().norm {
+                let mean = row.iter().map(|v| v.to_f64()).sum::<f64>() / row.len() as f64;
+                row.iter_mut().for_each(|v| *v = R::from_f64(v.to_f64() - mean));
+            }
+            row.iter_mut().zip(&own.weight).for_each(|(v, &g)| *v *= g);
+        });
+        self.through_output(model, &normalized)
+    }
+
     /// `hook_embed` of a token.
     ///
     /// # Errors

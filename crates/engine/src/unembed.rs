@@ -109,6 +109,13 @@ impl<R: Real> Model<R> {
 
     /// All logits after the soft cap, `[rows, V]`; for checks and small vocabularies.
     pub fn all_logits(&self, model: ModelId, normalized: &Mat<R>) -> Result<Mat<R>> {
+        let mut logits = self.through_output(model, normalized)?;
+        self.cap(&mut logits);
+        Ok(logits)
+    }
+
+    /// All logits before the soft cap.
+    pub(crate) fn through_output(&self, model: ModelId, normalized: &Mat<R>) -> Result<Mat<R>> {
         let (rows, d_vocab) = (normalized.rows, self.spec().d_vocab);
         let mut logits = Mat::zeros(rows, d_vocab);
         for block in 0..n_blocks(d_vocab) {
@@ -117,7 +124,6 @@ impl<R: Real> Model<R> {
             let out = MatMut::strided(&mut logits.data[start..], rows, packed.n_out(), d_vocab);
             matmul(out, normalized.view(), &packed, Write::Set);
         }
-        self.cap(&mut logits);
         Ok(logits)
     }
 

@@ -219,6 +219,7 @@ fn factors<'a>(frame: &Frame<'a>, subject: &Subject<'a>) -> impl Iterator<Item =
         ("opponent_last_move", json!(history.opponent.letter())),
         ("own_last_payoff", json!(own)),
         ("opponent_last_payoff", json!(opponent)),
+        ("joint_last_payoff", json!(own + opponent)),
     ]
     .into_iter()
     // A factor that the wording does not show is no factor of this prompt.

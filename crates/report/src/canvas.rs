@@ -198,6 +198,7 @@ impl<'a> Canvas<'a> {
             Paint::Grid => ("grid".to_owned(), self.theme.grid),
             Paint::Paper => ("paper".to_owned(), self.theme.paper),
             Paint::Series(ColorKey::Base) => ("base".to_owned(), self.theme.base),
+            Paint::Series(ColorKey::Reference(_)) => ("muted".to_owned(), self.theme.muted),
             Paint::Series(key @ ColorKey::Model(index)) => {
                 (format!("c{}", index % self.theme.models.len().max(1)), self.theme.color(key))
             }

@@ -141,6 +141,8 @@ pub enum ColorKey {
     Base,
     /// The adapter of this index, in the order in which the run names them.
     Model(usize),
+    /// What models are held against, not a model: a chance level, a control. Dashed, a pattern for each index.
+    Reference(usize),
 }
 
 /// One panel of a heat map.

@@ -83,14 +83,20 @@ impl Theme {
     pub fn color(&self, key: ColorKey) -> Rgb {
         match key {
             ColorKey::Base => self.base,
+            ColorKey::Reference(_) => self.muted,
             // A theme without model colours draws every model in ink.
             ColorKey::Model(index) => *self.models.get(index % self.models.len().max(1)).unwrap_or(&self.ink),
         }
     }
 
-    /// SVG dash pattern of a series: solid until the colours begin again.
+    /// SVG dash pattern of a series: solid until the colours begin again. References are never solid.
     pub(crate) fn dashes(&self, key: ColorKey) -> Option<&'static str> {
-        let ColorKey::Model(index) = key else { return None };
-        [None, Some("7 3"), Some("2 2.5")][(index / self.models.len().max(1)) % 3]
+        match key {
+            ColorKey::Base => None,
+            ColorKey::Model(index) => {
+                [None, Some("7 3"), Some("2 2.5")][(index / self.models.len().max(1)) % 3]
+            }
+            ColorKey::Reference(index) => Some(["7 3", "2 2.5", "9 3 2 3"][index % 3]),
+        }
     }
 }

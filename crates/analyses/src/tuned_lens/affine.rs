@@ -3,6 +3,7 @@
 //! σ and τ are the root mean squares of each coordinate of the layer's and the final states, so that Θ has no unit and one
 //! penalty suits all coordinates; Θ = 0 is the plain lens.
 
+use crate::linear::Cholesky;
 use lorascope_engine::Mat;
 use lorascope_kernels::{MatRef, Packed, Write, matmul};
 
@@ -147,52 +148,15 @@ impl Normal {
         &self.identity
     }
 
-    /// Minimises the mean squared error plus `ridge · ‖Θ‖²`. `ridge` is positive; infinite, it gives the plain lens.
+    /// Minimises the mean squared error plus `ridge · ‖Θ‖²`. `ridge` is positive; infinite, or where the equations have no solution in
+    /// finite numbers, it gives the plain lens.
     pub fn solve(&self, ridge: f64) -> Affine {
-        let n = self.gram.rows;
-        let mut lower = self.gram.clone();
-        // Cholesky, row by row: G + ridge·I = L·Lᵀ.
-        for i in 0..n {
-            for j in 0..=i {
-                let known = dot(&lower.row(i)[..j], &lower.row(j)[..j]);
-                let rest = lower.row(i)[j] - known;
-                lower.row_mut(i)[j] = if i == j { (rest + ridge).sqrt() } else { rest / lower.row(j)[j] };
-            }
-        }
-        let upper = transposed(&lower);
+        let Some(factor) = Cholesky::new(&self.gram, ridge) else { return self.identity.clone() };
         let mut theta = self.cross.clone();
-        theta.for_rows(|_, row| {
-            for i in 0..n {
-                row[i] = (row[i] - dot(&row[..i], &lower.row(i)[..i])) / lower.row(i)[i];
-            }
-            for i in (0..n).rev() {
-                row[i] = (row[i] - dot(&row[i + 1..], &upper.row(i)[i + 1..])) / upper.row(i)[i];
-            }
-        });
+        theta.for_rows(|_, row| factor.solve(row));
         let data = theta.data.iter().map(|&v| v as f32).collect();
         Affine { theta: Mat { data, rows: theta.rows, cols: theta.cols }, ..self.identity.clone() }
     }
-}
-
-/// Dot product in eight interleaved sums, which the compiler turns into vector instructions.
-fn dot(x: &[f64], y: &[f64]) -> f64 {
-    const LANES: usize = 8;
-    let (xs, x_rest) = x.as_chunks::<LANES>();
-    let (ys, y_rest) = y.as_chunks::<LANES>();
-    let mut sums = [0.0; LANES];
-    for (x, y) in xs.iter().zip(ys) {
-        for k in 0..LANES {
-            sums[k] += x[k] * y[k];
-        }
-    }
-    let rest: f64 = x_rest.iter().zip(y_rest).map(|(x, y)| x * y).sum();
-    sums.into_iter().sum::<f64>() + rest
-}
-
-fn transposed(m: &Mat<f64>) -> Mat<f64> {
-    let mut out = Mat::zeros(m.cols, m.rows);
-    out.for_rows(|k, row| row.iter_mut().enumerate().for_each(|(i, v)| *v = m.row(i)[k]));
-    out
 }
 
 /// `gᵀ·φ / rows` with g scaled by τ: the gradient with respect to Θ, given each row's with respect to its mapped state.

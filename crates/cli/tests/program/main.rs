@@ -14,6 +14,7 @@ mod patching;
 mod patching_identities;
 mod paths;
 mod play;
+mod probes;
 mod resume;
 mod runs;
 mod smollm2;

@@ -340,3 +340,24 @@ fn directions_that_do_not_fit_are_refused() {
         "directions to be taken back: a gpt2 model has no mlp.gate_proj"
     );
 }
+
+/// Taking vectors forward through the frozen norm and the output agrees with taking the output back.
+#[test]
+fn changes_of_logits_are_what_directions_read() {
+    each_family::<f64>(|family, model| {
+        let d = model.spec().d_model;
+        let vectors = rows(&[noise(1, d), noise(2, d), noise(3, d)]);
+        for which in 0..model.n_models() {
+            let logits = model.logit_changes(which, &vectors).unwrap();
+            assert_eq!((logits.rows, logits.cols), (3, model.spec().d_vocab));
+            let read = model.readout_directions(&[(which, 3, 11)]).unwrap();
+            for i in 0..3 {
+                let expected = dot(read.directions.row(0), vectors.row(i));
+                let found = logits.row(i)[11] - logits.row(i)[3];
+                assert!((found - expected).abs() < 1e-10, "{family}: {found} {expected}");
+            }
+        }
+        assert!(model.logit_changes(model.n_models(), &vectors).is_err());
+        assert!(model.logit_changes(0, &Mat::zeros(1, d + 1)).is_err());
+    });
+}

@@ -310,4 +310,37 @@ pub const CASES: &[Case] = &[
         "circuit --set tolerance=1",
         "settings of `circuit`: tolerance is 1; it must be from 0 to below 1\n"
     ),
+    case!(
+        "a target that no prompt has",
+        "probe --target moood",
+        "settings of `probe`: target `moood` can't be probed: no prompt has it; targets are decision, and of the keys of the prompts: \
+         none\n"
+    ),
+    case!(
+        "a site that probes do not read",
+        "probe --site z",
+        "settings of `probe`: `z` is not a site; sites are resid_pre, resid_mid, resid_post, attn_out, mlp_out\n"
+    ),
+    case!(
+        "a position that a prompt does not have",
+        "compare --position nowhere",
+        "settings of `compare`: position `nowhere` is not there in prompt `p0`; it must be decision, a share such as 50%, or a span that \
+         every prompt has (this one has: none)\n"
+    ),
+    case!(
+        "a share that is none",
+        "probe --position 101%",
+        "settings of `probe`: position `101%` is not a share; it must be 0% to 100%\n"
+    ),
+    case!("one fold", "probe --set folds=1", "settings of `probe`: folds is 1; it must be at least 2\n"),
+    case!(
+        "no strength",
+        "probe --set strengths=[0]",
+        "settings of `probe`: strengths is [0.0]; it must hold positive numbers\n"
+    ),
+    words_only(
+        "nothing to compare",
+        "compare --base ./base --prompts prompts.json --out out",
+        "settings of `compare`: there is no adapter to compare with the base; load one\n",
+    ),
 ];
