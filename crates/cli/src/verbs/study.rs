@@ -27,13 +27,15 @@ pub fn run(args: &StudyArgs) -> Result<ExitCode> {
         _ => Nf4::Stored,
     });
     let bars = Bars::default();
-    let models = ModelArgs { base, adapters, nf4, memory: args.memory, threads: args.threads };
-    let opened = open(&models, &bars)?;
+    let controls = if args.controls.is_empty() { study.controls } else { args.controls.clone() };
+    let models = ModelArgs { base, adapters, controls, nf4, memory: args.memory, threads: args.threads };
+    let seed = args.seed.unwrap_or(study.seed);
+    let opened = open(&models, seed, &bars)?;
     let plan = Plan {
         command: "study".to_owned(),
         title: study.title,
         analyses,
-        seed: args.seed.unwrap_or(study.seed),
+        seed,
         nf4: study.nf4,
         threads,
         memory: args.memory,
