@@ -16,6 +16,7 @@ mod error;
 mod flags;
 mod interventions;
 mod lens;
+mod low_rank;
 mod memory;
 mod patch;
 mod paths;
@@ -25,6 +26,7 @@ mod statistics;
 mod subject;
 mod tuned_lens;
 mod twins;
+mod weights;
 
 pub use activity::{
     Activity, Bf16Merge, ChangeKind, ChangedWeight, LOGIT_PRECISION, LogitMovement, MergeSummary, Spread,
@@ -87,6 +89,7 @@ pub trait Analysis: Sync {
 /// All analyses, in the order of a report.
 pub const ANALYSES: &[&dyn Analysis] = &[
     &decide::Decide,
+    &weights::Weights,
     &lens::Lens,
     &tuned_lens::TunedLens,
     &dla::Dla,

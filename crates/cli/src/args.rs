@@ -1,7 +1,7 @@
 //! The words of the command line, as plain data; nothing is opened while parsing.
 
+use crate::controls::{ControlOf, parse_control};
 use clap::{Args, Parser, Subcommand};
-use lorascope_engine::{Control, ControlKind};
 use lorascope_play::{Actions, Policies, Start};
 use serde::de::DeserializeOwned;
 use std::path::PathBuf;
@@ -77,6 +77,9 @@ pub struct ModelArgs {
     /// named, with the run's seed where none is given; may be repeated
     #[arg(long = "control", value_name = "KIND[:ADAPTER][@SEED]", value_parser = parse_control)]
     pub controls: Vec<ControlOf>,
+    /// Write the controls as PEFT adapters into folders of this one, each under its name
+    #[arg(long, value_name = "DIR", requires = "controls")]
+    pub save_controls: Option<PathBuf>,
     /// Round the base's weights through bitsandbytes NF4 first, for adapters that were trained on a 4-bit base
     #[arg(long, value_enum, value_name = "FROM")]
     pub nf4: Option<Nf4>,
@@ -369,65 +372,6 @@ pub fn parse_adapter(text: &str) -> Result<(String, String), String> {
         return Err(format!("`{text}` names no path"));
     }
     Ok((name, path))
-}
-
-/// Controls that are asked for: `random`, `shuffled:moral`, `random:moral@3`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ControlOf {
-    /// What a control keeps of its original.
-    pub kind: ControlKind,
-    /// The original; `None` for every adapter.
-    pub of: Option<String>,
-    /// Seed; `None` for the run's.
-    pub seed: Option<u64>,
-}
-
-impl ControlOf {
-    /// The controls by name, of these adapters; `seed` is the run's. A control is called as its original and its kind, and
-    /// its seed where that is given: `moral.random`, `moral.random.3`.
-    pub fn resolve(
-        &self,
-        adapters: &[(String, String)],
-        seed: u64,
-    ) -> Result<Vec<(String, Control)>, String> {
-        let known: Vec<&str> = adapters.iter().map(|(name, _)| name.as_str()).collect();
-        if known.is_empty() {
-            return Err(format!("control `{}`: there is no adapter to make one of", self.kind));
-        }
-        let originals = match &self.of {
-            None => known,
-            Some(of) if known.contains(&of.as_str()) => vec![of.as_str()],
-            Some(of) => {
-                let (kind, known) = (self.kind, known.join(", "));
-                return Err(format!("control `{kind}:{of}`: no adapter is called `{of}`; there are {known}"));
-            }
-        };
-        let control = |of: &str| {
-            let given = self.seed.map_or_else(String::new, |seed| format!(".{seed}"));
-            let name = format!("{of}.{}{given}", self.kind);
-            check_model_name(&name)?;
-            let control = Control { of: of.to_owned(), kind: self.kind, seed: self.seed.unwrap_or(seed) };
-            Ok((name, control))
-        };
-        originals.into_iter().map(control).collect()
-    }
-}
-
-/// `KIND[:ADAPTER][@SEED]`.
-pub fn parse_control(text: &str) -> Result<ControlOf, String> {
-    let (rest, seed) = match text.rsplit_once('@') {
-        None => (text, None),
-        Some((rest, seed)) => {
-            let wrong = |_| format!("`{text}`: the seed `{seed}` is no whole number from 0");
-            (rest, Some(seed.parse().map_err(wrong)?))
-        }
-    };
-    let (kind, of) = match rest.split_once(':') {
-        None => (rest, None),
-        Some((_, "")) => return Err(format!("`{text}` names no adapter after the colon")),
-        Some((kind, of)) => (kind, Some(of.to_owned())),
-    };
-    Ok(ControlOf { kind: kind.parse()?, of, seed })
 }
 
 /// Names of models appear in tables, figures and file names.

@@ -74,6 +74,9 @@ pub fn open(args: &ModelArgs, seed: u64, bars: &Bars) -> Result<Opened> {
     }
     let model = Model::load_with_controls(base.checkpoint, &adapters, &controls, args.memory);
     let model = model.map_err(|e| named(e, &base.path))?;
+    if let Some(folder) = &args.save_controls {
+        crate::controls::save(folder, model.adapters(), &adapters)?;
+    }
     Ok(Opened { model, tokenizer, inputs })
 }
 

@@ -1,6 +1,7 @@
 //! The study file: base, adapters, prompts and analyses in one TOML file.
 
-use crate::args::{ControlOf, check_model_name, parse_control};
+use crate::args::check_model_name;
+use crate::controls::{ControlOf, parse_control};
 use anyhow::{Context, Result, anyhow, bail};
 use lorascope_analyses::{ANALYSES, Analysis, analysis};
 use lorascope_games::Design;

@@ -118,7 +118,7 @@ impl Adapter {
             own.map(|source| source.outputs.clone()).collect()
         };
         let peft = self.peft.control(control.kind, control.seed, &parts).map_err(|source| {
-            Error::Control { adapter: self.name.clone(), kind: control.kind.name(), source }
+            Error::Control { adapter: self.name.clone(), kind: control.kind.name(), source: Box::new(source) }
         })?;
         // Ranks move with the updates.
         let mut low_rank = self.low_rank.clone();

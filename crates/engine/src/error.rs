@@ -126,7 +126,7 @@ pub enum Error {
         /// The kind of control.
         kind: &'static str,
         /// Reason.
-        source: lorascope_peft::ControlError,
+        source: Box<lorascope_peft::ControlError>,
     },
     /// A control of an adapter that is not there.
     #[error("control `{control}` is of `{of}`, but no adapter is called so; there are {}", known.join(", "))]

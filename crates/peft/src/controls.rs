@@ -114,7 +114,8 @@ impl PeftAdapter {
                 }
                 for (path, update) in &mut made.embeddings {
                     let draws = Draws { seed, path };
-                    update.b = draws.columns_turned(&update.b, "B", &[0..update.b.n_rows()])?;
+                    let whole = 0..update.b.n_rows();
+                    update.b = draws.columns_turned(&update.b, "B", std::slice::from_ref(&whole))?;
                     update.a = draws.rows_turned(&update.a)?;
                 }
             }

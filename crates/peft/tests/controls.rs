@@ -19,11 +19,8 @@ fn tiny(family: &str, adapter: &str) -> Option<PeftAdapter> {
 fn parts(adapter: &PeftAdapter) -> impl Fn(&str) -> Vec<Range<usize>> + '_ {
     |path| {
         let n = adapter.low_rank[path].b.n_rows();
-        if path.ends_with("c_attn") {
-            (0..3).map(|i| i * n / 3..(i + 1) * n / 3).collect()
-        } else {
-            vec![0..n]
-        }
+        let thirds = if path.ends_with("c_attn") { 3 } else { 1 };
+        (0..thirds).map(|i| i * n / thirds..(i + 1) * n / thirds).collect()
     }
 }
 

@@ -13,7 +13,7 @@ use std::process::ExitCode;
 pub fn run(args: &StudyArgs) -> Result<ExitCode> {
     let study = StudyFile::read(&args.study)?;
     let set = study.prompts.load()?;
-    let threads = set_threads(args.threads)?;
+    let n_threads = set_threads(args.threads)?;
     let no_base = || format!("study file {} names no `base`; add one, or give --base", args.study.display());
     let base = args.base.clone().or(study.base).with_context(no_base)?;
     let adapters = if args.adapters.is_empty() { study.adapters } else { args.adapters.clone() };
@@ -28,7 +28,8 @@ pub fn run(args: &StudyArgs) -> Result<ExitCode> {
     });
     let bars = Bars::default();
     let controls = if args.controls.is_empty() { study.controls } else { args.controls.clone() };
-    let models = ModelArgs { base, adapters, controls, nf4, memory: args.memory, threads: args.threads };
+    let (memory, threads) = (args.memory, args.threads);
+    let models = ModelArgs { base, adapters, controls, save_controls: None, nf4, memory, threads };
     let seed = args.seed.unwrap_or(study.seed);
     let opened = open(&models, seed, &bars)?;
     let plan = Plan {
@@ -37,8 +38,8 @@ pub fn run(args: &StudyArgs) -> Result<ExitCode> {
         analyses,
         seed,
         nf4: study.nf4,
-        threads,
-        memory: args.memory,
+        threads: n_threads,
+        memory,
     };
     let wrapping = if study.raw { Wrapping::Raw } else { Wrapping::Auto };
     let asked = Asked { set, answers: study.answers, wrapping, now: study.now };

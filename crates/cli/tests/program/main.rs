@@ -18,3 +18,4 @@ mod support;
 mod token_by_token;
 mod train;
 mod tuned_lens;
+mod weights;
