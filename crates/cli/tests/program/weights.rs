@@ -99,8 +99,8 @@ fn a_change_along_the_decision_is_found_where_it_was_put() {
     for (family, offset, head) in [("llama", 0.0, "lm_head"), ("gemma2", 1.0, "model.embed_tokens")] {
         let Some(bench) = bench_of(family) else { return };
         let base = bench.path("base/model.safetensors");
-        let d = 64;
         let table = numbers(&base, &format!("{head}.weight"));
+        let d = table.len() / 512;
         let row = |byte: u8| {
             // A byte's id comes after those of three special tokens.
             let id = 3 + usize::from(byte);
@@ -123,7 +123,7 @@ fn a_change_along_the_decision_is_found_where_it_was_put() {
         let own = [("model", "planted"), ("control", ""), ("layer", "2"), ("module", "mlp.down_proj")];
         let found = alignment.row(&own);
         assert!((alignment.number(found, "alignment") - 1.0).abs() < 1e-6, "{family}");
-        assert!((alignment.number(found, "ratio") - 64.0).abs() < 1e-4, "{family}");
+        assert!((alignment.number(found, "ratio") - d as f64).abs() < 1e-4, "{family}");
         assert_eq!(alignment.number(found, "p"), 0.001, "{family}");
         assert_eq!(
             (alignment.get(found, "token_a"), alignment.get(found, "token_b")),
