@@ -226,8 +226,9 @@ fn saved_controls_are_the_same_models() {
     for original in ["lora", "pattern"] {
         let controls: String = kinds.iter().map(|kind| format!(" --control {kind}@5")).collect();
         let saving = format!("{controls} --save-controls saved");
-        bench.analyse("decide", &[original], "prompts.json", &saving, original);
-        let made = bench.table(original, "decisions").numbers(&["model", "prompt_id"], "delta");
+        let out = format!("{original}-made");
+        bench.analyse("decide", &[original], "prompts.json", &saving, &out);
+        let made = bench.table(&out, "decisions").numbers(&["model", "prompt_id"], "delta");
         let saved: String = kinds
             .iter()
             .map(|kind| format!(" --adapter {original}.{kind}.5=saved/{original}.{kind}.5"))
