@@ -42,10 +42,15 @@ fn rows_of<'t>(weights: &'t Table, model: &str) -> Result<Vec<Rows<'t>>> {
 }
 
 /// The largest of some named shares, with how they read.
-fn largest<K: Ord + Clone>(shares: &BTreeMap<K, f64>, all: f64, name: impl Fn(&K) -> String) -> String {
+fn largest<K: Ord + Clone>(
+    shares: &BTreeMap<K, f64>,
+    all: f64,
+    digits: usize,
+    name: impl Fn(&K) -> String,
+) -> String {
     let mut order: Vec<(&K, &f64)> = shares.iter().collect();
     order.sort_by(|a, b| b.1.total_cmp(a.1));
-    let one = |(key, share): &(&K, &f64)| format!("{} ({:.1}%)", name(key), 100.0 * **share / all);
+    let one = |(key, share): &(&K, &f64)| format!("{} ({:.digits$}%)", name(key), 100.0 * **share / all);
     order.iter().take(NAMED).map(one).collect::<Vec<_>>().join(", ")
 }
 
@@ -57,7 +62,7 @@ fn relative(rows: &[Rows]) -> String {
         *sum = (sum.0 + r.square, sum.1 + r.weight_square);
     }
     let ratios = sums.into_iter().filter(|(_, s)| s.1 > 0.0).map(|(m, s)| (m, (s.0 / s.1).sqrt()));
-    largest(&ratios.collect(), 1.0, Clone::clone)
+    largest(&ratios.collect(), 1.0, 2, Clone::clone)
 }
 
 impl<'a> Words<'a> {
@@ -101,9 +106,9 @@ impl<'a> Words<'a> {
                 all.sqrt(),
                 100.0 * (all / weight).sqrt(),
                 rows.len(),
-                largest(&layers, all, i64::to_string),
+                largest(&layers, all, 1, i64::to_string),
                 100.0 / spec.n_layers as f64,
-                largest(&modules, all, Clone::clone),
+                largest(&modules, all, 1, Clone::clone),
                 relative(&rows),
                 half.count(),
                 rows.len()
@@ -124,21 +129,26 @@ impl<'a> Words<'a> {
                     summary.get(one, other, control, ALL_MODULES, measure)
                 };
                 let Some((cosine, (lo, hi))) = get("cosine_whole", None) else { continue };
-                let floor = |measure: &str, control: &str| {
-                    get(measure, Some(control)).map_or_else(|| "none".to_owned(), |v| signed(v.0))
-                };
+                let floor = |measure: &str, control: &str| get(measure, Some(control)).map(|v| signed(v.0));
                 let overlap = |measure: &str| {
                     let (value, (lo, hi)) = get(measure, None).unwrap_or((0.0, (0.0, 0.0)));
                     let chance = chances.get(&((*one).to_owned(), (*other).to_owned(), measure.to_owned()));
-                    let chance = chance.map_or_else(String::new, |c| format!(", by chance {c:.3}"));
-                    let shuffled = floor(measure, "shuffled");
-                    format!("{value:.3} [{lo:.3}, {hi:.3}] (shuffled {shuffled}{chance})")
+                    let shuffled = floor(measure, "shuffled").map(|v| format!("shuffled {v}"));
+                    let chance = chance.map(|c| format!("by chance {c:.3}"));
+                    let floors: Vec<String> = shuffled.into_iter().chain(chance).collect();
+                    format!("{value:.3} [{lo:.3}, {hi:.3}] ({})", floors.join(", "))
+                };
+                let floors = match (floor("cosine_whole", "shuffled"), floor("cosine_whole", "random")) {
+                    (Some(shuffled), Some(random)) => {
+                        format!(" (with updates in other layers {shuffled}, with random directions {random})")
+                    }
+                    _ => String::new(),
                 };
                 sentences.push(format!(
-                    "{one} and {other}: the changes have a cosine of {cosine:+.3} [{lo:+.3}, {hi:+.3}] (with updates in other layers {}, with random \
-                     directions {}). What they write into overlaps by {}, what they read by {}.",
-                    floor("cosine_whole", "shuffled"),
-                    floor("cosine_whole", "random"),
+                    "{one} and {other}: the changes have a cosine of {} [{}, {}]{floors}. What they write into overlaps by {}, what they read by {}.",
+                    signed(cosine),
+                    signed(lo),
+                    signed(hi),
                     overlap("overlap_out"),
                     overlap("overlap_in")
                 ));
