@@ -4,7 +4,7 @@
 //! Not an [`Analysis`](crate::Analysis) of prompts: one prompt is enough to show that an adapter acts at all.
 
 mod bf16;
-mod change;
+pub(crate) mod change;
 
 pub use bf16::Bf16Merge;
 

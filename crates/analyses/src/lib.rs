@@ -22,6 +22,7 @@ mod interactions;
 mod interventions;
 mod lens;
 mod linear;
+mod low_rank;
 mod memory;
 mod patch;
 mod paths;
@@ -32,6 +33,7 @@ mod statistics;
 mod subject;
 mod tuned_lens;
 mod twins;
+mod weights;
 
 pub use activity::{
     Activity, Bf16Merge, ChangeKind, ChangedWeight, LOGIT_PRECISION, LogitMovement, MergeSummary, Spread,
@@ -95,6 +97,7 @@ pub trait Analysis: Sync {
 /// All analyses, in the order of a report.
 pub const ANALYSES: &[&dyn Analysis] = &[
     &decide::Decide,
+    &weights::Weights,
     &lens::Lens,
     &tuned_lens::TunedLens,
     &dla::Dla,

@@ -1,5 +1,6 @@
 //! The words of the command line, as plain data; nothing is opened while parsing.
 
+use crate::controls::{ControlOf, parse_control};
 use clap::{Args, Parser, Subcommand};
 use lorascope_play::{Actions, Policies, Start};
 use serde::de::DeserializeOwned;
@@ -74,6 +75,13 @@ pub struct ModelArgs {
     /// An adapter of it: a name of your choice and a PEFT folder, a hub id, or `organism:hybrid` and the like; may be repeated
     #[arg(long = "adapter", value_name = "NAME=PATH", value_parser = parse_adapter)]
     pub adapters: Vec<(String, String)>,
+    /// A control made from an adapter, as a further model: random, sign_flipped or shuffled, of every adapter where none is
+    /// named, with the run's seed where none is given; may be repeated
+    #[arg(long = "control", value_name = "KIND[:ADAPTER][@SEED]", value_parser = parse_control)]
+    pub controls: Vec<ControlOf>,
+    /// Write the controls as PEFT adapters into folders of this one, each under its name
+    #[arg(long, value_name = "DIR", requires = "controls")]
+    pub save_controls: Option<PathBuf>,
     /// Round the base's weights through bitsandbytes NF4 first, for adapters that were trained on a 4-bit base
     #[arg(long, value_enum, value_name = "FROM")]
     pub nf4: Option<Nf4>,
@@ -252,6 +260,9 @@ pub struct StudyArgs {
     /// Use these adapters instead of the file's; may be repeated
     #[arg(long = "adapter", value_name = "NAME=PATH", value_parser = parse_adapter)]
     pub adapters: Vec<(String, String)>,
+    /// Use these controls instead of the file's, e.g. random or shuffled:moral; may be repeated
+    #[arg(long = "control", value_name = "KIND[:ADAPTER][@SEED]", value_parser = parse_control)]
+    pub controls: Vec<ControlOf>,
     /// Use this seed instead of the file's
     #[arg(long)]
     pub seed: Option<u64>,

@@ -2,7 +2,7 @@
 
 use crate::args::{ModelArgs, Nf4};
 use crate::progress::Bars;
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow, bail};
 use lorascope_analyses::{Meanings, Progress, Subject};
 use lorascope_checkpoint::gguf::Metadata;
 use lorascope_checkpoint::{Checkpoint, Nf4Rounding, RoundFrom};
@@ -55,8 +55,10 @@ pub fn open_base(base: &str, nf4: Option<Nf4>, bars: &Bars) -> Result<OpenedBase
     Ok(OpenedBase { checkpoint, tokenizer, inputs, path })
 }
 
-/// Opens the base, its adapters and its tokenizer.
-pub fn open(args: &ModelArgs, bars: &Bars) -> Result<Opened> {
+/// Opens the base, its adapters with their controls, and its tokenizer. `seed` is that of controls that name none.
+pub fn open(args: &ModelArgs, seed: u64, bars: &Bars) -> Result<Opened> {
+    let controls = args.controls.iter().map(|control| control.resolve(&args.adapters, seed));
+    let controls = controls.collect::<Result<Vec<_>, _>>().map_err(|why| anyhow!(why))?.concat();
     let base = open_base(&args.base, args.nf4, bars)?;
     let (tokenizer, mut inputs) = (base.tokenizer, base.inputs);
     let mut adapters = Vec::new();
@@ -70,14 +72,19 @@ pub fn open(args: &ModelArgs, bars: &Bars) -> Result<Opened> {
         }
         adapters.push((name.clone(), dir));
     }
-    let model = Model::load(base.checkpoint, &adapters, args.memory).map_err(|e| named(e, &base.path))?;
+    let model = Model::load_with_controls(base.checkpoint, &adapters, &controls, args.memory);
+    let model = model.map_err(|e| named(e, &base.path))?;
+    if let Some(folder) = &args.save_controls {
+        crate::controls::save(folder, model.adapters(), &adapters)?;
+    }
     Ok(Opened { model, tokenizer, inputs })
 }
 
 /// Says which base an error is about; errors of adapters name theirs already.
 pub fn named(error: lorascope_engine::Error, base: &Path) -> anyhow::Error {
-    use lorascope_engine::Error::{Adapter, AdapterUnsupported, DuplicateModel};
-    let of_adapters = matches!(error, Adapter { .. } | AdapterUnsupported { .. } | DuplicateModel(_));
+    use lorascope_engine::Error::{Adapter, AdapterUnsupported, Control, DuplicateModel};
+    let of_adapters =
+        matches!(error, Adapter { .. } | AdapterUnsupported { .. } | Control { .. } | DuplicateModel(_));
     let error = anyhow::Error::from(error);
     if of_adapters { error } else { error.context(format!("base model {}", base.display())) }
 }

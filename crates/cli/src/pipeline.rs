@@ -43,6 +43,7 @@ pub fn run(plan: &Plan, opened: Opened, asked: &Asked, out: &Path, bars: &Bars) 
         command: plan.command.clone(),
         settings: json!({
             "models": subject.model.names(),
+            "controls": controls(&subject),
             "analyses": settings,
             "prompts_sha256": sha256_hex(prompts.as_bytes()),
             "answers": asked.answers,
@@ -96,6 +97,12 @@ pub fn run(plan: &Plan, opened: Opened, asked: &Asked, out: &Path, bars: &Bars) 
     Ok(())
 }
 
+/// How control adapters were made.
+fn controls(subject: &Subject) -> Vec<Value> {
+    let made = subject.model.adapters().iter().filter_map(|a| a.control.as_ref().map(|c| (&a.name, c)));
+    made.map(|(name, c)| json!({"name": name, "of": c.of, "kind": c.kind.name(), "seed": c.seed})).collect()
+}
+
 fn page(plan: &Plan, subject: &Subject, asked: &Asked, key: &RunKey, sections: Vec<Section>) -> Page {
     let spec = subject.model.spec();
     let item = |name: &str, value: String| ProvenanceItem { name: name.to_owned(), value };
@@ -117,6 +124,15 @@ fn page(plan: &Plan, subject: &Subject, asked: &Asked, key: &RunKey, sections: V
         item("prompts", format!("{}; {}", subject.prompts.len(), wrapping(subject))),
         item("seed", plan.seed.to_string()),
     ];
+    for adapter in subject.model.adapters() {
+        if let Some(control) = &adapter.control {
+            let (of, kind) = (&control.of, control.kind.description());
+            provenance.push(item(
+                &format!("control {}", adapter.name),
+                format!("made from {of}: {kind}; seed {}", control.seed),
+            ));
+        }
+    }
     if let Some(from) = &plan.nf4 {
         provenance.push(item("base weights", format!("rounded through NF4 from {from}")));
     }

@@ -1,6 +1,7 @@
 //! The study file: base, adapters, prompts and analyses in one TOML file.
 
 use crate::args::check_model_name;
+use crate::controls::{ControlOf, parse_control};
 use anyhow::{Context, Result, anyhow, bail};
 use lorascope_analyses::{ANALYSES, Analysis, analysis};
 use lorascope_games::Design;
@@ -9,14 +10,17 @@ use serde_json::Value;
 use std::path::{Path, PathBuf};
 use toml::Table;
 
-const KEYS: [&str; 11] =
-    ["title", "base", "adapter", "prompts", "answers", "analyses", "settings", "seed", "nf4", "raw", "date"];
+const KEYS: [&str; 12] = [
+    "title", "base", "adapter", "controls", "prompts", "answers", "analyses", "settings", "seed", "nf4",
+    "raw", "date",
+];
 
 /// A study as its file describes it; nothing is opened yet.
 pub struct StudyFile {
     pub title: String,
     pub base: Option<String>,
     pub adapters: Vec<(String, String)>,
+    pub controls: Vec<ControlOf>,
     pub prompts: Prompts,
     pub answers: Option<(String, String)>,
     pub analyses: Vec<(&'static dyn Analysis, Value)>,
@@ -86,6 +90,7 @@ impl StudyFile {
             title: text_of("title")?.unwrap_or_else(|| "What did the fine-tuning change?".to_owned()),
             base: text_of("base")?.map(|b| relative_to(folder, &b)),
             adapters: adapters(&table, folder)?,
+            controls: table.get("controls").map(controls).transpose()?.unwrap_or_default(),
             prompts: prompts(&table, folder)?,
             answers,
             analyses: analyses(&table)?,
@@ -138,6 +143,12 @@ fn adapters(table: &Table, folder: &Path) -> Result<Vec<(String, String)>> {
         Ok((name.to_owned(), relative_to(folder, text("path")?)))
     };
     list.iter().enumerate().map(adapter).collect()
+}
+
+fn controls(value: &toml::Value) -> Result<Vec<ControlOf>> {
+    let list: Option<Vec<&str>> = value.as_array().and_then(|a| a.iter().map(toml::Value::as_str).collect());
+    let list = list.context("`controls` must be a list of texts such as \"random\" or \"shuffled:moral\"")?;
+    list.into_iter().map(|text| parse_control(text).map_err(|e| anyhow!("`controls`: {e}"))).collect()
 }
 
 fn prompts(table: &Table, folder: &Path) -> Result<Prompts> {
@@ -241,6 +252,7 @@ mod tests {
         assert!(missing.is_empty(), "the example of docs/study.md lacks {missing:?}");
         let study = StudyFile::parse(example, Path::new("")).unwrap();
         assert_eq!(study.adapters.len(), 2);
+        assert_eq!(study.controls.len(), 2);
         assert_eq!(study.seed, 7);
         assert_eq!(study.now, Some(1_740_787_200));
         let lens = study.analyses.iter().find(|(a, _)| a.name() == "lens").unwrap();

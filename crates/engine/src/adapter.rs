@@ -8,7 +8,9 @@ use crate::families::Names;
 use crate::module::Module;
 use crate::spec::ModelSpec;
 use lorascope_checkpoint::{Checkpoint, StoredTensor};
-use lorascope_peft::{BaseIdentity, BaseModule, EmbeddingLowRank, LowRank, ModuleKind, PeftAdapter};
+use lorascope_peft::{
+    BaseIdentity, BaseModule, ControlKind, EmbeddingLowRank, LowRank, ModuleKind, PeftAdapter,
+};
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 use std::path::Path;
@@ -20,7 +22,20 @@ pub struct Adapter {
     pub name: String,
     /// As it was read.
     pub peft: PeftAdapter,
+    /// How it was made, for a control; `None` for an adapter that was read.
+    pub control: Option<Control>,
     low_rank: BTreeMap<(usize, Module), LowRankSource>,
+}
+
+/// How a control adapter is made: from which adapter, what it keeps of it, and the seed of what is random.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Control {
+    /// Name of the original.
+    pub of: String,
+    /// What it keeps.
+    pub kind: ControlKind,
+    /// Seed.
+    pub seed: u64,
 }
 
 /// Where the factors of one module are.
@@ -75,7 +90,7 @@ impl Adapter {
                 }
             }
         }
-        let adapter = Self { name: name.to_owned(), peft, low_rank };
+        let adapter = Self { name: name.to_owned(), peft, control: None, low_rank };
         let refuse = |what, path: &str, why: &str| {
             Err(Error::AdapterUnsupported {
                 adapter: name.to_owned(),
@@ -91,6 +106,26 @@ impl Adapter {
             return refuse("low-rank update of", path, "only the token embedding can carry one");
         }
         Ok(adapter)
+    }
+
+    /// A control of this adapter, placed on the same modules. `control.of` is not looked at.
+    ///
+    /// # Errors
+    /// A change that is not low-rank, or nothing to shuffle.
+    pub fn control(&self, name: &str, control: Control) -> Result<Self> {
+        let parts = |path: &str| -> Vec<Range<usize>> {
+            let own = self.low_rank.values().filter(|source| source.path == path);
+            own.map(|source| source.outputs.clone()).collect()
+        };
+        let peft = self.peft.control(control.kind, control.seed, &parts).map_err(|source| {
+            Error::Control { adapter: self.name.clone(), kind: control.kind.name(), source: Box::new(source) }
+        })?;
+        // Ranks move with the updates.
+        let mut low_rank = self.low_rank.clone();
+        for source in low_rank.values_mut() {
+            source.rank = peft.low_rank.get(&source.path).map_or(source.rank, |update| update.rank);
+        }
+        Ok(Self { name: name.to_owned(), peft, control: Some(control), low_rank })
     }
 
     /// Rank of the update of a module; `None` where it has none.

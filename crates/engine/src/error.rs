@@ -118,6 +118,26 @@ pub enum Error {
         /// Reason.
         why: String,
     },
+    /// An adapter of which a control can't be made.
+    #[error("control `{kind}` of adapter `{adapter}`: {source}")]
+    Control {
+        /// The adapter.
+        adapter: String,
+        /// The kind of control.
+        kind: &'static str,
+        /// Reason.
+        source: Box<lorascope_peft::ControlError>,
+    },
+    /// A control of an adapter that is not there.
+    #[error("control `{control}` is of `{of}`, but no adapter is called so; there are {}", known.join(", "))]
+    NoSuchOriginal {
+        /// Name of the control.
+        control: String,
+        /// The adapter that it should be made from.
+        of: String,
+        /// Names of all adapters.
+        known: Vec<String>,
+    },
     /// Two models of one comparison have the same name.
     #[error("two models are called `{0}`; give every adapter a name of its own (`base` is the base model)")]
     DuplicateModel(String),

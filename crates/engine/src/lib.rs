@@ -28,7 +28,7 @@ mod tap;
 mod unembed;
 mod weights;
 
-pub use adapter::{Adapter, Update};
+pub use adapter::{Adapter, Control, Update};
 pub use batch::{Batch, ModelId, Row, Segment};
 pub use branch::{Birth, Branch, Stage};
 pub use check::{Check, check};
@@ -36,6 +36,7 @@ pub use error::{Error, Result};
 pub use families::{FAMILIES, Family, read_spec};
 pub use forward::{Kept, Progress, Run};
 pub use hook::{HookPoint, Site, Width};
+pub use lorascope_peft::ControlKind;
 pub use mat::Mat;
 pub use model::{BASE, DEFAULT_MEMORY, Model};
 pub use module::Module;

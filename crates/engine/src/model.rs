@@ -1,6 +1,6 @@
 //! A base model with its adapters, loaded once, ready to run any mixture of them.
 
-use crate::adapter::Adapter;
+use crate::adapter::{Adapter, Control};
 use crate::batch::{Batch, ModelId};
 use crate::embed::Embeddings;
 use crate::error::{Error, Result};
@@ -41,18 +41,36 @@ impl<R: Real> Model<R> {
     /// `memory` bounds the bytes of packed weights that are kept between sweeps; with less than the model needs,
     /// weights are packed anew in every sweep, with the same results.
     pub fn load(base: Checkpoint, adapters: &[(String, PathBuf)], memory: usize) -> Result<Self> {
+        Self::load_with_controls(base, adapters, &[], memory)
+    }
+
+    /// [`Model::load`], with control adapters (name, and how each is made of one of the adapters) as further models after the
+    /// adapters.
+    pub fn load_with_controls(
+        base: Checkpoint,
+        adapters: &[(String, PathBuf)],
+        controls: &[(String, Control)],
+        memory: usize,
+    ) -> Result<Self> {
         let (family, spec) = read_spec(base.config())?;
         let mut seen = vec![BASE];
-        for (name, _) in adapters {
+        for name in adapters.iter().map(|a| &a.0).chain(controls.iter().map(|c| &c.0)) {
             if seen.contains(&name.as_str()) {
                 return Err(Error::DuplicateModel(name.clone()));
             }
             seen.push(name);
         }
-        let adapters = adapters
+        let mut adapters = adapters
             .iter()
             .map(|(name, dir)| Adapter::load(name, dir, &spec, &family.names, &base))
             .collect::<Result<Vec<_>>>()?;
+        for (name, control) in controls {
+            let original = adapters.iter().find(|a| a.name == control.of).ok_or_else(|| {
+                let known = adapters.iter().map(|a| a.name.clone()).collect();
+                Error::NoSuchOriginal { control: name.clone(), of: control.of.clone(), known }
+            })?;
+            adapters.push(original.control(name, control.clone())?);
+        }
         let embeddings = Embeddings::new(&spec, &family.names, &base, &adapters)?;
         let weights = WeightStore::new(&spec, &family.names, base, adapters, memory)?;
         let final_norm = weights.norm(&spec, family.names.final_norm)?;

@@ -16,7 +16,7 @@ use std::ops::Range;
 const BLOCK: usize = 1 << 16;
 
 /// Something that an adapter's file changes.
-pub(super) enum Place<'a> {
+pub(crate) enum Place<'a> {
     /// A linear map of a layer, by factors, with or without a weight of its own below them.
     Linear(usize, Module, Update<'a>),
     /// The bias of B of such a map.
@@ -30,15 +30,15 @@ pub(super) enum Place<'a> {
 }
 
 /// What was found out about one place.
-pub(super) struct Measured {
+pub(crate) struct Measured {
     pub weight: ChangedWeight,
-    pub sums: Sums,
+    pub(super) sums: Sums,
     /// Why nothing changes there, where nothing does.
-    pub inert: Option<&'static str>,
+    pub(super) inert: Option<&'static str>,
 }
 
 /// All places that an adapter changes: the layers' maps in order, then everything else by path.
-pub(super) fn places(adapter: &lorascope_engine::Adapter) -> Vec<Place<'_>> {
+pub(crate) fn places(adapter: &lorascope_engine::Adapter) -> Vec<Place<'_>> {
     let mut places = Vec::new();
     for (layer, module) in adapter.adapted() {
         let Some(update) = adapter.update(layer, module) else { continue };
@@ -56,8 +56,17 @@ pub(super) fn places(adapter: &lorascope_engine::Adapter) -> Vec<Place<'_>> {
     places
 }
 
+/// How the low-rank update of a map changes it.
+pub(crate) fn kind_of(adapter: &lorascope_engine::Adapter, update: &Update) -> ChangeKind {
+    match (adapter.peft.replaced_weights.get(update.path), &update.factors.magnitude) {
+        (_, Some(_)) => ChangeKind::Dora,
+        (Some(_), None) => ChangeKind::ReplacedWithLowRank,
+        (None, None) => ChangeKind::LowRank,
+    }
+}
+
 /// Measures one place.
-pub(super) fn measure(
+pub(crate) fn measure(
     model: &Model<f32>,
     adapter: &lorascope_engine::Adapter,
     place: &Place,
@@ -70,11 +79,7 @@ pub(super) fn measure(
             let part = |stored: &StoredTensor| -> Result<Vec<f32>> {
                 Ok(Model::<f32>::widened(stored)?[outputs.clone()].to_vec())
             };
-            let kind = match (own(update.path), &f.magnitude) {
-                (_, Some(_)) => ChangeKind::Dora,
-                (Some(_), None) => ChangeKind::ReplacedWithLowRank,
-                (None, None) => ChangeKind::LowRank,
-            };
+            let kind = kind_of(adapter, update);
             let b = Model::<f32>::widened(&f.b)?[outputs.start * f.rank..outputs.end * f.rank].to_vec();
             let a = Model::<f32>::widened(&f.a)?;
             let rows = |stored| Rows::of(stored, outputs.clone(), transposed);
@@ -139,7 +144,7 @@ fn transpose(m: &[f32], rows: usize, cols: usize) -> Vec<f32> {
 }
 
 /// Rows of a matrix, one per output.
-enum Rows<'a> {
+pub(crate) enum Rows<'a> {
     /// As they are stored, from some row on.
     Stored(&'a StoredTensor, usize),
     /// In memory: small, or stored the other way round.
@@ -147,7 +152,8 @@ enum Rows<'a> {
 }
 
 impl<'a> Rows<'a> {
-    fn of(stored: &'a StoredTensor, outputs: Range<usize>, transposed: bool) -> Result<Self> {
+    /// The outputs of a stored matrix, which may lie the other way round.
+    pub fn of(stored: &'a StoredTensor, outputs: Range<usize>, transposed: bool) -> Result<Self> {
         if !transposed {
             return Ok(Rows::Stored(stored, outputs.start));
         }
@@ -156,7 +162,8 @@ impl<'a> Rows<'a> {
         Ok(Rows::Dense(outputs.flat_map(row).collect()))
     }
 
-    fn read(&self, rows: Range<usize>, out: &mut [f32]) -> Result<()> {
+    /// Some of them, row by row.
+    pub fn read(&self, rows: Range<usize>, out: &mut [f32]) -> Result<()> {
         match self {
             Rows::Stored(stored, first) => {
                 let rows = first + rows.start..first + rows.end;

@@ -1,14 +1,12 @@
-//! The directions in which an adapter writes: left singular vectors of its updates.
+//! The directions in which an adapter writes: left singular vectors of its updates ([`LowRankSvd`]).
 //!
-//! `B·A = U·S·Vᵀ` from the factors alone: with thin QR factors `B = Q·R` and `Aᵀ = P·T`, `R·Tᵀ = Ũ·S·Ṽᵀ` is a matrix of the
-//! adapter's rank, and `U = Q·Ũ`. Component i of the update is what it adds along column i of U; DoRA's gain and the bias of
-//! B are not part of it.
+//! Component i of an update is what it adds along the i-th of them; DoRA's gain and the bias of B are not part of it.
 
 use super::places::{PlaceKind, Unit};
 use crate::error::{Error, Result};
+use crate::low_rank::LowRankSvd;
 use crate::subject::Subject;
-use lorascope_engine::{Mat, Model, Module, Update};
-use nalgebra::DMatrix;
+use lorascope_engine::{Mat, Module, Update};
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 use std::sync::Arc;
@@ -65,22 +63,10 @@ fn missing(unit: &Unit) -> Error {
 }
 
 fn left_singular_vectors(update: &Update) -> Result<Directions> {
-    let factors = update.factors;
-    let b: Vec<f32> = Model::<f32>::widened(&factors.b)?;
-    let a: Vec<f32> = Model::<f32>::widened(&factors.a)?;
-    let (rank, n_in) = (factors.rank, factors.a.n_cols());
-    let rows = update.outputs.clone();
-    let b = DMatrix::from_fn(rows.len(), rank, |o, r| f64::from(b[(rows.start + o) * rank + r]));
-    let at = DMatrix::from_fn(n_in, rank, |i, r| f64::from(a[r * n_in + i]));
-    let (b, at) = (b.qr(), at.qr());
-    let svd = (b.r() * at.r().transpose()).svd(true, false);
-    let Some(u) = svd.u else { return Ok(Vec::new()) };
-    let u = b.q() * u;
-    let mut order: Vec<usize> = (0..svd.singular_values.len()).collect();
-    order.sort_by(|&i, &j| svd.singular_values[j].total_cmp(&svd.singular_values[i]));
+    let svd = LowRankSvd::of(update)?;
     let direction = |i: usize| {
-        let data: Vec<f32> = u.column(i).iter().map(|v| *v as f32).collect();
+        let data: Vec<f32> = svd.output(i).iter().map(|v| *v as f32).collect();
         Arc::new(Mat { rows: 1, cols: data.len(), data })
     };
-    Ok(order.into_iter().map(direction).collect())
+    Ok((0..svd.values.len()).map(direction).collect())
 }

@@ -18,7 +18,7 @@ pub fn run(name: &str, args: &AnalyseArgs, flags: Vec<(String, Vec<String>)>) ->
     let set = read_prompts(&args.prompts.prompts)?;
     let threads = set_threads(args.models.threads)?;
     let bars = Bars::default();
-    let opened = open(&args.models, &bars)?;
+    let opened = open(&args.models, args.out.seed, &bars)?;
     let plan = Plan {
         command: name.to_owned(),
         title: analysis.title().to_owned(),

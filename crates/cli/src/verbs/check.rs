@@ -11,7 +11,7 @@ use std::process::ExitCode;
 /// Checks every model; fails where an identity does not hold.
 pub fn run(args: &CheckArgs) -> Result<ExitCode> {
     set_threads(args.models.threads)?;
-    let opened = open(&args.models, &Bars::default())?;
+    let opened = open(&args.models, 0, &Bars::default())?;
     let tokens = opened.tokenizer.encode(&args.text, Special::AddBos)?.ids;
     let mut broken = 0;
     for which in 0..opened.model.n_models() {

@@ -20,7 +20,7 @@ const PROMPT_TOKENS: usize = 256;
 pub fn run(args: &InfoArgs) -> Result<ExitCode> {
     set_threads(args.models.threads)?;
     let bars = Bars::default();
-    let opened = open(&args.models, &bars)?;
+    let opened = open(&args.models, 0, &bars)?;
     let text = PromptInput::Text(&args.text);
     let tokens = opened.tokenizer.tokens_prompt(text, Wrapping::Raw).context("the text of --text")?;
     let activities = adapter_activity(&opened.model, &tokens.ids, &bars)?;

@@ -21,7 +21,7 @@ pub fn run(args: &PlayArgs) -> Result<ExitCode> {
     let set = settings.prompt_set()?;
     let threads = set_threads(args.models.threads)?;
     let bars = Bars::default();
-    let opened = open(&args.models, &bars)?;
+    let opened = open(&args.models, args.out.seed, &bars)?;
     let plan = Plan {
         command: PLAY.name().to_owned(),
         title: PLAY.title().to_owned(),

@@ -19,7 +19,7 @@ pub fn run(args: &StudyArgs) -> Result<ExitCode> {
     };
     let out = args.out.clone().unwrap_or_else(|| Path::new("runs").join(name(args)));
     let set = study.prompts.load()?;
-    let threads = set_threads(args.threads)?;
+    let n_threads = set_threads(args.threads)?;
     let file = args.study.as_deref().unwrap_or(Path::new("")).display();
     let no_base = || format!("study file {file} names no `base`; add one, or give --base");
     let base = args.base.clone().or(study.base).with_context(no_base)?;
@@ -34,16 +34,19 @@ pub fn run(args: &StudyArgs) -> Result<ExitCode> {
         _ => Nf4::Stored,
     });
     let bars = Bars::default();
-    let models = ModelArgs { base, adapters, nf4, memory: args.memory, threads: args.threads };
-    let opened = open(&models, &bars)?;
+    let controls = if args.controls.is_empty() { study.controls } else { args.controls.clone() };
+    let (memory, threads) = (args.memory, args.threads);
+    let models = ModelArgs { base, adapters, controls, save_controls: None, nf4, memory, threads };
+    let seed = args.seed.unwrap_or(study.seed);
+    let opened = open(&models, seed, &bars)?;
     let plan = Plan {
         command: "study".to_owned(),
         title: study.title,
         analyses,
-        seed: args.seed.unwrap_or(study.seed),
+        seed,
         nf4: study.nf4,
-        threads,
-        memory: args.memory,
+        threads: n_threads,
+        memory,
     };
     let wrapping = if study.raw { Wrapping::Raw } else { Wrapping::Auto };
     let asked = Asked { set, answers: study.answers, wrapping, now: study.now };

@@ -36,6 +36,41 @@ pub const CASES: &[Case] = &[
         "two models are called `a`; give every adapter a name of its own (`base` is the base model)",
     ),
     words_only(
+        "a control of nobody",
+        "decide --base ./base --adapter a=./lora --control random:b --prompts prompts.json --out out",
+        "control `random:b`: no adapter is called `b`; there are a\n",
+    ),
+    words_only(
+        "a control without adapters",
+        "decide --base ./base --control random --prompts prompts.json --out out",
+        "control `random`: there is no adapter to make one of\n",
+    ),
+    words_only(
+        "a seed in words",
+        "decide --base ./base --adapter a=./lora --control random@x --prompts prompts.json --out out",
+        "`random@x`: the seed `x` is no whole number from 0\n",
+    ),
+    words_only(
+        "the same control twice",
+        "decide --base ./base --adapter a=./lora --control random --control random:a --prompts prompts.json --out out",
+        "two models are called `a.random`; give every adapter a name of its own (`base` is the base model)",
+    ),
+    words_only(
+        "a control of DoRA",
+        "decide --base ./base --adapter a=./dora --control shuffled --prompts prompts.json --out out",
+        "error: control `shuffled` of adapter `a`: the DoRA update of `model.layers.0.mlp.down_proj` is not a low-rank change, so it has no control; use an adapter without it\n",
+    ),
+    words_only(
+        "weights of a base alone",
+        "weights --base ./base --prompts prompts.json --out out",
+        "settings of `weights`: there is no adapter whose weights could be looked at; give --adapter NAME=PATH\n",
+    ),
+    words_only(
+        "a cosine above 1",
+        "weights --base ./base --adapter a=./lora --set intruder_cosine=1.5 --prompts prompts.json --out out",
+        "settings of `weights`: intruder_cosine is 1.5; it must lie between 0 and 1\n",
+    ),
+    words_only(
         "a folder that does not exist",
         "decide --base ./base --adapter a=./nowhere --prompts prompts.json --out out",
         "adapter `a`: `./nowhere` is neither an existing path nor a hub id of the form `org/name` or `org/name@revision`: owner",

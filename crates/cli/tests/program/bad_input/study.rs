@@ -30,7 +30,7 @@ pub const CASES: &[Case] = &[
     study!(
         "an unknown key like no other",
         "base = './base'\nzzz = 1\n",
-        "study file study.toml: unknown key `zzz`; known are title, base, adapter, prompts, answers, analyses, settings, seed, nf4, raw, date\n"
+        "study file study.toml: unknown key `zzz`; known are title, base, adapter, controls, prompts, answers, analyses, settings, seed, nf4, raw, date\n"
     ),
     study!(
         "an unknown key of an adapter",
@@ -48,6 +48,16 @@ pub const CASES: &[Case] = &[
         "study file study.toml: adapter 1: `base` is the base model's own name; call the adapter something else\n"
     ),
     study!(
+        "a control of an unknown kind",
+        "base = './base'\ncontrols = ['rand']\n[[adapter]]\nname = 'a'\npath = './lora'\n",
+        "study file study.toml: `controls`: `rand` is no kind of control; there are random, sign_flipped, shuffled\n"
+    ),
+    study!(
+        "controls that are no list",
+        "base = './base'\ncontrols = 'random'\n[[adapter]]\nname = 'a'\npath = './lora'\n",
+        "study file study.toml: `controls` must be a list of texts such as \"random\" or \"shuffled:moral\"\n"
+    ),
+    study!(
         "no base",
         "title = 'x'\nprompts = 'prompts.json'\n",
         "study file study.toml names no `base`; add one, or give --base\n"
@@ -60,7 +70,7 @@ pub const CASES: &[Case] = &[
     study!(
         "no analyses",
         "base = './base'\nanalyses = []\n",
-        "study file study.toml: `analyses` is empty; known are decide, lens"
+        "study file study.toml: `analyses` is empty; known are decide, weights, lens"
     ),
     study!(
         "analyses of the wrong type",

@@ -1,0 +1,137 @@
+//! Control adapters: which are asked for, what they are called, and their way into PEFT folders.
+
+use crate::args::check_model_name;
+use anyhow::{Context, Result, bail};
+use lorascope_checkpoint::StoredTensor;
+use lorascope_engine::{Adapter, Control, ControlKind};
+use lorascope_train::{CONFIG, Factor, Factors, Part, write_folder};
+use serde_json::{Map, Value, json};
+use std::path::{Path, PathBuf};
+
+/// Controls that are asked for: `random`, `shuffled:moral`, `random:moral@3`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ControlOf {
+    /// What a control keeps of its original.
+    pub kind: ControlKind,
+    /// The original; `None` for every adapter.
+    pub of: Option<String>,
+    /// Seed; `None` for the run's.
+    pub seed: Option<u64>,
+}
+
+impl ControlOf {
+    /// The controls by name, of these adapters; `seed` is the run's. A control is called as its original and its kind, and
+    /// its seed where that is given: `moral.random`, `moral.random.3`.
+    pub fn resolve(
+        &self,
+        adapters: &[(String, String)],
+        seed: u64,
+    ) -> Result<Vec<(String, Control)>, String> {
+        let known: Vec<&str> = adapters.iter().map(|(name, _)| name.as_str()).collect();
+        if known.is_empty() {
+            return Err(format!("control `{}`: there is no adapter to make one of", self.kind));
+        }
+        let originals = match &self.of {
+            None => known,
+            Some(of) if known.contains(&of.as_str()) => vec![of.as_str()],
+            Some(of) => {
+                let (kind, known) = (self.kind, known.join(", "));
+                return Err(format!("control `{kind}:{of}`: no adapter is called `{of}`; there are {known}"));
+            }
+        };
+        let control = |of: &str| {
+            let given = self.seed.map_or_else(String::new, |seed| format!(".{seed}"));
+            let name = format!("{of}.{}{given}", self.kind);
+            check_model_name(&name)?;
+            let control = Control { of: of.to_owned(), kind: self.kind, seed: self.seed.unwrap_or(seed) };
+            Ok((name, control))
+        };
+        originals.into_iter().map(control).collect()
+    }
+}
+
+/// `KIND[:ADAPTER][@SEED]`.
+pub fn parse_control(text: &str) -> Result<ControlOf, String> {
+    let (rest, seed) = match text.rsplit_once('@') {
+        None => (text, None),
+        Some((rest, seed)) => {
+            let wrong = |_| format!("`{text}`: the seed `{seed}` is no whole number from 0");
+            (rest, Some(seed.parse().map_err(wrong)?))
+        }
+    };
+    let (kind, of) = match rest.split_once(':') {
+        None => (rest, None),
+        Some((_, "")) => return Err(format!("`{text}` names no adapter after the colon")),
+        Some((kind, of)) => (kind, Some(of.to_owned())),
+    };
+    Ok(ControlOf { kind: kind.parse()?, of, seed })
+}
+
+/// Writes the controls among some adapters as PEFT folders below `folder`. `originals` are the folders of the adapters.
+///
+/// # Errors
+/// A configuration that can't be read again, or a folder that can't be written.
+pub fn save(folder: &Path, adapters: &[Adapter], originals: &[(String, PathBuf)]) -> Result<()> {
+    let with_bias = |a: &&Adapter| a.control.is_some() && a.peft.low_rank.values().any(|u| u.bias.is_some());
+    if let Some(adapter) = adapters.iter().find(with_bias) {
+        bail!("control `{}` has biases of B (`lora_bias`), which are not written to folders", adapter.name);
+    }
+    for adapter in adapters {
+        let Some(control) = &adapter.control else { continue };
+        let Some((_, original)) = originals.iter().find(|(name, _)| *name == control.of) else { continue };
+        let path = original.join(CONFIG);
+        let text = std::fs::read_to_string(&path).with_context(|| path.display().to_string())?;
+        let mut config: Value = serde_json::from_str(&text).with_context(|| path.display().to_string())?;
+        if control.kind == ControlKind::Shuffled {
+            patterns(&mut config, adapter);
+        }
+        let to = folder.join(&adapter.name);
+        std::fs::create_dir_all(&to).with_context(|| format!("creating {}", to.display()))?;
+        write_folder(&to, &config, &factors(adapter)?)
+            .with_context(|| format!("writing {}", to.display()))?;
+        println!("{}", to.display());
+    }
+    Ok(())
+}
+
+/// Ranks and alphas have moved with the updates: each module is named by itself.
+fn patterns(config: &mut Value, adapter: &Adapter) {
+    let (mut ranks, mut alphas) = (Map::new(), Map::new());
+    for (path, update) in &adapter.peft.low_rank {
+        let rank = update.rank as f64;
+        let alpha = update.scale * if adapter.peft.config.use_rslora { rank.sqrt() } else { rank };
+        // Patterns are regular expressions over paths.
+        let pattern = path.replace('.', r"\.");
+        if update.rank != adapter.peft.config.r {
+            ranks.insert(pattern.clone(), json!(update.rank));
+        }
+        if (alpha - adapter.peft.config.lora_alpha).abs() > 1e-9 * alpha.abs() {
+            alphas.insert(pattern, json!(alpha));
+        }
+    }
+    config["rank_pattern"] = Value::Object(ranks);
+    config["alpha_pattern"] = Value::Object(alphas);
+}
+
+fn factors(adapter: &Adapter) -> Result<Factors> {
+    let mut found = Vec::new();
+    let mut add = |path: &str, role: &str, stored: &StoredTensor| -> Result<()> {
+        found.push(Factor {
+            name: format!("base_model.model.{path}.{role}"),
+            rows: stored.n_rows(),
+            cols: stored.n_cols(),
+            values: stored.to_f32()?,
+            part: Part::Whole,
+        });
+        Ok(())
+    };
+    for (path, update) in &adapter.peft.low_rank {
+        add(path, "lora_A.weight", &update.a)?;
+        add(path, "lora_B.weight", &update.b)?;
+    }
+    for (path, update) in &adapter.peft.embeddings {
+        add(path, "lora_embedding_A", &update.a)?;
+        add(path, "lora_embedding_B", &update.b)?;
+    }
+    Ok(Factors(found))
+}
