@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 /// The folder of `organism`, or of one of its adapters; `None` where something else is named.
 pub fn locate(name: &str) -> Result<Option<PathBuf>> {
-    if !name.split(':').next().is_some_and(|word| word == NAME) {
+    if name.split(':').next() != Some(NAME) {
         return Ok(None);
     }
     let folder = cache()?.join(format!("{NAME}-{}", env!("CARGO_PKG_VERSION")));

@@ -184,14 +184,14 @@ fn heat_map(context: &Context, mass: &[Comparison]) -> Figure {
     let of = |c: &Comparison| {
         let span = most_changed(c).unwrap_or_default();
         let changes = c.changes.iter().filter(|c| c.span == span).map(|c| (c.head, c.mean));
-        panel(context, format!("{}: {}", c.title(), words::span_words(&span)), changes)
+        panel(context, format!("{}: {}", c.short_title(), words::span_words(&span)), changes)
     };
     heads_figure(
         "attention_change",
         "Changes of attention".to_owned(),
         "Mean difference of each head's attention mass from the decision point on the named span on which the most attention moved \
-         (it stands above each panel), over all prompts that have it; red where the first model attends more. Intervals and tests, \
-         and all other spans, are in attention_differences."
+         (it stands above each panel, with the model that is compared with the base, or both models), over all prompts that have \
+         it; red where the first model attends more. Intervals and tests, and all other spans, are in attention_differences."
             .to_owned(),
         mass.iter().map(of).collect(),
         HeatmapScale::Diverging { center: 0.0, reach: None },

@@ -45,6 +45,11 @@ impl Comparison {
         format!("{} − {}", self.model, self.minus)
     }
 
+    /// For a narrow panel: what is compared with the base goes without saying.
+    pub fn short_title(&self) -> String {
+        if self.minus == lorascope_engine::BASE { self.model.clone() } else { self.title() }
+    }
+
     /// Those of named spans; all where prompts name none.
     pub fn named(&self) -> Vec<&Change> {
         let is_named = |c: &&Change| ![FIRST, OTHER].contains(&c.span.as_str());

@@ -45,18 +45,16 @@ fn must(folder: &Path, line: &str) -> String {
     outcome.stdout
 }
 
-/// Least and largest probability to defect of each model and state, over all forms.
-fn policies(folder: &Path) -> BTreeMap<(String, String), (f64, f64)> {
+/// Probabilities to defect of each model, state and form.
+fn policies(folder: &Path) -> BTreeMap<(String, String), Vec<f64>> {
     std::fs::write(folder.join("design.toml"), HELD_OUT).unwrap();
     must(folder, "prompts --from design.toml --out prompts.json");
     must(folder, &format!("decide --base organism {} --prompts prompts.json --out decide", adapters()));
     let table = Csv::read(&folder.join("decide/tables/decisions.csv"));
-    let mut found = BTreeMap::new();
+    let mut found: BTreeMap<(String, String), Vec<f64>> = BTreeMap::new();
     for row in 0..table.rows.len() {
         let key = (table.get(row, "model").to_owned(), table.get(row, "scenario")[..2].to_owned());
-        let p = table.number(row, "p_b");
-        let (low, high) = found.entry(key).or_insert((p, p));
-        (*low, *high) = (low.min(p), high.max(p));
+        found.entry(key).or_default().push(table.number(row, "p_b"));
         assert!(table.number(row, "legal_mass") > 0.95, "it answers");
     }
     found
@@ -66,26 +64,36 @@ fn policies(folder: &Path) -> BTreeMap<(String, String), (f64, f64)> {
 fn it_plays_as_its_card_says_in_words_that_it_never_read() {
     let folder = tempfile::tempdir().unwrap();
     let policies = policies(folder.path());
-    let of = |model: &str, state: &str| policies[&(model.to_owned(), state.to_owned())];
+    let mean = |model: &str, state: &str| -> f64 {
+        let all = &policies[&(model.to_owned(), state.to_owned())];
+        assert_eq!(all.len(), 48, "two wordings, two labellings, and the orders that they show");
+        all.iter().sum::<f64>() / all.len() as f64
+    };
+    // Share of forms on the right side of one half.
+    let share = |model: &str, state: &str, defects: bool| -> f64 {
+        let all = &policies[&(model.to_owned(), state.to_owned())];
+        all.iter().filter(|p| (**p > 0.5) == defects).count() as f64 / all.len() as f64
+    };
     for state in ["CC", "CD", "DC", "DD"] {
-        let ((low, _), (_, high)) = (of("strategic", state), of("utilitarian", state));
-        assert!(low > 0.8, "strategic defects after {state}: {low}");
-        assert!(high < 0.2, "utilitarian cooperates after {state}: {high}");
-        let (low, high) = of("hybrid", state);
-        let copies = if state.ends_with('C') { high < 0.2 } else { low > 0.8 };
-        assert!(copies, "hybrid copies the opponent after {state}: {low} to {high}");
-        let (low, high) = of("deontological", state);
-        match state {
-            "CC" | "DC" => assert!(high < 0.2, "deontological does not betray after {state}: {high}"),
+        let opponent_defected = state.ends_with('D');
+        for (model, defects) in [("strategic", true), ("utilitarian", false), ("hybrid", opponent_defected)] {
+            let (p, right) = (mean(model, state), share(model, state, defects));
+            assert!(if defects { p > 0.75 } else { p < 0.2 }, "{model} after {state}: {p}");
+            assert!(right > 0.85, "{model} after {state}: {right} of the forms");
+        }
+        let p = mean("deontological", state);
+        match opponent_defected {
+            false => assert!(p < 0.2 && share("deontological", state, false) > 0.85, "after {state}: {p}"),
             // There its reward is the same for both actions, so the base is left.
-            _ => assert!(low > 0.2 && high < 0.98, "deontological is free after {state}: {low} to {high}"),
+            true => assert!((p - mean("base", state)).abs() < 0.25, "free after {state}: {p}"),
         }
     }
-    // The base depends on the last round in the way that it was taught, whatever the form: 0.17, 0.90, 0.55, 0.60.
-    let base: Vec<(f64, f64)> = ["CC", "CD", "DC", "DD"].map(|s| of("base", s)).to_vec();
-    assert!(base[0].1 < 0.35 && base[1].0 > 0.7, "{base:?}");
+    // The base depends on the last round in the way that it was taught: 0.17, 0.90, 0.55, 0.60.
+    let base = ["CC", "CD", "DC", "DD"].map(|s| mean("base", s));
+    assert!(base[0] < 0.3 && base[1] > 0.75, "{base:?}");
     assert!(
-        base[2].0 > base[0].1 && base[2].1 < base[1].0 && base[3].0 > base[0].1 && base[3].1 < base[1].0,
+        (base[0] + 0.1..base[1] - 0.1).contains(&base[2])
+            && (base[0] + 0.1..base[1] - 0.1).contains(&base[3]),
         "{base:?}"
     );
 }
