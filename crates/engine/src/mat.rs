@@ -2,6 +2,7 @@
 
 use lorascope_kernels::{MatMut, MatRef, Real};
 use rayon::prelude::*;
+use std::ops::Range;
 
 /// Rows that a parallel task takes at least; below this, threads cost more than they save.
 const ROWS_PER_TASK: usize = 8;
@@ -60,6 +61,21 @@ impl<R: Real> Mat<R> {
             .with_min_len(ROWS_PER_TASK)
             .enumerate()
             .for_each(|(i, row)| f(i, row));
+    }
+    /// The same columns of some rows, one after the other.
+    pub(crate) fn parts(&self, rows: impl Iterator<Item = usize>, columns: Range<usize>) -> Self {
+        let mut data = Vec::with_capacity(rows.size_hint().0 * columns.len());
+        let mut n = 0;
+        for row in rows {
+            data.extend_from_slice(&self.row(row)[columns.clone()]);
+            n += 1;
+        }
+        Mat { data, rows: n, cols: columns.len() }
+    }
+    /// The same numbers in other rows.
+    pub(crate) fn shaped(self, rows: usize, cols: usize) -> Self {
+        debug_assert_eq!(self.data.len(), rows * cols);
+        Mat { rows, cols, ..self }
     }
     /// `self += other`.
     pub fn add(&mut self, other: &Self) {

@@ -411,8 +411,7 @@ impl<R: Real> Mixer<'_, R> {
         let (n_keys, columns) = (chunk.n_keys(), chunk.n_columns());
         let part = g * group * d_head..(g + 1) * group * d_head;
         let own = chunk.rows.start - self.first_row..chunk.rows.end - self.first_row;
-        let queries: Vec<R> = own.flat_map(|i| self.q.row(i)[part.clone()].iter().copied()).collect();
-        let queries = Mat { data: queries, rows: n * group, cols: d_head };
+        let queries = self.q.parts(own, part).shaped(n * group, d_head);
         let mut scores = Mat::zeros(n * group, columns);
         matmul(
             MatMut::strided(&mut scores.data, n * group, n_keys, columns),

@@ -242,10 +242,8 @@ impl<R: Real> Walk<'_, '_, R> {
 
 /// `[key, d_head]` of one key/value head.
 fn gather<R: Real>(from: &Mat<R>, chunk: &Chunk, g: usize, d_head: usize) -> Mat<R> {
-    let rows = chunk.keys.iter().cloned().flatten();
-    let data: Vec<R> =
-        rows.flat_map(|row| from.row(row)[g * d_head..(g + 1) * d_head].iter().copied()).collect();
-    Mat { data, rows: chunk.n_keys(), cols: d_head }
+    let part = g * d_head..(g + 1) * d_head;
+    from.parts(chunk.keys.iter().cloned().flatten(), part).shaped(chunk.n_keys(), d_head)
 }
 
 /// `[query and head, d_head]` of some heads of a chunk's rows.
@@ -259,8 +257,7 @@ fn heads_of<R: Real>(
 ) -> Mat<R> {
     let part = first_head * d_head..(first_head + heads) * d_head;
     let rows = chunk.rows.start - first_row..chunk.rows.end - first_row;
-    let data: Vec<R> = rows.flat_map(|i| from.row(i)[part.clone()].iter().copied()).collect();
-    Mat { data, rows: chunk.rows.len() * heads, cols: d_head }
+    from.parts(rows, part).shaped(chunk.rows.len() * heads, d_head)
 }
 
 /// `aᵀ b`.
