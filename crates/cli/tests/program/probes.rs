@@ -14,7 +14,7 @@ fn labelled() -> Value {
         json!({
             "id": format!("p{i:02}"), "prompt": text,
             "answer_a": "k", "answer_b": "g", "template": format!("t{template}"), "scenario": mood,
-            "mood": mood, "coin": (i * i / 3) % 2 == 0, "points": points, "game": format!("g{template}"),
+            "mood": mood, "coin": (i * i / 3).is_multiple_of(2), "points": points, "game": format!("g{template}"),
             "spans": [
                 {"name": "game", "start": 0, "end": 4},
                 {"name": "mood", "start": text.len() - 4, "end": text.len()},
