@@ -61,7 +61,8 @@ fn curves(context: &Context, settings: &Settings, table: &Table, patients: &[&Pa
             ("random", ColorKey::Reference(0)),
             ("norm", ColorKey::Reference(1)),
             ("gradient", ColorKey::Reference(2)),
-            ("alone", ColorKey::Reference(3)),
+            // There are three patterns of dashes; grey without any is the fourth.
+            ("alone", ColorKey::Base),
             ("greedy", ColorKey::Model(patient.model - 1)),
         ] {
             let rows: Vec<usize> = all.iter().copied().filter(|&row| orders[row] == order).collect();
@@ -134,7 +135,7 @@ fn maps(context: &Context, table: &Table, patients: &[&Patient]) -> Result<Figur
             col_label: "block".to_owned(),
             panels,
             scale: HeatmapScale::Diverging { center: 0.0, reach: None },
-            unit: "share of the adapter's behaviour".to_owned(),
+            unit: "share".to_owned(),
             annotate: false,
         },
     })

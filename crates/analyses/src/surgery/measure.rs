@@ -66,7 +66,8 @@ impl Whole {
             return None;
         }
         let sizes: Vec<f64> = self.spans().iter().map(|d| d.abs()).collect();
-        let of = |sums: &[f64]| if sums[1] == 0.0 { f64::NAN } else { sums[0] / sums[1] };
+        // Nothing is 0, never −0.
+        let of = |sums: &[f64]| if sums[1] == 0.0 { f64::NAN } else { sums[0] / sums[1] + 0.0 };
         self.design.resampler().statistic(&[&self.aligned(from, to), &sizes], of)
     }
 
@@ -79,7 +80,7 @@ impl Whole {
             .filter(|(d, _)| d.abs() >= self.floor && **d != 0.0)
             .map(|(d, (m, b))| (m.delta - b.delta) / d)
             .collect();
-        let mean = (!ratios.is_empty()).then(|| ratios.iter().sum::<f64>() / ratios.len() as f64);
+        let mean = (!ratios.is_empty()).then(|| ratios.iter().sum::<f64>() / ratios.len() as f64 + 0.0);
         let (mut over, mut under) = (0.0, 0.0);
         for ((m, b), a) in answers.iter().zip(&self.base).zip(&self.all) {
             let d = a.p_b - b.p_b;

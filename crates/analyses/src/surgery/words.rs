@@ -156,7 +156,7 @@ pub(super) fn table(tables: &Tables) -> Result<SummaryTable> {
 pub(super) fn notes(settings: &Settings, split: &Split, patients: &[Patient]) -> Vec<String> {
     let mut notes = vec![
         format!(
-            "Sets are chosen on {} prompts, and their recovery there is too high for that reason: the held out one is not. Fewer \
+            "Sets are chosen on {} prompts, and their recovery there is too high for that reason: the held out one is not. Random sets are measured there too. Fewer \
              than all sets are tried, so a smaller one may exist.",
             split.grow.len()
         ),
