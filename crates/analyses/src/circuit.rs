@@ -11,7 +11,7 @@ mod figures;
 mod grow;
 mod hypotheses;
 mod known;
-mod prompts;
+pub(crate) mod prompts;
 mod random;
 mod score;
 mod settings;

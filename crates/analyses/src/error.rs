@@ -86,6 +86,9 @@ pub enum Error {
         /// The span.
         span: String,
     },
+    /// Putting an adapter's file together.
+    #[error("the adapter's file can't be put together: {0}")]
+    NewAdapter(#[from] lorascope_peft::SafeTensorError),
     /// Settings of an analysis.
     #[error("settings of `{analysis}`: {why}")]
     Settings {

@@ -31,6 +31,7 @@ mod scenarios;
 mod score;
 mod statistics;
 mod subject;
+mod surgery;
 mod tuned_lens;
 mod twins;
 mod weights;
@@ -109,6 +110,7 @@ pub const ANALYSES: &[&dyn Analysis] = &[
     &interactions::Interactions,
     &probe::Probe,
     &compare::Compare,
+    &surgery::Surgery,
 ];
 
 /// The analysis of that name.

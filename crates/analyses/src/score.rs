@@ -77,18 +77,30 @@ pub(crate) struct Scoring {
 impl Scoring {
     /// For at least one model and prompt.
     pub fn new(model: &Model<f32>, models: &[ModelId], prompts: &[&Prompt]) -> Result<Self> {
-        let mut spellings: Vec<Spelling> = Vec::new();
-        let mut first = Vec::with_capacity(models.len() * prompts.len() + 1);
-        for &model in models {
+        let all: Vec<(ModelId, usize)> = models.iter().map(|&m| (m, 0)).collect();
+        Self::of(model, &all, prompts)
+    }
+
+    /// One model several times over, at least once, on at least one prompt: copies share no rows, so that each can be changed by itself.
+    pub fn copies(model: &Model<f32>, which: ModelId, copies: usize, prompts: &[&Prompt]) -> Result<Self> {
+        let all: Vec<(ModelId, usize)> = (0..copies).map(|copy| (which, copy)).collect();
+        Self::of(model, &all, prompts)
+    }
+
+    fn of(model: &Model<f32>, asked: &[(ModelId, usize)], prompts: &[&Prompt]) -> Result<Self> {
+        let (mut spellings, mut groups) = (Vec::new(), Vec::new());
+        let mut first = Vec::with_capacity(asked.len() * prompts.len() + 1);
+        for &(model, group) in asked {
             for prompt in prompts {
                 let answers = &prompt.answers;
                 first.push((spellings.len(), answers.a.len()));
                 let spelling = |answer| Spelling { model, prompt: &prompt.tokens.ids, answer };
                 spellings.extend(answers.a.iter().chain(&answers.b).map(|v| spelling(v.as_slice())));
             }
+            groups.resize(spellings.len(), group);
         }
         first.push((spellings.len(), 0));
-        Ok(Self { tree: AnswerTree::new(model.spec(), &spellings)?, first })
+        Ok(Self { tree: AnswerTree::apart(model.spec(), &spellings, &groups)?, first })
     }
 
     /// The sequence of variant `a` of answer A on a model and prompt, numbered as [`Scoring::new`] was given them: model ·

@@ -6,12 +6,11 @@
 use crate::error::Result;
 use crate::settings::Settings;
 use crate::targets::{Part, Target, Targets};
+use lorascope_peft::{Matrix, factor_name, weights_file};
 use lorascope_record::{sha256_hex, write_atomic};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
-use safetensors::tensor::{Dtype, TensorView, serialize};
 use serde_json::{Value, json};
-use std::collections::HashMap;
 use std::path::Path;
 
 /// Name of the configuration in an adapter's folder.
@@ -61,13 +60,11 @@ impl Factors {
     /// # Errors
     /// The library refuses a shape; it can't for factors made here.
     pub fn to_safetensors(&self) -> Result<Vec<u8>> {
-        let bytes: Vec<Vec<u8>> = self.0.iter().map(|f| to_bytes(&f.values)).collect();
-        let views = self.0.iter().zip(&bytes).map(|(factor, bytes)| {
-            Ok((factor.name.as_str(), TensorView::new(Dtype::F32, vec![factor.rows, factor.cols], bytes)?))
-        });
-        let views = views.collect::<Result<Vec<_>>>()?;
-        let metadata = HashMap::from([("format".to_owned(), "pt".to_owned())]);
-        Ok(serialize(views, Some(metadata))?)
+        let mut matrices = Vec::with_capacity(self.0.len());
+        for f in &self.0 {
+            matrices.push(Matrix { name: &f.name, rows: f.rows, cols: f.cols, values: &f.values });
+        }
+        Ok(weights_file(&matrices)?)
     }
 }
 
@@ -84,7 +81,7 @@ fn pair(target: &Target, rank: usize, seed: u64) -> [Factor; 2] {
     rng.set_stream(stream_of(&target.path));
     let mut a: Vec<f32> = (0..rank * target.n_in).map(|_| rng.random_range(-bound..bound) as f32).collect();
     target.a.clear_outside(&mut a, target.n_in);
-    let name = |which: &str| format!("base_model.model.{}.lora_{which}.weight", target.path);
+    let name = |which: &str| factor_name(&target.path, which);
     let (a_part, b_part) = (target.a.clone(), target.b.clone());
     [
         Factor { name: name("A"), rows: rank, cols: target.n_in, values: a, part: a_part },

@@ -1,4 +1,4 @@
-//! Prompts to grow a circuit on, and others to test it on.
+//! Prompts to grow a circuit (or to choose anything) on, and others to test it on.
 
 use crate::subject::{Prompt, Subject};
 use rand::{RngExt, SeedableRng};
@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 /// Indices of prompts, in an order in which every beginning has all scenarios as evenly as possible.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Split {
+pub(crate) struct Split {
     pub grow: Vec<usize>,
     pub test: Vec<usize>,
     /// Whether no cluster of prompts is in both.
@@ -16,7 +16,7 @@ pub(super) struct Split {
 
 /// Half of the clusters for growing, the others for testing; single prompts are told apart where there is one cluster only,
 /// and one prompt has to serve for both.
-pub(super) fn split(subject: &Subject, seed: u64, n_grow: usize, n_test: usize) -> Split {
+pub(crate) fn split(subject: &Subject, seed: u64, n_grow: usize, n_test: usize) -> Split {
     let prompts = &subject.prompts;
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
     let clusters: BTreeSet<&str> = prompts.iter().map(|p| p.item.cluster()).collect();
@@ -40,7 +40,7 @@ pub(super) fn split(subject: &Subject, seed: u64, n_grow: usize, n_test: usize) 
 }
 
 /// Fisher and Yates.
-pub(super) fn shuffle<T>(items: &mut [T], rng: &mut ChaCha8Rng) {
+pub(crate) fn shuffle<T>(items: &mut [T], rng: &mut ChaCha8Rng) {
     for i in (1..items.len()).rev() {
         items.swap(i, rng.random_range(0..=i));
     }

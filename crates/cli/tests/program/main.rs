@@ -19,6 +19,7 @@ mod resume;
 mod runs;
 mod smollm2;
 mod support;
+mod surgery;
 mod token_by_token;
 mod train;
 mod tuned_lens;

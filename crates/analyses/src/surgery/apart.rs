@@ -1,0 +1,368 @@
+//! One adapter taken apart: its single blocks, curves, sets and doses, as rows of the tables.
+
+use super::Tables;
+use super::blocks::Block;
+use super::export;
+use super::gradient;
+use super::masks::{Answer, Bench, Mask};
+use super::measure::{Recovery, Whole};
+use super::search::{Search, by_size, random_orders, sizes};
+use super::settings::Settings;
+use crate::bootstrap::Interval;
+use crate::circuit::prompts::Split;
+use crate::context::Context;
+use crate::error::Result;
+use crate::statistics::benjamini_hochberg;
+use lorascope_engine::Adapter;
+use lorascope_record::Cell;
+use std::collections::BTreeMap;
+
+/// What is taken apart.
+pub(super) struct Apart<'a> {
+    pub context: &'a Context<'a>,
+    pub settings: &'a Settings,
+    pub model: usize,
+    pub adapter: &'a Adapter,
+    pub blocks: &'a [Block],
+}
+
+/// An adapter that was taken apart, for words and figures.
+pub(super) struct Patient {
+    pub model: usize,
+    pub blocks: Vec<Block>,
+    /// Mean size of what it does to delta, with its interval.
+    pub size: Interval,
+    /// Prompts that it moves by the floor or more, and all.
+    pub moved: (usize, usize),
+}
+
+/// Recoveries of random sets by their number of blocks, and the mean answers over these sets.
+type Random = BTreeMap<usize, (Vec<f64>, Vec<Answer>)>;
+
+impl Apart<'_> {
+    /// Fills the tables.
+    pub fn take_apart(&self, split: &Split, tables: &mut Tables) -> Result<Patient> {
+        let n = self.blocks.len();
+        let mut bench = Bench::new(self.context, self.model, self.blocks, split.grow.clone(), "chosen");
+        let (none, all) = (Mask::uniform(n, 0.0), Mask::uniform(n, 1.0));
+        let singles = (0..n).flat_map(|b| [Mask::without(n, b), Mask::only(n, &[b])]);
+        let first: Vec<Mask> = [none.clone(), all.clone()].into_iter().chain(singles).collect();
+        bench.measure("switching single blocks", &first)?;
+        let (base, full) = (bench.of(&none)?, bench.of(&all)?);
+        let whole = Whole::new(self.context, &bench.prompts, base, full, self.settings.floor);
+        let estimates = gradient::estimates(self.context, self.model, self.blocks, &bench.prompts)?;
+        let orders = random_orders(n, self.settings.orders, self.context.seed);
+        let mut random_sizes = sizes(n, self.settings.points);
+        if self.settings.shapley {
+            random_sizes = (1..=n).collect();
+        }
+        let gradients = self.gradient_shares(&whole, &estimates);
+        let mut alone = Vec::with_capacity(n);
+        for b in 0..n {
+            alone.push(whole.point(&bench.of(&Mask::only(n, &[b]))?));
+        }
+        let moved = whole.n_moved();
+        let (mut greedy, mut smallest) = (Vec::new(), Vec::new());
+        if moved > 0 {
+            let mut search = Search { bench: &mut bench, whole: &whole, n, share: self.settings.share };
+            greedy = search.greedy(&alone, self.settings.candidates)?;
+            smallest = search.prune(&greedy)?;
+            random_sizes.extend([greedy.len(), smallest.len()]);
+            random_sizes.sort_unstable();
+            random_sizes.dedup();
+        }
+        let random = match moved {
+            0 => Random::new(),
+            _ => self.random(&mut bench, &whole, &orders, &random_sizes)?,
+        };
+        let shapley = match self.settings.shapley && moved > 0 {
+            true => Some(self.shapley(&mut bench, &whole, &orders)?),
+            false => None,
+        };
+        self.push_blocks(&mut bench, &whole, &gradients, shapley.as_deref(), tables)?;
+        let norms: Vec<f64> = self.blocks.iter().map(|b| b.norm).collect();
+        let by_gradient: Vec<f64> = gradients.iter().map(|g| g.unwrap_or(0.0)).collect();
+        if moved > 0 {
+            self.push_curve(
+                &mut bench,
+                &whole,
+                "greedy",
+                &greedy,
+                &(1..=greedy.len()).collect::<Vec<_>>(),
+                &random,
+                tables,
+            )?;
+            for (name, values) in [("alone", &alone), ("gradient", &by_gradient), ("norm", &norms)] {
+                self.push_curve(&mut bench, &whole, name, &by_size(values), &random_sizes, &random, tables)?;
+            }
+            self.push_random(&whole, &random, tables)?;
+            let sets = [("greedy", &greedy), ("smallest", &smallest)];
+            self.push_sets(&mut bench, &whole, split, sets, &random, tables)?;
+        }
+        self.push_doses(&mut bench, &whole, tables)?;
+        tables.runs.append(bench.into_runs())?;
+        let prompts = split.grow.len();
+        Ok(Patient {
+            model: self.model,
+            blocks: self.blocks.to_vec(),
+            size: whole.size(),
+            moved: (moved, prompts),
+        })
+    }
+
+    fn name(&self) -> Cell {
+        self.context.subject.model.name(self.model).into()
+    }
+
+    fn parameters(&self, set: &[usize]) -> usize {
+        set.iter().map(|&b| self.blocks[b].parameters).sum()
+    }
+
+    fn parameter_share(&self, set: &[usize]) -> f64 {
+        let all: usize = self.blocks.iter().map(|b| b.parameters).sum();
+        self.parameters(set) as f64 / all as f64
+    }
+
+    /// The estimate of what each block's absence costs, as a share of what the adapter does.
+    fn gradient_shares(&self, whole: &Whole, estimates: &[Vec<f64>]) -> Vec<Option<f64>> {
+        let share = |b: usize| {
+            let with = whole.all.iter().zip(estimates);
+            let without: Vec<Answer> = with.map(|(a, e)| Answer { delta: a.delta + e[b], ..*a }).collect();
+            whole.share(&without, &whole.all).map(|i| i.mean)
+        };
+        (0..self.blocks.len()).map(share).collect()
+    }
+
+    fn random(
+        &self,
+        bench: &mut Bench,
+        whole: &Whole,
+        orders: &[Vec<usize>],
+        sizes: &[usize],
+    ) -> Result<Random> {
+        let n = self.blocks.len();
+        let masks: Vec<Mask> =
+            sizes.iter().flat_map(|&k| orders.iter().map(move |o| Mask::only(n, &o[..k]))).collect();
+        bench.measure("random orders", &masks)?;
+        let mut random = Random::new();
+        for (&k, masks) in sizes.iter().zip(masks.chunks(orders.len())) {
+            let mut recoveries = Vec::with_capacity(masks.len());
+            let mut sum = vec![Answer { delta: 0.0, p_b: 0.0 }; whole.base.len()];
+            for mask in masks {
+                let answers = bench.of(mask)?;
+                recoveries.push(whole.point(&answers));
+                for (sum, answer) in sum.iter_mut().zip(answers) {
+                    sum.delta += answer.delta / masks.len() as f64;
+                    sum.p_b += answer.p_b / masks.len() as f64;
+                }
+            }
+            random.insert(k, (recoveries, sum));
+        }
+        Ok(random)
+    }
+
+    /// What each block adds to those before it, by order: `[block][order]`.
+    fn shapley(&self, bench: &mut Bench, whole: &Whole, orders: &[Vec<usize>]) -> Result<Vec<Vec<f64>>> {
+        let n = self.blocks.len();
+        let mut added = vec![Vec::with_capacity(orders.len()); n];
+        for order in orders {
+            let mut before = whole.point(&whole.base);
+            for k in 1..=n {
+                let now = whole.point(&bench.of(&Mask::only(n, &order[..k]))?);
+                added[order[k - 1]].push(now - before);
+                before = now;
+            }
+        }
+        Ok(added)
+    }
+
+    fn push_blocks(
+        &self,
+        bench: &mut Bench,
+        whole: &Whole,
+        gradients: &[Option<f64>],
+        shapley: Option<&[Vec<f64>]>,
+        tables: &mut Tables,
+    ) -> Result<()> {
+        let n = self.blocks.len();
+        let mean = |values: Vec<f64>| values.iter().sum::<f64>() / values.len() as f64;
+        let change = |from: &[Answer], to: &[Answer]| {
+            mean(from.iter().zip(to).map(|(f, t)| t.delta - f.delta).collect())
+        };
+        let mut rows = Vec::with_capacity(n);
+        for b in 0..n {
+            let (without, only) = (bench.of(&Mask::without(n, b))?, bench.of(&Mask::only(n, &[b]))?);
+            let left_out = (
+                whole.share(&without, &whole.all),
+                whole.design.compare(&whole.aligned(&without, &whole.all)).p,
+            );
+            let alone =
+                (whole.share(&whole.base, &only), whole.design.compare(&whole.aligned(&whole.base, &only)).p);
+            rows.push((left_out, change(&whole.all, &without), alone, change(&whole.base, &only)));
+        }
+        let left_out_q = benjamini_hochberg(&rows.iter().map(|r| r.0.1).collect::<Vec<_>>());
+        let alone_q = benjamini_hochberg(&rows.iter().map(|r| r.2.1).collect::<Vec<_>>());
+        for (b, (left_out, left_change, alone, alone_change)) in rows.into_iter().enumerate() {
+            let block = &self.blocks[b];
+            let mut cells = vec![
+                self.name(),
+                b.into(),
+                block.layer.into(),
+                block.name.into(),
+                block.parameters.into(),
+                block.norm.into(),
+            ];
+            cells.extend(interval(left_out.0));
+            cells.extend([left_change.into(), left_out.1.into(), left_out_q[b].into()]);
+            cells.extend(interval(alone.0));
+            cells.extend([alone_change.into(), alone.1.into(), alone_q[b].into(), gradients[b].into()]);
+            let value = shapley.map(|added| mean_and_error(&added[b]));
+            cells.extend([value.map(|v| v.0).into(), value.and_then(|v| v.1).into()]);
+            tables.blocks.push(&cells)?;
+        }
+        Ok(())
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "what a curve is")]
+    fn push_curve(
+        &self,
+        bench: &mut Bench,
+        whole: &Whole,
+        name: &str,
+        order: &[usize],
+        sizes: &[usize],
+        random: &Random,
+        tables: &mut Tables,
+    ) -> Result<()> {
+        let n = self.blocks.len();
+        let masks: Vec<Mask> = sizes.iter().map(|&k| Mask::only(n, &order[..k])).collect();
+        bench.measure("measuring orders", &masks)?;
+        for (&k, mask) in sizes.iter().zip(&masks) {
+            let answers = bench.of(mask)?;
+            let share = self.parameter_share(&order[..k]);
+            let mut cells = vec![self.name(), name.into(), k.into(), share.into()];
+            cells.extend(recovery(whole.recovery(&answers)));
+            cells.extend(null(random.get(&k), Some(whole.point(&answers))));
+            tables.curves.push(&cells)?;
+        }
+        Ok(())
+    }
+
+    fn push_random(&self, whole: &Whole, random: &Random, tables: &mut Tables) -> Result<()> {
+        let n = self.blocks.len();
+        for (&k, found) in random {
+            // In a random order every block is as likely as any other to be among the first k.
+            let mut cells = vec![self.name(), "random".into(), k.into(), (k as f64 / n as f64).into()];
+            cells.extend(recovery(whole.recovery(&found.1)));
+            cells.extend(null(Some(found), None));
+            tables.curves.push(&cells)?;
+        }
+        Ok(())
+    }
+
+    fn push_sets(
+        &self,
+        bench: &mut Bench,
+        whole: &Whole,
+        split: &Split,
+        sets: [(&str, &Vec<usize>); 2],
+        random: &Random,
+        tables: &mut Tables,
+    ) -> Result<()> {
+        let n = self.blocks.len();
+        let tested: Vec<usize> = split.test.iter().copied().filter(|p| !split.grow.contains(p)).collect();
+        let (none, all) = (Mask::uniform(n, 0.0), Mask::uniform(n, 1.0));
+        let mut held_out = None;
+        if !tested.is_empty() {
+            let mut other = Bench::new(self.context, self.model, self.blocks, tested.clone(), "held out");
+            let masks: Vec<Mask> = sets.iter().map(|(_, set)| Mask::only(n, set)).collect();
+            other.measure("held out prompts", &[&[none.clone(), all.clone()], &masks[..]].concat())?;
+            let (base, full) = (other.of(&none)?, other.of(&all)?);
+            let whole = Whole::new(self.context, &tested, base, full, self.settings.floor);
+            held_out = Some((other, whole));
+        }
+        for (name, set) in sets {
+            let mask = Mask::only(n, set);
+            let answers = bench.of(&mask)?;
+            let labels: Vec<String> = set.iter().map(|&b| self.blocks[b].label()).collect();
+            let mut cells = vec![
+                self.name(),
+                name.into(),
+                labels.join(", ").into(),
+                set.len().into(),
+                self.parameters(set).into(),
+                self.parameter_share(set).into(),
+            ];
+            cells.extend(recovery(whole.recovery(&answers)));
+            cells.extend(null(random.get(&set.len()), Some(whole.point(&answers))));
+            let found = match &mut held_out {
+                Some((other, whole)) => whole.share(&whole.base, &other.of(&mask)?),
+                None => None,
+            };
+            cells.extend(interval(found));
+            cells.push(tested.len().into());
+            let folder = (name == "smallest").then(|| export::place(&self.adapter.name, self.model));
+            if let Some(folder) = &folder {
+                let blocks: Vec<&Block> = set.iter().map(|&b| &self.blocks[b]).collect();
+                let files = export::adapter(self.adapter, &blocks)?;
+                self.context.run.write_text(&format!("{folder}/adapter_config.json"), &files.config)?;
+                self.context
+                    .run
+                    .write_bytes(&format!("{folder}/adapter_model.safetensors"), &files.weights)?;
+            }
+            cells.push(folder.into());
+            tables.sets.push(&cells)?;
+        }
+        if let Some((other, _)) = held_out {
+            tables.runs.append(other.into_runs())?;
+        }
+        Ok(())
+    }
+
+    fn push_doses(&self, bench: &mut Bench, whole: &Whole, tables: &mut Tables) -> Result<()> {
+        let n = self.blocks.len();
+        let masks: Vec<Mask> = self.settings.scales.iter().map(|&s| Mask::uniform(n, s as f32)).collect();
+        bench.measure("scaling the adapter", &masks)?;
+        for (i, (mask, &scale)) in masks.iter().zip(&self.settings.scales).enumerate() {
+            let answers = bench.of(mask)?;
+            let mut cells = vec![self.name(), i.into(), scale.into()];
+            cells.extend(recovery(whole.recovery(&answers)));
+            let delta = whole.design.mean(&answers.iter().map(|a| a.delta).collect::<Vec<_>>());
+            cells.extend([delta.mean.into(), delta.lo.into(), delta.hi.into()]);
+            tables.doses.push(&cells)?;
+        }
+        Ok(())
+    }
+}
+
+fn interval(of: Option<Interval>) -> [Cell; 3] {
+    [of.map(|i| i.mean).into(), of.map(|i| i.lo).into(), of.map(|i| i.hi).into()]
+}
+
+fn recovery(of: Recovery) -> Vec<Cell> {
+    let mut cells = interval(of.delta).to_vec();
+    cells.extend([of.mean.into(), of.p.into()]);
+    cells
+}
+
+/// What random sets recover, and how many of them reach a point.
+fn null(random: Option<&(Vec<f64>, Vec<Answer>)>, point: Option<f64>) -> [Cell; 4] {
+    let Some((found, _)) = random else {
+        return std::array::from_fn(|_| None::<f64>.into());
+    };
+    let mut sorted = found.clone();
+    sorted.sort_by(f64::total_cmp);
+    let at = |q: f64| sorted[((sorted.len() - 1) as f64 * q).round() as usize];
+    let mean = found.iter().sum::<f64>() / found.len() as f64;
+    let as_much = |point: f64| found.iter().filter(|&&r| r >= point).count();
+    let p = point.map(|point| (1 + as_much(point)) as f64 / (1 + found.len()) as f64);
+    [mean.into(), at(0.025).into(), at(0.975).into(), p.into()]
+}
+
+/// Mean and its standard error.
+fn mean_and_error(values: &[f64]) -> (f64, Option<f64>) {
+    let n = values.len() as f64;
+    let mean = values.iter().sum::<f64>() / n;
+    let squares: f64 = values.iter().map(|v| (v - mean).powi(2)).sum();
+    (mean, (values.len() > 1).then(|| (squares / (n - 1.0) / n).sqrt()))
+}

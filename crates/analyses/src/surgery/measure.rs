@@ -1,0 +1,102 @@
+//! How much of what an adapter changed comes back.
+
+use super::masks::Answer;
+use crate::bootstrap::Interval;
+use crate::context::Context;
+use crate::statistics::Design;
+
+/// What the whole adapter does to each prompt.
+pub(super) struct Whole {
+    pub base: Vec<Answer>,
+    pub all: Vec<Answer>,
+    pub design: Design,
+    floor: f64,
+}
+
+/// Behaviour recovered by a mask, with intervals.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Recovery {
+    /// `Σ change·sign(d) / Σ |d|`, d being what the whole adapter does to delta.
+    pub delta: Option<Interval>,
+    /// Mean of `change / d` over prompts with `|d|` at least the floor.
+    pub mean: Option<f64>,
+    /// As `delta`, of the probability of B.
+    pub p: Option<f64>,
+}
+
+impl Whole {
+    pub fn new(
+        context: &Context,
+        prompts: &[usize],
+        base: Vec<Answer>,
+        all: Vec<Answer>,
+        floor: f64,
+    ) -> Self {
+        let clusters: Vec<&str> =
+            prompts.iter().map(|&p| context.subject.prompts[p].item.cluster()).collect();
+        Self { base, all, design: Design::new(&clusters, context.seed), floor }
+    }
+
+    /// What the whole adapter does to delta, prompt by prompt.
+    fn spans(&self) -> Vec<f64> {
+        self.all.iter().zip(&self.base).map(|(a, b)| a.delta - b.delta).collect()
+    }
+
+    /// Prompts whose delta it moves by the floor or more.
+    pub fn n_moved(&self) -> usize {
+        self.spans().iter().filter(|d| d.abs() >= self.floor && **d != 0.0).count()
+    }
+
+    /// Mean of its size over prompts, with its interval.
+    pub fn size(&self) -> Interval {
+        self.design.mean(&self.spans().iter().map(|d| d.abs()).collect::<Vec<_>>())
+    }
+
+    /// Change from `from` to `to`, positive where it goes the way of the adapter.
+    pub fn aligned(&self, from: &[Answer], to: &[Answer]) -> Vec<f64> {
+        let changes = from.iter().zip(to).map(|(f, t)| t.delta - f.delta);
+        // A prompt that the adapter does not move has no direction.
+        let sign = |d: f64| if d == 0.0 { 0.0 } else { d.signum() };
+        changes.zip(self.spans()).map(|(c, d)| c * sign(d)).collect()
+    }
+
+    /// A change from `from` to `to` as a share of what the whole adapter does; `None` where that is nothing.
+    pub fn share(&self, from: &[Answer], to: &[Answer]) -> Option<Interval> {
+        if self.n_moved() == 0 {
+            return None;
+        }
+        let sizes: Vec<f64> = self.spans().iter().map(|d| d.abs()).collect();
+        // Nothing is 0, never −0.
+        let of = |sums: &[f64]| if sums[1] == 0.0 { f64::NAN } else { sums[0] / sums[1] + 0.0 };
+        self.design.resampler().statistic(&[&self.aligned(from, to), &sizes], of)
+    }
+
+    /// What a mask recovers, from its answers.
+    pub fn recovery(&self, answers: &[Answer]) -> Recovery {
+        let ratios: Vec<f64> = self
+            .spans()
+            .iter()
+            .zip(answers.iter().zip(&self.base))
+            .filter(|(d, _)| d.abs() >= self.floor && **d != 0.0)
+            .map(|(d, (m, b))| (m.delta - b.delta) / d)
+            .collect();
+        let mean = (!ratios.is_empty()).then(|| ratios.iter().sum::<f64>() / ratios.len() as f64 + 0.0);
+        let (mut over, mut under) = (0.0, 0.0);
+        for ((m, b), a) in answers.iter().zip(&self.base).zip(&self.all) {
+            let d = a.p_b - b.p_b;
+            if d != 0.0 {
+                over += (m.p_b - b.p_b) * d.signum();
+                under += d.abs();
+            }
+        }
+        let p = (under > 0.0 && self.n_moved() > 0).then(|| over / under);
+        Recovery { delta: self.share(&self.base, answers), mean, p }
+    }
+
+    /// The share of delta alone, without an interval: what choices are made by. 0 where there is nothing to recover.
+    pub fn point(&self, answers: &[Answer]) -> f64 {
+        let under: f64 = self.spans().iter().map(|d| d.abs()).sum();
+        let over: f64 = self.aligned(&self.base, answers).iter().sum();
+        if self.n_moved() == 0 { 0.0 } else { over / under }
+    }
+}
