@@ -22,4 +22,5 @@ mod support;
 mod token_by_token;
 mod train;
 mod tuned_lens;
+mod validate;
 mod weights;
