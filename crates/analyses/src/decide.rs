@@ -123,26 +123,42 @@ impl Analysis for Decide {
 
     fn run(&self, context: &Context, _settings: &Value) -> Result<Findings> {
         let subject = context.subject;
-        context.progress.begin("deciding on the base model", 1);
-        let primary = &subject.primary_pairs()?;
-        context.progress.end();
-        let mut decisions = Table::new(&DECISIONS);
-        let blocks = subject.blocks();
-        let layers = subject.model.spec().n_layers as u64;
-        context.progress.begin("deciding on the adapters", layers * blocks.len() as u64);
-        for (b, block) in blocks.iter().enumerate() {
-            let part = context.part(&format!("decide-{b:05}"), &DECISIONS, || {
-                let at = |done: usize, _| context.progress.at(b as u64 * layers + done as u64);
-                decide_block(subject, block, primary, &at)
-            })?;
-            decisions.append(part)?;
-        }
-        context.progress.end();
-        decisions.sort_by_keys();
+        let decisions = all_decisions(context, &|b| Ok(format!("decide-{b:05}")))?;
         let parts = split_by_labels(subject, &decisions)?;
         let section = section(self, context, &decisions, &parts)?;
         Ok(Findings { tables: vec![decisions, parts], section })
     }
+}
+
+/// Decisions of all models on all prompts, for other analyses: as this one has left them in the run folder, else computed and
+/// kept under the name `parts`.
+pub(crate) fn decisions(context: &Context, parts: &str) -> Result<Table> {
+    all_decisions(context, &|b| {
+        let own = format!("decide-{b:05}");
+        Ok(if context.run.part(&own)?.is_some() { own } else { format!("{parts}-{b:05}") })
+    })
+}
+
+/// `name(b)` is the name of the part that holds block `b`.
+fn all_decisions(context: &Context, name: &dyn Fn(usize) -> Result<String>) -> Result<Table> {
+    let subject = context.subject;
+    context.progress.begin("deciding on the base model", 1);
+    let primary = &subject.primary_pairs()?;
+    context.progress.end();
+    let mut decisions = Table::new(&DECISIONS);
+    let blocks = subject.blocks();
+    let layers = subject.model.spec().n_layers as u64;
+    context.progress.begin("deciding on the adapters", layers * blocks.len() as u64);
+    for (b, block) in blocks.iter().enumerate() {
+        let part = context.part(&name(b)?, &DECISIONS, || {
+            let at = |done: usize, _| context.progress.at(b as u64 * layers + done as u64);
+            decide_block(subject, block, primary, &at)
+        })?;
+        decisions.append(part)?;
+    }
+    context.progress.end();
+    decisions.sort_by_keys();
+    Ok(decisions)
 }
 
 fn decide_block(

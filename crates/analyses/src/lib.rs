@@ -27,6 +27,7 @@ mod memory;
 mod patch;
 mod paths;
 mod probe;
+mod sampler;
 mod scenarios;
 mod score;
 mod statistics;
@@ -34,6 +35,7 @@ mod subject;
 mod surgery;
 mod tuned_lens;
 mod twins;
+mod validate;
 mod weights;
 
 pub use activity::{
@@ -51,7 +53,7 @@ pub use score::{Decision, score};
 pub use statistics::{Comparison, Design, benjamini_hochberg};
 pub use subject::{Meanings, Prompt, Subject};
 
-use lorascope_record::TableSpec;
+use lorascope_record::{Table, TableSpec};
 use serde_json::Value;
 
 /// One question asked of all models at once.
@@ -88,6 +90,13 @@ pub trait Analysis: Sync {
     fn check(&self, _subject: &Subject, _settings: &Value) -> Result<()> {
         Ok(())
     }
+    /// What a reader must know before any conclusion of the whole report; from the tables of its [`Findings`].
+    ///
+    /// # Errors
+    /// Tables that are not its own.
+    fn warnings(&self, _tables: &[Table]) -> Result<Vec<String>> {
+        Ok(Vec::new())
+    }
     /// Carries it out. `settings` are resolved ones.
     ///
     /// # Errors
@@ -98,6 +107,7 @@ pub trait Analysis: Sync {
 /// All analyses, in the order of a report.
 pub const ANALYSES: &[&dyn Analysis] = &[
     &decide::Decide,
+    &validate::Validate,
     &weights::Weights,
     &lens::Lens,
     &tuned_lens::TunedLens,

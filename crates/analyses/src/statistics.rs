@@ -12,7 +12,7 @@
 use crate::bootstrap::{Interval, Resampler};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
-use statrs::distribution::{ContinuousCDF, StudentsT};
+use statrs::distribution::{Beta, ContinuousCDF, StudentsT};
 
 /// Up to this number of clusters all sign patterns are tried.
 const EXACT: usize = 16;
@@ -215,6 +215,27 @@ pub(crate) fn share_bound(k: usize, n: usize) -> f64 {
     hi
 }
 
+/// The 95% interval of Clopper and Pearson (1934) for a share of which `k` among `n` were seen; `None` where nothing was.
+pub(crate) fn share_interval(k: u64, n: u64) -> Option<Interval> {
+    if n == 0 {
+        return None;
+    }
+    let (seen, rest) = (k as f64, (n - k.min(n)) as f64);
+    // Quantiles of Beta(k, n − k + 1) and Beta(k + 1, n − k).
+    let quantile = |a: f64, b: f64, level: f64| -> Option<f64> {
+        let beta = Beta::new(a, b).ok()?;
+        let (mut lo, mut hi) = (0.0, 1.0);
+        for _ in 0..60 {
+            let middle = (lo + hi) / 2.0;
+            if beta.cdf(middle) < level { lo = middle } else { hi = middle }
+        }
+        Some((lo + hi) / 2.0)
+    };
+    let lo = if k == 0 { 0.0 } else { quantile(seen, rest + 1.0, 0.025)? };
+    let hi = if k >= n { 1.0 } else { quantile(seen + 1.0, rest, 0.975)? };
+    Some(Interval { mean: seen / n as f64, lo, hi })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -371,5 +392,16 @@ mod tests {
         assert!((share_bound(0, 20) - (1.0 - 0.05f64.powf(0.05))).abs() < 1e-9);
         assert!((share_bound(1, 10) - 0.394_163).abs() < 1e-5);
         assert_eq!(share_bound(3, 3), 1.0);
+    }
+
+    #[test]
+    fn the_interval_of_a_share_is_that_of_clopper_and_pearson() {
+        let of = |k, n| share_interval(k, n).unwrap();
+        // 1 − 0.025^(1/10), and R's binom.test(1, 10) and binom.test(40, 100).
+        assert!((of(0, 10).hi - 0.308_497).abs() < 1e-6 && of(0, 10).lo == 0.0);
+        assert!((of(10, 10).lo - 0.691_503).abs() < 1e-6 && of(10, 10).hi == 1.0);
+        assert!((of(1, 10).lo - 0.002_529).abs() < 1e-6 && (of(1, 10).hi - 0.445_016).abs() < 1e-6);
+        assert!((of(40, 100).lo - 0.303_295).abs() < 1e-6 && (of(40, 100).hi - 0.502_791).abs() < 1e-6);
+        assert_eq!(share_interval(0, 0), None);
     }
 }

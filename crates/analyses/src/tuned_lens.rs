@@ -21,7 +21,7 @@ mod settings;
 mod states;
 mod store;
 #[cfg(test)]
-mod testing;
+pub(crate) mod testing;
 mod text;
 
 use crate::Analysis;

@@ -73,7 +73,7 @@ pub fn run(plan: &Plan, opened: Opened, asked: &Asked, out: &Path, bars: &Bars) 
     }
     folder.write_text("prompts.json", &prompts)?;
     folder.write_text("rendered.jsonl", &subject.rendered())?;
-    let mut sections = Vec::new();
+    let (mut sections, mut warnings) = (Vec::new(), Vec::new());
     for (analysis, settings) in &plan.analyses {
         let memory = plan.memory / ROWS_SHARE;
         let context = Context { subject: &subject, run: &folder, seed: plan.seed, memory, progress: bars };
@@ -87,10 +87,11 @@ pub fn run(plan: &Plan, opened: Opened, asked: &Asked, out: &Path, bars: &Bars) 
             let png = render_png(&svg)?;
             folder.write_figure(&figure.name, &svg, &png)?;
         }
+        warnings.extend(analysis.warnings(&found.tables)?);
         folder.mark_done(analysis.name())?;
         sections.push(found.section);
     }
-    let page = page(plan, &subject, asked, &key, sections);
+    let page = page(plan, &subject, asked, &key, (sections, warnings));
     folder.write_text("report.html", &render_html(&page)?)?;
     folder.finish()?;
     println!("{}", out.join("report.html").display());
@@ -103,7 +104,14 @@ fn controls(subject: &Subject) -> Vec<Value> {
     made.map(|(name, c)| json!({"name": name, "of": c.of, "kind": c.kind.name(), "seed": c.seed})).collect()
 }
 
-fn page(plan: &Plan, subject: &Subject, asked: &Asked, key: &RunKey, sections: Vec<Section>) -> Page {
+/// The report; warnings stand before everything else that it says.
+fn page(
+    plan: &Plan,
+    subject: &Subject,
+    asked: &Asked,
+    key: &RunKey,
+    (sections, warnings): (Vec<Section>, Vec<String>),
+) -> Page {
     let spec = subject.model.spec();
     let item = |name: &str, value: String| ProvenanceItem { name: name.to_owned(), value };
     let mut provenance = vec![
@@ -145,7 +153,8 @@ fn page(plan: &Plan, subject: &Subject, asked: &Asked, key: &RunKey, sections: V
     Page {
         title: plan.title.clone(),
         lead: format!(
-            "{} models ({}) on {} prompts. A positive difference always means a preference for {} over {}.",
+            "{}{} models ({}) on {} prompts. A positive difference always means a preference for {} over {}.",
+            warnings.iter().map(|w| format!("{w} ")).collect::<String>(),
             names.len(),
             names.join(", "),
             subject.prompts.len(),

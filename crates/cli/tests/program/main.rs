@@ -23,4 +23,5 @@ mod surgery;
 mod token_by_token;
 mod train;
 mod tuned_lens;
+mod validate;
 mod weights;
