@@ -64,7 +64,7 @@ fn drawn_answers_are_calibrated_and_those_of_another_model_are_not() {
     let prompts: Vec<Vec<u32>> =
         (0..12u32).map(|i| (0..6).map(|t| (1 + 7 * i + 3 * t * t) % vocabulary).collect()).collect();
     let (a, b) = (vec![5u32, 9], vec![5u32, 11]);
-    let goes_on = |_: usize, said: &[u32]| said == &[5];
+    let goes_on = |_: usize, said: &[u32]| said == [5];
     let ask = |which: usize| -> Vec<Asked> {
         let asked = |(i, prompt)| Asked { model: which, prompt, seed: i as u64, scored: vec![&a, &b] };
         prompts.iter().map(Vec::as_slice).enumerate().map(asked).collect()

@@ -70,7 +70,7 @@ pub const CASES: &[Case] = &[
     study!(
         "no analyses",
         "base = './base'\nanalyses = []\n",
-        "study file study.toml: `analyses` is empty; known are decide, weights, lens"
+        "study file study.toml: `analyses` is empty; known are decide, validate, weights, lens"
     ),
     study!(
         "analyses of the wrong type",
