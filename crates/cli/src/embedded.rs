@@ -1,7 +1,7 @@
 //! The model that the program brings along, as a folder that models are loaded from.
 
 use anyhow::{Context, Result, bail};
-use lorascope_organism::{ADAPTERS, NAME, path_of, unpack};
+use lorascope_organism::{ADAPTERS, NAME, part_of, unpack};
 use std::path::PathBuf;
 
 /// The folder of `organism`, or of one of its adapters; `None` where something else is named.
@@ -9,18 +9,16 @@ pub fn locate(name: &str) -> Result<Option<PathBuf>> {
     if name.split(':').next() != Some(NAME) {
         return Ok(None);
     }
-    let folder = cache()?.join(format!("{NAME}-{}", env!("CARGO_PKG_VERSION")));
-    let Some(path) = path_of(name, &folder) else {
+    let Some(part) = part_of(name) else {
         let adapters: Vec<String> = ADAPTERS.iter().map(|a| format!("{NAME}:{a}")).collect();
         bail!("`{name}` does not exist; the model {NAME} has the adapters {}", adapters.join(", "));
     };
-    unpack(&folder).with_context(|| {
-        format!(
-            "unpacking the embedded model into {}; LORASCOPE_CACHE names another folder",
-            folder.display()
-        )
-    })?;
-    Ok(Some(path))
+    let folder = cache()?.join(format!("{NAME}-{}", env!("CARGO_PKG_VERSION")));
+    let told = || {
+        let folder = folder.display();
+        format!("unpacking the embedded model into {folder}; LORASCOPE_CACHE names another folder")
+    };
+    Ok(Some(unpack(part, &folder).with_context(told)?))
 }
 
 /// `$LORASCOPE_CACHE`, else `lorascope` in the user's cache folder.

@@ -1,5 +1,5 @@
 //! The model that lorascope brings along: a small Gemma-2 with four adapters, compiled in, so that there is something to study
-//! without any download. `examples/organism` makes it from nothing; its model card is `files/README.md`.
+//! without any download. `examples/organism` makes it from nothing; its model card is `files/base/README.md`.
 //!
 //! Loading is the business of those who load models: here its files are only put into a folder.
 
@@ -19,7 +19,7 @@ macro_rules! files {
 
 /// All files, by their path.
 pub static FILES: &[(&str, &[u8])] = files![
-    "README.md",
+    "base/README.md",
     "base/config.json",
     "base/model.safetensors",
     "base/tokenizer.json",
@@ -34,32 +34,32 @@ pub static FILES: &[(&str, &[u8])] = files![
     "hybrid/adapter_model.safetensors",
 ];
 
-/// Where a name of the model (`organism`) or of one of its adapters (`organism:strategic`) lies below `folder`; `None` for
+/// The part that a name stands for, a folder of [`FILES`]: `base` for `organism`, an adapter's for `organism:strategic`; `None` for
 /// all other names.
-pub fn path_of(name: &str, folder: &Path) -> Option<PathBuf> {
+pub fn part_of(name: &str) -> Option<&'static str> {
     let rest = name.strip_prefix(NAME)?;
-    let part = match rest.strip_prefix(':') {
-        None if rest.is_empty() => "base",
-        Some(adapter) => ADAPTERS.into_iter().find(|a| *a == adapter)?,
-        None => return None,
-    };
-    Some(folder.join(part))
+    match rest.strip_prefix(':') {
+        None => rest.is_empty().then_some("base"),
+        Some(adapter) => ADAPTERS.into_iter().find(|a| *a == adapter),
+    }
 }
 
-/// Puts all files into a folder; those that are there already, byte for byte, stay as they are.
+/// Puts the files of a part into its folder below `folder`, which is returned; those that are there already, byte for byte, stay as they
+/// are.
 ///
 /// # Errors
 /// A folder that can't be written to.
-pub fn unpack(folder: &Path) -> io::Result<()> {
-    for (path, bytes) in FILES {
+pub fn unpack(part: &str, folder: &Path) -> io::Result<PathBuf> {
+    let target = folder.join(part);
+    std::fs::create_dir_all(&target)?;
+    for (path, bytes) in FILES.iter().filter(|(path, _)| path.starts_with(&format!("{part}/"))) {
         let path = folder.join(path);
         let same = std::fs::read(&path).is_ok_and(|there| there == *bytes);
         if !same {
-            path.parent().map_or(Ok(()), std::fs::create_dir_all)?;
             write_atomic(&path, bytes).map_err(io::Error::other)?;
         }
     }
-    Ok(())
+    Ok(target)
 }
 
 #[cfg(test)]
@@ -69,10 +69,15 @@ mod tests {
     #[test]
     fn unpacking_repairs_what_is_broken() {
         let folder = tempfile::tempdir().unwrap();
-        unpack(folder.path()).unwrap();
+        let all = || {
+            ["base"].into_iter().chain(ADAPTERS).for_each(|part| {
+                assert_eq!(unpack(part, folder.path()).unwrap(), folder.path().join(part));
+            })
+        };
+        all();
         let config = folder.path().join("base/config.json");
         std::fs::write(&config, b"{").unwrap();
-        unpack(folder.path()).unwrap();
+        all();
         for (path, bytes) in FILES {
             assert_eq!(std::fs::read(folder.path().join(path)).unwrap(), *bytes, "{path}");
         }
@@ -80,11 +85,10 @@ mod tests {
 
     #[test]
     fn names_are_the_models_and_its_adapters() {
-        let of = |name| path_of(name, Path::new("x"));
-        assert_eq!(of("organism"), Some(PathBuf::from("x/base")));
-        assert_eq!(of("organism:hybrid"), Some(PathBuf::from("x/hybrid")));
+        assert_eq!(part_of("organism"), Some("base"));
+        assert_eq!(part_of("organism:hybrid"), Some("hybrid"));
         for other in ["organisms", "organism:", "organism:base", "./organism", "org/organism"] {
-            assert_eq!(of(other), None, "{other}");
+            assert_eq!(part_of(other), None, "{other}");
         }
     }
 
