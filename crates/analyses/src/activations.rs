@@ -6,10 +6,13 @@
 //! coordinate on disk, and no more than a layer of it in memory.
 
 use crate::context::Context;
+use crate::decide::column;
 use crate::error::{Error, Result};
 use crate::score::Scoring;
 use crate::subject::{Prompt, Subject};
 use lorascope_engine::{Capture, HookPoint, Hooks, Mat, ModelId, Site};
+use lorascope_record::ColumnKind::{Int, Text};
+use lorascope_record::{ColumnSpec, sha256_hex};
 
 /// Sites that hold one vector of the residual stream's width for each token.
 const SITES: [Site; 5] = [Site::ResidPre, Site::ResidMid, Site::ResidPost, Site::AttnOut, Site::MlpOut];
@@ -17,10 +20,24 @@ const SITES: [Site; 5] = [Site::ResidPre, Site::ResidMid, Site::ResidPost, Site:
 /// Name of the position that every prompt has.
 const DECISION: &str = "decision";
 
+/// The site, in tables of places.
+pub(crate) const SITE: ColumnSpec = column("site", Text, "", "Where: `resid_post` and so on.");
+/// The layer.
+pub(crate) const LAYER: ColumnSpec = column("layer", Int, "", "Layer, from 0.");
+/// The position.
+pub(crate) const POSITION: ColumnSpec = column(
+    "position",
+    Text,
+    "",
+    "`decision`, the name of a span (its last token), or a share of the way to the decision point.",
+);
+/// Clusters behind a number.
+pub(crate) const N_CLUSTERS: ColumnSpec = column("n_clusters", Int, "", "Templates that they come from.");
+
 /// What is read: sites, layers and positions by name.
 #[derive(Clone, Debug)]
 pub(crate) struct Reading {
-    /// The analysis, for messages and names of parts.
+    /// The analysis, for messages.
     pub analysis: &'static str,
     /// Sites, at least one.
     pub sites: Vec<Site>,
@@ -28,10 +45,6 @@ pub(crate) struct Reading {
     pub layers: Vec<usize>,
     /// Names of positions, at least one.
     pub positions: Vec<String>,
-    /// Whether the scale of the final norm is read at each position, too.
-    scale: bool,
-    /// Whether every model's decision is scored in the same pass.
-    decisions: bool,
 }
 
 /// One place of a layer.
@@ -79,26 +92,13 @@ impl Reading {
         if found.is_empty() || distinct.is_empty() {
             return refuse("site and position must name one each at least".to_owned());
         }
-        let reading =
-            Self { analysis, sites: found, layers, positions: distinct, scale: false, decisions: false };
+        let reading = Self { analysis, sites: found, layers, positions: distinct };
         for prompt in &subject.prompts {
             for name in &reading.positions {
                 reading.position(name, prompt, prompt.tokens.ids.len() - 1)?;
             }
         }
         Ok(reading)
-    }
-
-    /// The same with the scale of the final norm at each position ([`Activations::final_scales`]).
-    #[must_use]
-    pub fn with_scale(self) -> Self {
-        Self { scale: true, ..self }
-    }
-
-    /// The same with every model's decision on every prompt ([`Activations::deltas`]).
-    #[must_use]
-    pub fn with_decisions(self) -> Self {
-        Self { decisions: true, ..self }
     }
 
     /// The token of a prompt that a name stands for: `decision`, `N%` of the way to the decision point, or a span, which is
@@ -146,6 +146,8 @@ impl Reading {
 #[derive(Debug)]
 pub(crate) struct Activations<'a> {
     reading: &'a Reading,
+    /// Names the sites and positions: analyses that read the same have it from one pass.
+    key: String,
     blocks: Vec<Vec<usize>>,
 }
 
@@ -155,7 +157,9 @@ impl<'a> Activations<'a> {
         let subject = context.subject;
         let primary = subject.primary_pairs()?;
         let n_layers = subject.model.spec().n_layers;
-        let all = Self { reading, blocks: subject.blocks() };
+        let sites: Vec<String> = reading.sites.iter().map(|site| site.short_name()).collect();
+        let key = sha256_hex(serde_json::json!([sites, reading.positions]).to_string().as_bytes());
+        let all = Self { reading, key: key[..12].to_owned(), blocks: subject.blocks() };
         context.progress.begin("reading activations", (n_layers * all.blocks.len()) as u64);
         for b in 0..all.blocks.len() {
             let at = |done: usize| context.progress.at((b * n_layers + done) as u64);
@@ -175,22 +179,21 @@ impl<'a> Activations<'a> {
     }
 
     fn part_name(&self, block: usize, layer: usize) -> String {
-        format!("{}-activations-{block:05}-{layer:05}", self.reading.analysis)
+        format!("activations-{}-{block:05}-{layer:05}", self.key)
     }
 
     fn scale_name(&self, block: usize) -> String {
-        format!("{}-scales-{block:05}", self.reading.analysis)
+        format!("activations-{}-{block:05}-scales", self.key)
     }
 
     fn decisions_name(&self, block: usize) -> String {
-        format!("{}-decisions-{block:05}", self.reading.analysis)
+        format!("activations-{}-{block:05}-decisions", self.key)
     }
 
     /// All parts of a block, in the order of [`Activations::sweep`].
     fn part_names(&self, block: usize) -> Vec<String> {
         let layers = self.reading.layers.iter().map(|&layer| self.part_name(block, layer));
-        let scales = self.reading.scale.then(|| self.scale_name(block));
-        layers.chain(scales).chain(self.reading.decisions.then(|| self.decisions_name(block))).collect()
+        layers.chain([self.scale_name(block), self.decisions_name(block)]).collect()
     }
 
     fn is_kept(&self, context: &Context, block: usize) -> Result<bool> {
@@ -203,7 +206,7 @@ impl<'a> Activations<'a> {
     }
 
     /// For each layer that is read, the bytes of all its places, each model by model and prompt by prompt of the block; after
-    /// them, the scales of the final norm and the decisions, where they are read.
+    /// them, the scales of the final norm at each position, and the decisions.
     fn sweep(
         &self,
         subject: &Subject,
@@ -230,24 +233,20 @@ impl<'a> Activations<'a> {
             .layers
             .iter()
             .flat_map(|&layer| reading.sites.iter().map(move |&site| HookPoint::Layer(layer, site)));
-        let points = points.chain(reading.scale.then_some(HookPoint::FinalScale));
+        let points = points.chain([HookPoint::FinalScale]);
         let capture = |point| rows.iter().map(move |rows| Capture { point, rows: rows.clone() });
         let hooks = Hooks { captures: points.flat_map(capture).collect(), edits: Vec::new() };
-        let scored = if reading.decisions { scoring.tree.rows() } else { &[] };
-        let run = model.run_with_progress(scoring.tree.batch(), &hooks, scored, &|done, _| at(done))?;
+        let (batch, scored) = (scoring.tree.batch(), scoring.tree.rows());
+        let run = model.run_with_progress(batch, &hooks, scored, &|done, _| at(done))?;
         let per_layer = reading.sites.len() * reading.positions.len();
         let bytes = |values: &[Vec<Vec<f32>>]| -> Vec<u8> {
             values.iter().flatten().flatten().flat_map(|v| v.to_le_bytes()).collect()
         };
         let (of_layers, scales) = run.captures.split_at(per_layer * reading.layers.len());
         let mut parts: Vec<Vec<u8>> = of_layers.chunks(per_layer).map(bytes).collect();
-        if reading.scale {
-            parts.push(bytes(scales));
-        }
-        if reading.decisions {
-            let decisions = scoring.decisions(model, &run.readout)?;
-            parts.push(decisions.iter().flat_map(|d| d.delta().to_le_bytes()).collect());
-        }
+        parts.push(bytes(scales));
+        let decisions = scoring.decisions(model, &run.readout)?;
+        parts.push(decisions.iter().flat_map(|d| d.delta().to_le_bytes()).collect());
         Ok(parts)
     }
 

@@ -83,7 +83,7 @@ impl Settings {
             let why = "there is no adapter to compare with the base; load one".to_owned();
             return Err(Error::Settings { analysis: NAME, why });
         }
-        Reading::new(NAME, subject, &self.site, &self.layer, &self.position).map(Reading::with_scale)
+        Reading::new(NAME, subject, &self.site, &self.layer, &self.position)
     }
 
     /// Pairs of a model and its reference, in the order of models.

@@ -1,5 +1,6 @@
 //! The tables of the comparison of representations.
 
+use crate::activations::{LAYER, N_CLUSTERS, POSITION, SITE};
 use crate::decide::{MODEL, column};
 use lorascope_record::ColumnKind::{Float, FloatOrNull, Int, Text};
 use lorascope_record::{ColumnSpec, TableSpec};
@@ -10,16 +11,7 @@ const REFERENCE: ColumnSpec = column(
     "",
     "The model that it is compared with; the difference is `model` minus this one.",
 );
-const SITE: ColumnSpec = column("site", Text, "", "Where: `resid_post` and so on.");
-const LAYER: ColumnSpec = column("layer", Int, "", "Layer, from 0.");
-const POSITION: ColumnSpec = column(
-    "position",
-    Text,
-    "",
-    "`decision`, the name of a span (its last token), or a share of the way to the decision point.",
-);
 const N: ColumnSpec = column("n", Int, "", "Prompts.");
-const N_CLUSTERS: ColumnSpec = column("n_clusters", Int, "", "Templates that they come from.");
 
 pub(super) static SIMILARITY: TableSpec = TableSpec {
     name: "compare_similarity",

@@ -1,7 +1,6 @@
 //! What is looked for, where, and how it is judged.
 
 use super::NAME;
-use super::targets::DECISION;
 use crate::activations::Reading;
 use crate::error::{Error, Result};
 use crate::flags::{Flag, one_or_many};
@@ -87,9 +86,7 @@ impl Settings {
 
     /// The places that are read.
     pub fn reading(&self, subject: &Subject) -> Result<Reading> {
-        let reading = Reading::new(NAME, subject, &self.site, &self.layer, &self.position)?;
-        let decides = self.target.is_empty() || self.target.iter().any(|t| t == DECISION);
-        Ok(if decides { reading.with_decisions() } else { reading })
+        Reading::new(NAME, subject, &self.site, &self.layer, &self.position)
     }
 }
 

@@ -1,5 +1,6 @@
 //! The tables of probes.
 
+use crate::activations::{LAYER, N_CLUSTERS, POSITION, SITE};
 use crate::decide::{MODEL, PROMPT_ID, column};
 use lorascope_record::ColumnKind::{Float, FloatOrNull, Int, Text, TextOrNull};
 use lorascope_record::{ColumnSpec, TableSpec};
@@ -10,16 +11,7 @@ const TARGET: ColumnSpec = column(
     "",
     "What is looked for: a key of the prompts, or `decision` for the model's own.",
 );
-const SITE: ColumnSpec = column("site", Text, "", "Where: `resid_post` and so on.");
-const LAYER: ColumnSpec = column("layer", Int, "", "Layer, from 0.");
-const POSITION: ColumnSpec = column(
-    "position",
-    Text,
-    "",
-    "`decision`, the name of a span (its last token), or a share of the way to the decision point.",
-);
 const N: ColumnSpec = column("n", Int, "", "Prompts that have the label.");
-const N_CLUSTERS: ColumnSpec = column("n_clusters", Int, "", "Templates that they come from.");
 
 pub(super) static PREDICTIONS: TableSpec = TableSpec {
     name: "probe_predictions",
