@@ -33,6 +33,8 @@ mod score;
 mod statistics;
 mod subject;
 mod surgery;
+#[cfg(test)]
+mod testing;
 mod tuned_lens;
 mod twins;
 mod validate;

@@ -50,8 +50,7 @@ impl<R: Real> Mat<R> {
     }
     /// Copies of some rows, in the order given.
     pub fn gather(&self, rows: &[usize]) -> Self {
-        let data = rows.iter().flat_map(|&r| self.row(r).iter().copied()).collect();
-        Self { data, rows: rows.len(), cols: self.cols }
+        self.parts(rows.iter().copied(), 0..self.cols)
     }
     /// Calls `f(i, row)` for every row, in parallel where it pays.
     pub fn for_rows(&mut self, f: impl Fn(usize, &mut [R]) + Sync + Send) {

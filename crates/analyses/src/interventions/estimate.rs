@@ -126,7 +126,11 @@ impl Sweep<'_> {
     }
 
     /// The batch of all runs that these need, each model and prompt apart, so that each has gradients of its own.
-    fn ground<'k>(&self, runs: &[PatchedRun], kept: Option<&'k KeptPrompts>) -> Result<Ground<'k>> {
+    pub(super) fn ground<'k>(
+        &self,
+        runs: &[PatchedRun],
+        kept: Option<&'k KeptPrompts>,
+    ) -> Result<Ground<'k>> {
         let model = &self.subject.model;
         let keys: BTreeSet<RunKey> = runs.iter().flat_map(needed).collect();
         let mut first_sequence = BTreeMap::new();
@@ -171,19 +175,24 @@ impl Sweep<'_> {
             }
         }
         let captures = captures(&wanted);
-        let model = &self.subject.model;
         let asked = self.asked(ground, ground.first_sequence.keys().copied());
         let rows: Vec<usize> =
             asked.iter().flat_map(|a| a.rows(&ground.batch)).collect::<BTreeSet<_>>().into_iter().collect();
         let hooks = Hooks { captures: captures.clone(), edits: Vec::new() };
-        let run = match ground.kept {
-            None => model.run(&ground.batch, &hooks, &rows)?,
-            Some(kept) => model.run_after(&kept.kept, &ground.batch, &hooks, &rows, &|_, _| {})?,
-        };
+        let run = self.pass(ground, &hooks, &rows)?;
         let place: BTreeMap<usize, usize> = rows.iter().enumerate().map(|(i, &row)| (row, i)).collect();
-        let plain = deltas(model, &ground.batch, &asked, &run.readout, &place)?;
+        let plain = deltas(&self.subject.model, &ground.batch, &asked, &run.readout, &place)?;
         let plain = ground.first_sequence.keys().copied().zip(plain).collect();
         Ok((by_place(&captures, run.captures), plain))
+    }
+
+    /// Goes through all rows of the ground once.
+    pub(super) fn pass(&self, ground: &Ground, hooks: &Hooks<f32>, readout: &[usize]) -> Result<Run<f32>> {
+        let model = &self.subject.model;
+        Ok(match ground.kept {
+            None => model.run(&ground.batch, hooks, readout)?,
+            Some(kept) => model.run_after(&kept.kept, &ground.batch, hooks, readout, &|_, _| {})?,
+        })
     }
 
     fn asked(&self, ground: &Ground, keys: impl Iterator<Item = RunKey>) -> Vec<Asked<'_>> {
@@ -197,7 +206,7 @@ impl Sweep<'_> {
     }
 
     /// Gradients of delta of some runs at places of theirs, under edits; and the values there.
-    fn slopes(
+    pub(super) fn slopes(
         &self,
         ground: &Ground,
         of: &BTreeSet<RunKey>,

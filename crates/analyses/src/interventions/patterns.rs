@@ -140,12 +140,7 @@ impl Sweep<'_> {
     ) -> Result<Values> {
         let captures = captures(wanted);
         let hooks = Hooks { captures: captures.clone(), edits };
-        let model = &self.subject.model;
-        let run = match ground.kept {
-            None => model.run(&ground.batch, &hooks, &[])?,
-            Some(kept) => model.run_after(&kept.kept, &ground.batch, &hooks, &[], &|_, _| {})?,
-        };
-        Ok(by_place(&captures, run.captures))
+        Ok(by_place(&captures, self.pass(ground, &hooks, &[])?.captures))
     }
 }
 
@@ -263,7 +258,83 @@ fn shift(old: &[f32], new: &[f32], slope: &[f32], changed: &[usize]) -> f64 {
 
 #[cfg(test)]
 mod tests {
+    use super::super::estimate::Estimator;
+    use super::super::sweep::Source;
     use super::*;
+    use crate::context::Silent;
+    use crate::testing::{FAMILIES, subject};
+    use lorascope_engine::Rules;
+
+    /// All runs in one pass, single keys in closed form, against the definition carried out one run after the other: replace the
+    /// query or key, put the heads' outputs back, and multiply what the pattern became by its gradient.
+    #[test]
+    fn estimates_are_those_of_one_pass_for_each_run() {
+        let mut differ = 0;
+        for family in FAMILIES {
+            let Some(subject) = subject(family) else { return };
+            let (spec, n) = (subject.model.spec(), subject.prompts[0].tokens.ids.len());
+            let change = |layer: usize, site: Site, head: usize, position: usize| Change {
+                point: HookPoint::Layer(layer, site),
+                units: head * spec.d_head..(head + 1) * spec.d_head,
+                position,
+                replacement: Replacement::From(Source { model: 1, prompt: 0, position }),
+            };
+            let run = |changes: Vec<Change>| PatchedRun { model: 0, prompt: 0, changes };
+            let mut runs = Vec::new();
+            for layer in 0..spec.n_layers {
+                for position in [2, n / 2, n - 1] {
+                    runs.push(run(vec![change(layer, Site::Q, spec.n_heads - 1, position)]));
+                    runs.push(run(vec![change(layer, Site::K, 0, position)]));
+                }
+                runs.push(run((0..n).map(|p| change(layer, Site::K, spec.n_kv_heads - 1, p)).collect()));
+            }
+            let sweep = Sweep::new(&subject, 1 << 30).expect("a sweep");
+            let estimators = [Estimator::ExactPatterns, Estimator::Local(Rules::EXACT)];
+            let found = sweep.estimate("", &runs, &estimators, &Silent).expect("estimates").changes;
+            let ground = sweep.ground(&runs, None).expect("a batch");
+            for (i, run) in runs.iter().enumerate() {
+                let want = one_by_one(&sweep, &ground, run);
+                // Two ways to f64 sums over the same f32 numbers, of size 1 at most.
+                assert!((found[0][i] - want).abs() < 1e-6, "{family} {i}: {} {want}", found[0][i]);
+                differ += usize::from((found[0][i] - found[1][i]).abs() > 1e-6);
+            }
+        }
+        assert!(differ > 20, "the gradient says the same: {differ}");
+    }
+
+    fn one_by_one(sweep: &Sweep, ground: &Ground, run: &PatchedRun) -> f64 {
+        let HookPoint::Layer(layer, _) = run.changes[0].point else { unreachable!("a place in a layer") };
+        let key = (run.model, run.prompt);
+        let at = |site: Site| HookPoint::Layer(layer, site);
+        let n = sweep.questions[run.prompt].stem().len();
+        let rows: BTreeSet<usize> = (0..n).map(|p| ground.row(key, p)).collect();
+        let wanted = |site: Site| BTreeMap::from([(at(site), rows.clone())]);
+        let plain = |site: Site| sweep.captured(ground, &wanted(site), Vec::new()).expect("a run");
+        let (patterns, z) = (plain(Site::Pattern), plain(Site::Z));
+        let mut edits: Vec<Edit<f32>> = z
+            .iter()
+            .map(|(&(point, row), z)| Edit { point, row, units: 0..z.len(), op: EditOp::Set(z.clone()) })
+            .collect();
+        for change in &run.changes {
+            let source = change.replacement.source().expect("from another model");
+            let from = ground.row((source.model, source.prompt), source.position);
+            let values = BTreeMap::from([(change.point, BTreeSet::from([from]))]);
+            let values = sweep.captured(ground, &values, Vec::new()).expect("a run");
+            let new = values[&(change.point, from)][change.units.clone()].to_vec();
+            let row = ground.row(key, change.position);
+            edits.push(Edit { point: change.point, row, units: change.units.clone(), op: EditOp::Set(new) });
+        }
+        let patched = sweep.captured(ground, &wanted(Site::Pattern), edits).expect("a run");
+        let of = BTreeSet::from([key]);
+        let slopes =
+            sweep.slopes(ground, &of, &wanted(Site::Pattern), Vec::new(), Rules::EXACT).expect("slopes").0;
+        let at_row = |row: &usize| -> f64 {
+            let place = (at(Site::Pattern), *row);
+            let both = patched[&place].iter().zip(&patterns[&place]).zip(&slopes[&place]);
+            both.map(|((new, old), slope)| f64::from(*slope) * (f64::from(*new) - f64::from(*old))).sum()
+        };
+        rows.iter().map(at_row).sum()
+    }
 
     fn softmax(scores: &[f32]) -> Vec<f64> {
         let e: Vec<f64> = scores.iter().map(|&s| f64::from(s).exp()).collect();

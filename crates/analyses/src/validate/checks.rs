@@ -11,7 +11,7 @@ use lorascope_record::Table;
 use std::collections::BTreeSet;
 
 /// Two ways of scoring the same answers may differ by so much of max(1, |delta|): rounding of f32 logits.
-const ROUNDING: f64 = 1e-4;
+const ROUNDING: f64 = 1e-5;
 /// Templates below which intervals mean little; with fewer than two there are none.
 const TEMPLATES: [f64; 2] = [6.0, 2.0];
 
