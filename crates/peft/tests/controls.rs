@@ -4,16 +4,10 @@
 
 mod common;
 
-use common::{base_of, shared};
+use common::tiny;
 use lorascope_checkpoint::StoredTensor;
-use lorascope_peft::{ControlError, ControlKind, LowRank, PeftAdapter, load};
+use lorascope_peft::{ControlError, ControlKind, LowRank, PeftAdapter};
 use std::ops::Range;
-
-fn tiny(family: &str, adapter: &str) -> Option<PeftAdapter> {
-    let folder = shared()?.join("tiny").join(family);
-    let (base, identity) = base_of(&folder.join("model"));
-    Some(load(&folder.join(adapter), &base, Some(&identity)).unwrap())
-}
 
 /// The outputs of fused matrices, by thirds.
 fn parts(adapter: &PeftAdapter) -> impl Fn(&str) -> Vec<Range<usize>> + '_ {

@@ -4,16 +4,10 @@
 
 mod common;
 
-use common::{Draft, base_of, q, shared, small_base, smollm2};
+use common::{Draft, base_of, q, shared, small_base, smollm2, tiny};
 use lorascope_peft::{BaseIdentity, BaseModule, PeftAdapter, load};
 use serde_json::json;
 use std::path::Path;
-
-fn tiny(family: &str, adapter: &str) -> Option<PeftAdapter> {
-    let folder = shared()?.join("tiny").join(family);
-    let (base, identity) = base_of(&folder.join("model"));
-    Some(load(&folder.join(adapter), &base, Some(&identity)).unwrap())
-}
 
 fn write_and_load(draft: &Draft, base: &[BaseModule], tied: bool) -> PeftAdapter {
     let dir = tempfile::tempdir().unwrap();

@@ -3,6 +3,9 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test stops at the first surprise")]
 #![allow(clippy::single_range_in_vec_init, reason = "one range of rows is meant")]
 
+mod common;
+
+use common::tiny;
 use lorascope_checkpoint::Checkpoint;
 use lorascope_engine::{
     Batch, DEFAULT_MEMORY, Family, Hooks, Mat, Model, ModelSpec, Module, States, read_spec,
@@ -14,19 +17,6 @@ use lorascope_train::{
 };
 use std::cell::{Cell, RefCell};
 use std::path::{Path, PathBuf};
-
-/// The reference data beside the repository, or `None` (said aloud).
-fn tiny(family: &str) -> Option<PathBuf> {
-    let shared = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared");
-    let folder = shared.join("tiny").join(family).join("model");
-    if folder.is_dir() {
-        return Some(folder);
-    }
-    let required = std::env::var("LORASCOPE_REQUIRE_SHARED").is_ok_and(|v| v == "1");
-    assert!(!required, "{} is missing, and LORASCOPE_REQUIRE_SHARED=1 demands it", folder.display());
-    println!("skipped: reference data not found at {}", folder.display());
-    None
-}
 
 const ONE_FORM: &str = "[prompts]\nwording = 'structured'\nfirst_mention = 'cd'\nsecond_mention = 'cd'\nrow_order = 'cd'\ncolumn_order = 'cd'\n";
 

@@ -2,22 +2,13 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test stops at the first surprise")]
 
+mod common;
+
+use common::tiny;
 use lorascope_checkpoint::{Checkpoint, StoredTensor};
 use lorascope_engine::{Batch, DEFAULT_MEMORY, Hooks, Model, States};
 use lorascope_train::{Lesson, OptimizerSettings, Pupil};
-use std::path::{Path, PathBuf};
-
-fn tiny(family: &str) -> Option<PathBuf> {
-    let shared = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared");
-    let folder = shared.join("tiny").join(family).join("model");
-    if folder.is_dir() {
-        return Some(folder);
-    }
-    let required = std::env::var("LORASCOPE_REQUIRE_SHARED").is_ok_and(|v| v == "1");
-    assert!(!required, "{} is missing, and LORASCOPE_REQUIRE_SHARED=1 demands it", folder.display());
-    println!("skipped: reference data not found at {}", folder.display());
-    None
-}
+use std::path::Path;
 
 fn model(folder: &Path) -> Model<f32> {
     Model::load(Checkpoint::open(folder).unwrap(), &[], DEFAULT_MEMORY).unwrap()

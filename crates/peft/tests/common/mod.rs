@@ -4,7 +4,7 @@
 #![allow(clippy::unwrap_used, reason = "a broken fixture must stop the test")]
 
 use lorascope_checkpoint::read_safetensors;
-use lorascope_peft::{BaseIdentity, BaseModule, ModuleKind};
+use lorascope_peft::{BaseIdentity, BaseModule, ModuleKind, PeftAdapter, load};
 use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -19,6 +19,13 @@ pub fn shared() -> Option<PathBuf> {
     assert!(!demanded, "`{}` is absent, and LORASCOPE_REQUIRE_SHARED=1 demands it", path.display());
     eprintln!("skipped: `{}` is absent", path.display());
     None
+}
+
+/// An adapter of a tiny model, by its folder.
+pub fn tiny(family: &str, adapter: &str) -> Option<PeftAdapter> {
+    let folder = shared()?.join("tiny").join(family);
+    let (base, identity) = base_of(&folder.join("model"));
+    Some(load(&folder.join(adapter), &base, Some(&identity)).unwrap())
 }
 
 /// The modules of a model folder, from the header of its single weights file.
