@@ -162,15 +162,6 @@ impl Analysis for Interactions {
     }
 }
 
-/// A component as `patch` names it: `result:3.1`, `mlp_out:3`.
-fn unit_name(component: Component) -> String {
-    let layer = component.layer.unwrap_or_default();
-    match component.head {
-        Some(head) => format!("result:{layer}.{head}"),
-        None => format!("mlp_out:{layer}"),
-    }
-}
-
 /// The components that vary most, with their contributions.
 struct Correlated {
     groups: Groups,
@@ -233,7 +224,7 @@ impl Correlated {
                 let mean = self.design.mean(values);
                 components.push(&[
                     (*name).into(),
-                    unit_name(*component).into(),
+                    component.unit_name().into(),
                     self.groups.n().into(),
                     mean.mean.into(),
                     variance(&self.groups, values).sqrt().into(),
@@ -248,8 +239,8 @@ impl Correlated {
                 let Some(r) = standard.interval((i, j), &resampler) else { continue };
                 correlations.push(&[
                     (*name).into(),
-                    unit_name(self.chosen[i]).into(),
-                    unit_name(self.chosen[j]).into(),
+                    self.chosen[i].unit_name().into(),
+                    self.chosen[j].unit_name().into(),
                     self.groups.n().into(),
                     self.clusters.into(),
                     defined.len().into(),
@@ -288,8 +279,8 @@ impl Correlated {
             table.push(&[
                 names[model].into(),
                 names[minus].into(),
-                unit_name(self.chosen[i]).into(),
-                unit_name(self.chosen[j]).into(),
+                self.chosen[i].unit_name().into(),
+                self.chosen[j].unit_name().into(),
                 self.groups.n().into(),
                 self.clusters.into(),
                 family.into(),

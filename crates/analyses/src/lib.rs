@@ -32,6 +32,7 @@ mod scenarios;
 mod score;
 mod statistics;
 mod subject;
+mod suppression;
 mod surgery;
 #[cfg(test)]
 mod testing;
@@ -118,6 +119,7 @@ pub const ANALYSES: &[&dyn Analysis] = &[
     &patch::Patch,
     &attribution::Attribution,
     &paths::Paths,
+    &suppression::Suppression,
     &circuit::Circuit,
     &interactions::Interactions,
     &probe::Probe,

@@ -206,6 +206,15 @@ impl Component {
         Self { kind, layer: None, head: None }
     }
 
+    /// A head or MLP as `patch` names it: `result:3.1`, `mlp_out:3`.
+    pub fn unit_name(self) -> String {
+        let layer = self.layer.unwrap_or_default();
+        match self.head {
+            Some(head) => format!("result:{layer}.{head}"),
+            None => format!("mlp_out:{layer}"),
+        }
+    }
+
     /// Name for readers: `L12 H3`, `L12 MLP`.
     pub fn label(self) -> String {
         let layer = self.layer.map(|l| format!("L{l} ")).unwrap_or_default();

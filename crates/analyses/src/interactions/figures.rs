@@ -1,7 +1,7 @@
 //! The section of the report: matrices of correlations, of their differences, and of causal interactions.
 
 use super::tables::{CORRELATIONS, DIFFERENCES};
-use super::{LEVEL, NAME, Settings, unit_name};
+use super::{LEVEL, NAME, Settings};
 use crate::Analysis;
 use crate::bootstrap::RESAMPLES;
 use crate::context::Context;
@@ -149,7 +149,7 @@ pub(super) fn section(context: &Context, settings: &Settings, found: &Found) -> 
             0.5f64.powi(i32::try_from(clusters).unwrap_or(1) - 1)
         ));
     }
-    let order: Vec<String> = found.chosen.iter().map(|c| unit_name(*c)).collect();
+    let order: Vec<String> = found.chosen.iter().map(|c| c.unit_name()).collect();
     let mut figures = Vec::new();
     let within = if found.centres_templates { "scenario and template" } else { "scenario" };
     let caution = if resolved {
