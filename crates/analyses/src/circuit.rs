@@ -6,6 +6,7 @@
 //! al. 2023 search in a like manner), on some prompts; and judged on others, against random circuits of equal size.
 
 mod areas;
+mod crossed;
 mod edges;
 mod figures;
 mod grow;
@@ -40,12 +41,12 @@ use serde_json::Value;
 use settings::{NAME, Settings};
 use stability::{Samples, halves, push_tests};
 use std::collections::BTreeMap;
-use tables::{COMPONENTS, CURVE, DIFFERENCES, EDGES, MEMBERS, OVERLAP, PAIRS, SAMPLES, TESTS};
+use tables::{COMPONENTS, CROSSED, CURVE, DIFFERENCES, EDGES, MEMBERS, OVERLAP, PAIRS, SAMPLES, TESTS};
 
 pub(crate) struct Circuit;
 
 static TABLES: &[&TableSpec] =
-    &[&COMPONENTS, &MEMBERS, &CURVE, &TESTS, &PAIRS, &EDGES, &OVERLAP, &DIFFERENCES, &SAMPLES];
+    &[&COMPONENTS, &MEMBERS, &CURVE, &TESTS, &PAIRS, &EDGES, &OVERLAP, &DIFFERENCES, &SAMPLES, &CROSSED];
 
 /// A circuit, read back from the table of components.
 pub(super) struct Found {
@@ -105,6 +106,7 @@ impl Analysis for Circuit {
         measure_edges(context, &sweep, &split, &mut found, &mut all[5])?;
         overlaps(context, &found, &mut all[6])?;
         compare(context, &split, &found, &mut all[7])?;
+        crossed::exchange(context, &sweep, &settings, &split.test, &found, &mut all[9])?;
         all.iter_mut().for_each(Table::sort_by_keys);
         let basis = Basis {
             n_grow: split.grow.len(),
@@ -113,6 +115,8 @@ impl Analysis for Circuit {
             is_clean: split.is_clean,
         };
         let mut section = figures::section(self, context, &found, &all[3], &all[2], &all[7], &basis)?;
+        section.figures.extend(crossed::figure(&all[9], &subject.model.names(), basis.n_test)?);
+        section.paragraphs.extend(crossed::sentence(&all[9])?);
         section.notes.extend(sweep.caveat());
         Ok(Findings { tables: all, section })
     }

@@ -73,6 +73,17 @@ impl Context<'_> {
         Ok(table)
     }
 
+    /// A table that an analysis of this run has written before; `None` where that was not part of the run.
+    ///
+    /// # Errors
+    /// A table that can't be read.
+    pub(crate) fn finished(&self, name: &str) -> Result<Option<Table>> {
+        let mut specs = crate::ANALYSES.iter().flat_map(|a| a.tables());
+        let spec = specs.find(|spec| spec.name == name);
+        let spec = spec.unwrap_or_else(|| unreachable!("no analysis has a table `{name}`"));
+        Ok(self.run.read_table(spec)?)
+    }
+
     /// [`Context::part`] for numbers that are no table: too many for rows with names. `n` of them are expected.
     pub(crate) fn numbers(
         &self,

@@ -13,6 +13,7 @@ mod attribution;
 mod bootstrap;
 mod circuit;
 mod compare;
+mod conclusions;
 mod context;
 mod decide;
 mod dla;
@@ -77,6 +78,11 @@ pub trait Analysis: Sync {
     fn compares_models(&self) -> bool {
         false
     }
+    /// Whether it works on the tables of the others ([`Context::finished`]): it has no command of its own, runs after them, and leads
+    /// the report.
+    fn concludes(&self) -> bool {
+        false
+    }
     /// Its settings with every default filled in.
     ///
     /// # Errors
@@ -125,6 +131,7 @@ pub const ANALYSES: &[&dyn Analysis] = &[
     &probe::Probe,
     &compare::Compare,
     &surgery::Surgery,
+    &conclusions::Conclusions,
 ];
 
 /// The analysis of that name.

@@ -104,15 +104,9 @@ impl Design {
     /// # Panics
     /// If there is not one difference per prompt.
     pub fn equivalence(&self, differences: &[f64], margin: f64) -> Option<f64> {
-        assert_eq!(differences.len(), self.n(), "one value per prompt");
-        let (n, c) = (self.n() as f64, self.n_clusters() as f64);
-        if c < 2.0 {
-            return None;
-        }
-        let mean = differences.iter().sum::<f64>() / n;
-        let residuals: Vec<f64> = differences.iter().map(|d| d - mean).collect();
-        let squares: f64 = self.resampler.sums(&residuals).iter().map(|e| e * e).sum();
-        let error = (c / (c - 1.0) * squares).sqrt() / n;
+        let c = self.n_clusters() as f64;
+        let error = self.standard_error(differences)?;
+        let mean = differences.iter().sum::<f64>() / self.n() as f64;
         // Equal differences have no spread but that of rounding.
         let size = differences.iter().fold(0.0f64, |m, d| m.max(d.abs()));
         if error <= 1e-12 * size {
@@ -121,6 +115,20 @@ impl Design {
         let t = StudentsT::new(0.0, 1.0, c - 1.0).ok()?;
         let (above, below) = (t.sf((mean + margin) / error), t.cdf((mean - margin) / error));
         Some(above.max(below))
+    }
+
+    /// Standard error of the mean of values, one per prompt: that of whole clusters, as a ratio of sums by cluster (Cochran 1977,
+    /// section 9A). `None` with one cluster.
+    ///
+    /// # Panics
+    /// If there is not one value per prompt.
+    pub(crate) fn standard_error(&self, values: &[f64]) -> Option<f64> {
+        assert_eq!(values.len(), self.n(), "one value per prompt");
+        let (n, c) = (self.n() as f64, self.n_clusters() as f64);
+        let mean = values.iter().sum::<f64>() / n;
+        let residuals: Vec<f64> = values.iter().map(|d| d - mean).collect();
+        let squares: f64 = self.resampler.sums(&residuals).iter().map(|e| e * e).sum();
+        (c >= 2.0).then(|| (c / (c - 1.0) * squares).sqrt() / n)
     }
 
     /// Share of sign patterns whose mean is as far from zero as the observed one.
@@ -144,6 +152,29 @@ impl Design {
         };
         (0..all).map(|pattern| extreme(sum(pattern))).sum::<usize>() as f64 / all as f64
     }
+}
+
+/// Smallest mean difference that a two-sided t-test at the level of 5% finds in 80% of samples, in standard errors of that many
+/// clusters: `t(0.975) + t(0.8)` with one degree of freedom less. `None` below two clusters.
+pub(crate) fn detectable(clusters: usize) -> Option<f64> {
+    let t = StudentsT::new(0.0, 1.0, clusters.checked_sub(1)? as f64).ok()?;
+    Some(t.inverse_cdf(0.975) + t.inverse_cdf(0.8))
+}
+
+/// The fewest clusters, up to 10⁵, with which a mean difference of that size is detectable, if the standard error is `error` with
+/// `clusters` of them and falls with the root of their number.
+pub(crate) fn clusters_for(size: f64, error: f64, clusters: usize) -> Option<usize> {
+    let spread = error * (clusters as f64).sqrt();
+    let enough = |c: usize| detectable(c).is_some_and(|d| d * spread / (c as f64).sqrt() <= size);
+    let (mut lo, mut hi) = (1, 100_000);
+    if !enough(hi) {
+        return None;
+    }
+    while hi - lo > 1 {
+        let middle = usize::midpoint(lo, hi);
+        if enough(middle) { hi = middle } else { lo = middle }
+    }
+    Some(hi)
 }
 
 /// The sum of up to [`GROUP`] values under every pattern of signs; a set bit is a minus. Always 2⁸ entries, so that any byte
@@ -248,6 +279,35 @@ mod tests {
     fn design(clusters: &[usize], seed: u64) -> Design {
         let names = names(clusters);
         Design::new(&names.iter().map(String::as_str).collect::<Vec<_>>(), seed)
+    }
+
+    #[test]
+    fn what_is_called_detectable_is_found_four_times_in_five() {
+        let normal = statrs::distribution::Normal::new(0.0, 1.0).unwrap();
+        let clusters: Vec<usize> = (0..24).map(|i| i / 2).collect();
+        let design = design(&clusters, 0);
+        let mut rng = ChaCha8Rng::seed_from_u64(5);
+        // Twelve clusters of two values that agree: a standard error of 1/√12.
+        let shift = detectable(12).unwrap() / 12f64.sqrt();
+        let t = StudentsT::new(0.0, 1.0, 11.0).unwrap().inverse_cdf(0.975);
+        let found = (0..4000).filter(|_| {
+            let values: Vec<f64> = (0..12)
+                .flat_map(|_| {
+                    let value = normal.inverse_cdf(rng.random_range(f64::EPSILON..1.0));
+                    [value + shift; 2]
+                })
+                .collect();
+            let mean = values.iter().sum::<f64>() / 24.0;
+            mean / design.standard_error(&values).unwrap() > t
+        });
+        let power = found.count() as f64 / 4000.0;
+        // Three standard errors, and what the approximation is off by.
+        assert!((power - 0.8).abs() < 0.03, "{power}");
+        assert_eq!(detectable(1), None);
+        let needed = clusters_for(shift, 1.0 / 12f64.sqrt(), 12).unwrap();
+        assert_eq!(needed, 12);
+        assert!(clusters_for(shift / 2.0, 1.0 / 12f64.sqrt(), 12).unwrap() > 36);
+        assert_eq!(clusters_for(0.0, 1.0, 12), None);
     }
 
     #[test]

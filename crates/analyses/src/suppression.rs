@@ -129,7 +129,7 @@ impl Analysis for Suppression {
         let (reference, models) = settings.models(context.subject)?;
         let sweep = Sweep::new(context.subject, context.memory)?;
         let changes = measure::patched(context, &sweep, reference, &models)?;
-        let values = crate::dla::contributions(context, NAME)?;
+        let values = crate::dla::contributions(context, "suppression-dla")?;
         let (mut components, mut totals) = (Table::new(&SUPPRESSION), Table::new(&TOTALS));
         classes::fill(
             context,

@@ -11,6 +11,9 @@
 //! (unbalanced nested analysis of variance, Searle, Casella & McCulloch 1992, section 3.2), and how far fine-tuning moves delta on
 //! the same prompt against how far two prompts of one scenario lie apart on the base.
 //!
+//! *Power.* From the spread of delta's differences over templates: which mean difference of two models a study of this size finds, and
+//! how many templates a wanted one takes.
+//!
 //! Cost: one pass over all prompts on all models, as for `decide`, and a few short steps. Keys and values of as many prompts as
 //! fit the memory are kept: `8 · n_layers · n_kv_heads · d_head` bytes for each token and model.
 
@@ -18,6 +21,7 @@ mod calibration;
 mod checks;
 mod draws;
 mod figures;
+mod power;
 mod sensitivity;
 mod tables;
 #[cfg(test)]
@@ -32,7 +36,7 @@ use crate::subject::Subject;
 use lorascope_record::{Table, TableSpec};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use tables::{BINS, CHECKS, COMPONENTS, SAMPLES, SENSITIVITY, TESTS};
+use tables::{BINS, CHECKS, COMPONENTS, POWER, SAMPLES, SENSITIVITY, TESTS};
 
 pub(crate) struct Validate;
 
@@ -63,6 +67,8 @@ struct Settings {
     pair: [f64; 2],
     /// Share of drawn answers in tokens that are not scored above which is warned, and above which it fails.
     unscored: [f64; 2],
+    /// Mean difference of delta, in nats, that a study should be able to find.
+    detect: f64,
 }
 
 /// A whole number, which a flag writes as text.
@@ -84,6 +90,7 @@ impl Default for Settings {
             legal: [0.5, 0.05],
             pair: [0.9, 0.5],
             unscored: [0.05, 0.25],
+            detect: 0.5,
         }
     }
 }
@@ -100,6 +107,9 @@ impl Settings {
         if let Some(share) = shares.iter().find(|s| !(0.0..=1.0).contains(*s)) {
             return wrong(format!("{share} is not between 0 and 1, as `level` and all bounds must be"));
         }
+        if !(settings.detect > 0.0 && settings.detect.is_finite()) {
+            return wrong(format!("detect is {}; it must be positive", settings.detect));
+        }
         for (name, [warn, fail], falls) in [
             ("legal", settings.legal, true),
             ("pair", settings.pair, true),
@@ -115,7 +125,7 @@ impl Settings {
     }
 }
 
-static TABLES: &[&TableSpec] = &[&CHECKS, &TESTS, &BINS, &COMPONENTS, &SENSITIVITY, &SAMPLES];
+static TABLES: &[&TableSpec] = &[&CHECKS, &TESTS, &BINS, &COMPONENTS, &SENSITIVITY, &SAMPLES, &POWER];
 
 impl Analysis for Validate {
     fn name(&self) -> &'static str {
@@ -165,8 +175,9 @@ impl Analysis for Validate {
         let components = sensitivity::components(context, &samples)?;
         let sensitivity = sensitivity::sensitivity(context, &samples)?;
         let checks = checks::checks(context.subject, &settings, &samples, &tests, &sensitivity)?;
+        let power = power::power(context, &settings, &samples)?;
         context.progress.end();
-        let tables = vec![checks, tests, bins, components, sensitivity, samples];
+        let tables = vec![checks, tests, bins, components, sensitivity, samples, power];
         let section = figures::section(context, &settings, &tables)?;
         Ok(Findings { tables, section })
     }

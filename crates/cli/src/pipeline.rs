@@ -74,7 +74,8 @@ pub fn run(plan: &Plan, opened: Opened, asked: &Asked, out: &Path, bars: &Bars) 
     folder.write_text("prompts.json", &prompts)?;
     folder.write_text("rendered.jsonl", &subject.rendered())?;
     let (mut sections, mut warnings) = (Vec::new(), Vec::new());
-    for (analysis, settings) in &plan.analyses {
+    let (others, concluding): (Vec<_>, Vec<_>) = plan.analyses.iter().partition(|(a, _)| !a.concludes());
+    for (analysis, settings) in others.into_iter().chain(concluding) {
         let memory = plan.memory / ROWS_SHARE;
         let context = Context { subject: &subject, run: &folder, seed: plan.seed, memory, progress: bars };
         let found =
@@ -89,7 +90,8 @@ pub fn run(plan: &Plan, opened: Opened, asked: &Asked, out: &Path, bars: &Bars) 
         }
         warnings.extend(analysis.warnings(&found.tables)?);
         folder.mark_done(analysis.name())?;
-        sections.push(found.section);
+        let place = if analysis.concludes() { 0 } else { sections.len() };
+        sections.insert(place, found.section);
     }
     let page = page(plan, &subject, asked, &key, (sections, warnings));
     folder.write_text("report.html", &render_html(&page)?)?;

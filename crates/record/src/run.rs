@@ -16,6 +16,7 @@ use crate::hash::{sha256_file, sha256_hex};
 use crate::identity::{Identity, RunKey};
 use crate::manifest::{FileEntry, Manifest, Session, TableEntry};
 use crate::parts::{Found, Parts};
+use crate::schema::TableSpec;
 use crate::table::Table;
 
 const MANIFEST: &str = "manifest.json";
@@ -149,6 +150,19 @@ impl RunFolder {
         self.update(|manifest| {
             manifest.tables.insert(name.to_owned(), entry);
         })
+    }
+
+    /// A table that was written in this run, `None` where there is none.
+    ///
+    /// # Errors
+    /// [`Error::Io`], or a file that is not that table.
+    pub fn read_table(&self, spec: &'static TableSpec) -> Result<Option<Table>> {
+        if !self.locked().tables.contains_key(spec.name) {
+            return Ok(None);
+        }
+        let path = self.dir.join(format!("tables/{}.parquet", spec.name));
+        let bytes = fs::read(&path).map_err(|source| Error::io("read", &path, source))?;
+        Table::from_parquet(spec, &bytes).map(Some)
     }
 
     /// Writes `figures/NAME.svg` and `figures/NAME.png`.

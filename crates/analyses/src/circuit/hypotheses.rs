@@ -190,7 +190,7 @@ impl Tested<'_> {
 }
 
 /// What random circuits do.
-struct Null {
+pub(super) struct Null {
     /// Mean, 2.5th and 97.5th percentile.
     spread: (f64, f64, f64),
     /// Share of them that do as well.
@@ -200,13 +200,13 @@ struct Null {
 
 impl Null {
     /// Where large values, times `sign`, speak for the circuit. `None` where faithfulness is undefined.
-    fn of(found: Option<f64>, random: Option<&[f64]>, sign: f64) -> Option<Self> {
+    pub fn of(found: Option<f64>, random: Option<&[f64]>, sign: f64) -> Option<Self> {
         let (found, random) = found.zip(random)?;
         let signed: Vec<f64> = random.iter().map(|f| sign * f).collect();
         Some(Self { spread: spread(random), p: p_value(sign * found, &signed), n: random.len() })
     }
 
-    fn cells(null: Option<Self>) -> [Cell; 5] {
+    pub fn cells(null: Option<Self>) -> [Cell; 5] {
         let spread = null.as_ref().map(|null| null.spread);
         [
             spread.map(|s| s.0).into(),
@@ -219,6 +219,6 @@ impl Null {
 }
 
 /// Ratios are not finite where source and target do not differ, so that there is nothing to be faithful to.
-fn defined(value: f64) -> Option<f64> {
+pub(super) fn defined(value: f64) -> Option<f64> {
     value.is_finite().then_some(value)
 }

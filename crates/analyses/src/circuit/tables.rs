@@ -247,6 +247,51 @@ pub(super) static OVERLAP: TableSpec = TableSpec {
     ],
 };
 
+pub(super) static CROSSED: TableSpec = TableSpec {
+    name: "circuit_crossed",
+    doc: "One source's behaviour brought through the components of another source's circuit, on held-out prompts. Circuits without \
+          members have no row.",
+    columns: &[
+        SOURCE,
+        TARGET,
+        column("circuit_of", Text, "", "Source whose circuit it is."),
+        column("size_own", Int, "", "Components of the source's own circuit."),
+        column("size", Int, "", "Components of the other circuit."),
+        column("own", FloatOrNull, "", "Share of the behaviour that the own circuit brings (faithfulness)."),
+        column(
+            "value",
+            FloatOrNull,
+            "",
+            "Share that the other circuit brings; null where source and target do not differ.",
+        ),
+        column("value_lo", FloatOrNull, "", "Lower end of its 95% bootstrap interval over prompt clusters."),
+        column("value_hi", FloatOrNull, "", "Upper end of its interval."),
+        column(
+            "less",
+            FloatOrNull,
+            "",
+            "own − value, paired by prompt: above zero where the own circuit serves better.",
+        ),
+        column("less_lo", FloatOrNull, "", "Lower end of its interval."),
+        column("less_hi", FloatOrNull, "", "Upper end of its interval."),
+        column(
+            "null_mean",
+            FloatOrNull,
+            "",
+            "Mean over random circuits with as many heads and MLPs as the other.",
+        ),
+        column("null_lo", FloatOrNull, "", "2.5th percentile over random circuits."),
+        column("null_hi", FloatOrNull, "", "97.5th percentile over random circuits."),
+        column(
+            "p",
+            FloatOrNull,
+            "",
+            "Share of random circuits that bring as much, the other circuit counted in.",
+        ),
+        column("n_random", IntOrNull, "", "Random circuits."),
+    ],
+};
+
 pub(super) static DIFFERENCES: TableSpec = TableSpec {
     name: "circuit_differences",
     doc: "Components and edges of two circuits of one target, paired by held-out prompt.",

@@ -70,9 +70,9 @@ fn rows(table: &Table) -> Result<Vec<Row<'_>>> {
 }
 
 fn percent(share: Share) -> String {
-    share.map_or(String::new(), |(m, lo, hi)| {
-        format!("{:+.0}% [{:+.0}%, {:+.0}%]", 100.0 * m, 100.0 * lo, 100.0 * hi)
-    })
+    // Zero has no sign.
+    let one = |v: f64| format!("{:+}%", (100.0 * v).round() as i64).replace("+0%", "0%");
+    share.map_or(String::new(), |(m, lo, hi)| format!("{} [{}, {}]", one(m), one(lo), one(hi)))
 }
 
 pub(super) fn section(
@@ -224,10 +224,13 @@ fn sentence(rows: &[Row], totals: &Table, (reference, model): (&str, &str)) -> R
     }
     let order =
         ["suppressed", "inverted", "counteracting", "strengthened", "rerouted", "unchanged", "not resolved"];
-    let counted = order.iter().filter_map(|class| {
-        let [heads, mlps] = counts.get(class)?;
-        Some(format!("{class} {heads} and {mlps}"))
-    });
+    let counted = |of: usize, what: &str| {
+        let found = order.iter().filter_map(|class| Some((class, counts.get(class)?[of])));
+        let parts: Vec<String> =
+            found.filter(|(_, n)| *n > 0).map(|(class, n)| format!("{n} {class}")).collect();
+        let n: usize = counts.values().map(|c| c[of]).sum();
+        format!("Of {n} {what}: {}.", parts.join(", "))
+    };
     let (models, kinds) = (totals.texts("model")?, totals.texts("kind")?);
     let (direct, lo, hi) = (
         totals.floats_or_null("direct")?,
@@ -254,12 +257,11 @@ fn sentence(rows: &[Row], totals: &Table, (reference, model): (&str, &str)) -> R
         )
     });
     Ok(format!(
-        "{reference} against {model}: heads write {} of the difference directly, MLPs {}. Of {} heads and {} MLPs are {}.{causal}",
+        "{reference} against {model}: heads write {} of the difference directly, MLPs {}. {} {}{causal}",
         percent(of_kind("heads")),
         percent(of_kind("mlps")),
-        of_model.iter().filter(|r| r.head.is_some()).count(),
-        of_model.iter().filter(|r| r.head.is_none()).count(),
-        counted.collect::<Vec<_>>().join(", "),
+        counted(0, "heads"),
+        counted(1, "MLPs"),
     ))
 }
 

@@ -15,12 +15,13 @@ use lorascope_report::{
 
 /// All tables in the order of [`super::TABLES`].
 pub(super) fn section(context: &Context, settings: &Settings, tables: &[Table]) -> Result<Section> {
-    let [checks, tests, bins, components, sensitivity, samples] = tables else {
-        unreachable!("validation has six tables")
+    let [checks, tests, bins, components, sensitivity, samples, power] = tables else {
+        unreachable!("validation has seven tables")
     };
     let mut paragraphs = vec![headline(checks)?];
     paragraphs.extend(calibrated(tests, settings, &context.subject.meanings.b)?);
     paragraphs.extend(moved(sensitivity)?);
+    paragraphs.extend(super::power::sentence(power)?);
     let mut notes = vec![
         "A test that does not reject shows no miscalibration larger than the intervals of the observed shares; it does not show that \
          there is none."

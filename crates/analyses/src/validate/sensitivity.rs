@@ -171,7 +171,7 @@ fn estimate(sums: &[f64]) -> Components {
 }
 
 /// Values of a column of one model in the order of prompts.
-fn of_model(values: &BTreeMap<(&str, &str), f64>, prompts: &[Prompt], model: &str) -> Vec<f64> {
+pub(super) fn of_model(values: &BTreeMap<(&str, &str), f64>, prompts: &[Prompt], model: &str) -> Vec<f64> {
     prompts.iter().filter_map(|p| values.get(&(model, p.id())).copied()).collect()
 }
 

@@ -148,6 +148,33 @@ pub(super) static SENSITIVITY: TableSpec = TableSpec {
     ],
 };
 
+pub(super) static POWER: TableSpec = TableSpec {
+    name: "power",
+    doc: "Which mean difference of delta between two models a study with these prompts finds, and what it takes to find a wanted one. \
+          Empty without adapters.",
+    columns: &[
+        MODEL,
+        column("minus", Text, "", "The model that is subtracted."),
+        column("n", Int, "", "Prompts."),
+        column("n_clusters", Int, "", "Templates that they come from."),
+        column("mean", Float, "nat", "Mean difference of delta."),
+        column("error", FloatOrNull, "nat", "Its standard error over templates; null with one."),
+        column(
+            "detectable",
+            FloatOrNull,
+            "nat",
+            "Smallest mean difference that a two-sided t-test at the level of 5% finds in 80% of such studies.",
+        ),
+        column("wanted", Float, "nat", "The setting `detect`."),
+        column(
+            "clusters_needed",
+            IntOrNull,
+            "",
+            "Templates with which that one is detectable, if differences spread as here; null if 100,000 are too few.",
+        ),
+    ],
+};
+
 pub(super) static SAMPLES: TableSpec = TableSpec {
     name: "samples",
     doc: "Answers drawn from one model to one prompt.",

@@ -14,7 +14,7 @@ use lorascope_analyses::{ANALYSES, Flag};
 
 /// Adds a verb for every analysis of the registry.
 pub fn with_analyses(mut command: Command) -> Command {
-    for analysis in ANALYSES {
+    for analysis in ANALYSES.iter().filter(|a| !a.concludes()) {
         let name = analysis.name();
         let example = format!(
             "Example:\n  lorascope {name} --base BASE --adapter moral=./PT3_deontological --prompts prompts.json --out runs/{name}"

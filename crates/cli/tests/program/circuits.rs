@@ -229,6 +229,28 @@ fn curves_begin_at_nothing_and_end_at_everything() {
     }
 }
 
+#[test]
+fn exchanged_circuits_of_equal_models_serve_as_well_as_the_own() {
+    let Some(bench) = Bench::new() else { return };
+    bench.json("one.json", &one_token_prompts(N_PROMPTS));
+    copy_files(&bench.path("lora"), &bench.path("again"));
+    bench.analyse("circuit", &["lora", "again", "dora"], "one.json", "--set samples=0", "out");
+    let (crossed, tests) = (bench.table("out", "circuit_crossed"), bench.table("out", "circuit_tests"));
+    let rows = crossed.rows_where(&[("target", "base")]);
+    assert_eq!(rows.len(), 6, "three sources, each through two other circuits");
+    for row in rows {
+        let (source, of) = (crossed.get(row, "source"), crossed.get(row, "circuit_of"));
+        let own = tests.row(&[("source", source), ("test", "faithfulness")]);
+        assert!((crossed.number(row, "own") - tests.number(own, "value")).abs() < 1e-12);
+        let less = crossed.number(row, "own") - crossed.number(row, "value");
+        assert!((crossed.number(row, "less") - less).abs() < 1e-12);
+        if source != "dora" && of != "dora" {
+            let ends = ["less", "less_lo", "less_hi"].map(|c| crossed.number(row, c));
+            assert_eq!(ends, [0.0; 3], "{source} through the circuit of {of}");
+        }
+    }
+}
+
 /// Members of a circuit on a test prompt, put together through `patch`, give the faithfulness that the circuit reports.
 #[test]
 fn faithfulness_is_that_of_the_joint_patch() {

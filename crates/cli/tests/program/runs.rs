@@ -68,8 +68,8 @@ fn a_study_of_a_base_alone_compares_nothing() {
     for analysis in ANALYSES.iter().filter(|a| a.by_default()) {
         let name = analysis.name().to_owned();
         assert!(both.contains(&name), "{name}: {both:?}");
-        let compares =
-            ["weights", "patch", "attribution", "paths", "circuit", "compare"].contains(&analysis.name());
+        let compares = ["weights", "patch", "attribution", "paths", "suppression", "circuit", "compare"]
+            .contains(&analysis.name());
         assert_eq!(alone.contains(&name), !compares, "{name}: {alone:?}");
     }
 }
