@@ -57,6 +57,7 @@ pub use score::{Decision, score};
 pub use statistics::{Comparison, Design, benjamini_hochberg};
 pub use subject::{Meanings, Prompt, Subject};
 
+use lorascope_prompts::PromptSet;
 use lorascope_record::{Table, TableSpec};
 use serde_json::Value;
 
@@ -82,6 +83,13 @@ pub trait Analysis: Sync {
     /// the report.
     fn concludes(&self) -> bool {
         false
+    }
+    /// The prompts that it asks, where they are not the study's; from resolved settings.
+    ///
+    /// # Errors
+    /// Settings that make no prompts.
+    fn prompts(&self, _settings: &Value) -> Result<Option<PromptSet>> {
+        Ok(None)
     }
     /// Its settings with every default filled in.
     ///

@@ -8,7 +8,7 @@ use lorascope_prompts::{Content, Item, PromptSet};
 use lorascope_text::{Message, PromptInput, PromptTokens, Tokenizer, Wrapping};
 use std::collections::BTreeMap;
 use std::ops::Range;
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 
 /// What the two answers stand for, for titles and captions: `cooperate` and `defect`, or simply `A` and `B`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -42,9 +42,9 @@ pub struct Prompt {
 #[derive(Debug)]
 pub struct Subject {
     /// Base and adapters.
-    pub model: Model<f32>,
+    pub model: Arc<Model<f32>>,
     /// Tokenizer and chat template.
-    pub tokenizer: Tokenizer,
+    pub tokenizer: Arc<Tokenizer>,
     /// All prompts, in the order of their file.
     pub prompts: Vec<Prompt>,
     /// What the answers stand for.
@@ -55,15 +55,16 @@ pub struct Subject {
 impl Subject {
     /// Tokenises prompts and answers and checks that the model can take them.
     ///
-    /// `answers` serves prompts that name none of their own.
+    /// `answers` serves prompts that name none of their own. Subjects may share their models.
     pub fn new(
-        model: Model<f32>,
-        tokenizer: Tokenizer,
+        model: impl Into<Arc<Model<f32>>>,
+        tokenizer: impl Into<Arc<Tokenizer>>,
         set: &PromptSet,
         answers: Option<(&str, &str)>,
         wrapping: Wrapping,
         meanings: Meanings,
     ) -> Result<Self> {
+        let (model, tokenizer) = (model.into(), tokenizer.into());
         let context = model.spec().n_ctx;
         let prompt = |item: &Item| {
             let prompt = Prompt::new(&tokenizer, item, answers, wrapping)?;

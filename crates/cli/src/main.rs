@@ -8,6 +8,7 @@ mod embedded;
 mod open;
 mod pipeline;
 mod progress;
+mod registry;
 mod study_file;
 mod training;
 mod verbs;

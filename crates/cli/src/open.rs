@@ -12,6 +12,7 @@ use lorascope_prompts::PromptSet;
 use lorascope_record::InputFile;
 use lorascope_text::{Clock, GgufTokenizer, Tokenizer, Wrapping};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 /// A loaded base with its adapters and tokenizer.
 pub struct Opened {
@@ -202,15 +203,28 @@ impl Opened {
             };
             tokenizer.set_clock(Clock::Fixed(now));
         }
-        let answers = asked.answers.as_ref().map(|(a, b)| (a.as_str(), b.as_str()));
-        let meanings = if is_game(&asked.set) {
+        let subject = asked.subject(self.model, tokenizer, &asked.set)?;
+        Ok((subject, self.inputs))
+    }
+}
+
+impl Asked {
+    /// Models on prompts, which need not be those that were asked for.
+    pub fn subject(
+        &self,
+        model: impl Into<Arc<Model<f32>>>,
+        tokenizer: impl Into<Arc<Tokenizer>>,
+        set: &PromptSet,
+    ) -> Result<Subject> {
+        let answers = self.answers.as_ref().map(|(a, b)| (a.as_str(), b.as_str()));
+        let meanings = if is_game(set) {
             Meanings { a: "cooperate".to_owned(), b: "defect".to_owned() }
         } else {
             Meanings::default()
         };
-        let subject = Subject::new(self.model, tokenizer, &asked.set, answers, asked.wrapping, meanings)?;
+        let subject = Subject::new(model, tokenizer, set, answers, self.wrapping, meanings)?;
         check_vocabulary(&subject)?;
-        Ok((subject, self.inputs))
+        Ok(subject)
     }
 }
 

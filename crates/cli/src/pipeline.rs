@@ -4,6 +4,7 @@ use crate::open::{Asked, Opened};
 use crate::progress::Bars;
 use anyhow::{Context as _, Result};
 use lorascope_analyses::{Analysis, Context, Subject};
+use lorascope_prompts::PromptSet;
 use lorascope_record::{Opened as State, RunFolder, RunKey, sha256_hex};
 use lorascope_report::{Page, ProvenanceItem, Section, Theme, render_html, render_png, render_svg};
 use serde_json::{Value, json};
@@ -56,9 +57,15 @@ pub fn run(plan: &Plan, opened: Opened, asked: &Asked, out: &Path, bars: &Bars) 
         command_line: std::env::args().collect(),
         threads: plan.threads,
     };
+    let mut tasks = Vec::new();
     for (analysis, settings) in &plan.analyses {
-        analysis.check(&subject, settings).with_context(|| format!("analysis `{}`", analysis.name()))?;
+        let named = || format!("analysis `{}`", analysis.name());
+        let own = own_subject(*analysis, settings, &subject, asked).with_context(named)?;
+        analysis.check(own.as_ref().map_or(&subject, |(_, own)| own), settings).with_context(named)?;
+        tasks.push((*analysis, settings, own));
     }
+    // Those that work on the others' tables come last.
+    tasks.sort_by_key(|(analysis, ..)| analysis.concludes());
     let folder = RunFolder::open(out, &key)?;
     match folder.opened() {
         State::Finished => {
@@ -74,10 +81,15 @@ pub fn run(plan: &Plan, opened: Opened, asked: &Asked, out: &Path, bars: &Bars) 
     folder.write_text("prompts.json", &prompts)?;
     folder.write_text("rendered.jsonl", &subject.rendered())?;
     let (mut sections, mut warnings) = (Vec::new(), Vec::new());
-    let (others, concluding): (Vec<_>, Vec<_>) = plan.analyses.iter().partition(|(a, _)| !a.concludes());
-    for (analysis, settings) in others.into_iter().chain(concluding) {
+    for (analysis, settings, own) in &tasks {
         let memory = plan.memory / ROWS_SHARE;
-        let context = Context { subject: &subject, run: &folder, seed: plan.seed, memory, progress: bars };
+        let name = analysis.name();
+        if let Some((set, own)) = own {
+            folder.write_text(&format!("{name}_prompts.json"), &set.to_json())?;
+            folder.write_text(&format!("{name}_rendered.jsonl"), &own.rendered())?;
+        }
+        let subject = own.as_ref().map_or(&subject, |(_, own)| own);
+        let context = Context { subject, run: &folder, seed: plan.seed, memory, progress: bars };
         let found =
             analysis.run(&context, settings).with_context(|| format!("analysis `{}`", analysis.name()))?;
         for table in &found.tables {
@@ -98,6 +110,21 @@ pub fn run(plan: &Plan, opened: Opened, asked: &Asked, out: &Path, bars: &Bars) 
     folder.finish()?;
     println!("{}", out.join("report.html").display());
     Ok(())
+}
+
+/// Prompts of an analysis's own with the models on them, where they are others than the study's.
+fn own_subject(
+    analysis: &dyn Analysis,
+    settings: &Value,
+    subject: &Subject,
+    asked: &Asked,
+) -> Result<Option<(PromptSet, Subject)>> {
+    let set = analysis.prompts(settings)?.filter(|set| *set != asked.set);
+    let with = |set: PromptSet| {
+        let own = asked.subject(subject.model.clone(), subject.tokenizer.clone(), &set)?;
+        Ok((set, own))
+    };
+    set.map(with).transpose()
 }
 
 /// How control adapters were made.

@@ -2,8 +2,9 @@
 
 use crate::args::check_model_name;
 use crate::controls::{ControlOf, parse_control};
+use crate::registry;
 use anyhow::{Context, Result, anyhow, bail};
-use lorascope_analyses::{ANALYSES, Analysis, analysis};
+use lorascope_analyses::Analysis;
 use lorascope_games::Design;
 use lorascope_prompts::PromptSet;
 use serde_json::Value;
@@ -168,24 +169,27 @@ fn answers(value: &toml::Value) -> Result<(String, String)> {
     }
 }
 
+/// Stands for all analyses that run by default.
+const DEFAULT: &str = "default";
+
 /// The analyses in the order of the registry, with resolved settings.
 fn analyses(table: &Table) -> Result<Vec<(&'static dyn Analysis, Value)>> {
-    let names: Vec<&str> = ANALYSES.iter().map(|a| a.name()).collect();
-    let wanted: Vec<&str> = match table.get("analyses") {
-        None => ANALYSES.iter().filter(|a| a.by_default()).map(|a| a.name()).collect(),
+    let names: Vec<&str> = registry::analyses().map(|a| a.name()).collect();
+    let named: Vec<&str> = match table.get("analyses") {
+        None => vec![DEFAULT],
         Some(value) => {
             let list: Option<Vec<&str>> =
                 value.as_array().and_then(|a| a.iter().map(toml::Value::as_str).collect());
             list.context("`analyses` must be a list of names")?
         }
     };
-    for name in &wanted {
-        if analysis(name).is_none() {
+    for name in &named {
+        if *name != DEFAULT && !names.contains(name) {
             let keys = Table::from_iter([((*name).to_owned(), toml::Value::Boolean(true))]);
             check_keys(&keys, &names, "analyses: ")?;
         }
     }
-    if wanted.is_empty() {
+    if named.is_empty() {
         bail!("`analyses` is empty; known are {}", names.join(", "));
     }
     let empty = Table::new();
@@ -194,11 +198,13 @@ fn analyses(table: &Table) -> Result<Vec<(&'static dyn Analysis, Value)>> {
         Some(value) => value.as_table().context("`settings` must be a table with one table per analysis")?,
     };
     check_keys(settings, &names, "settings.")?;
-    let resolve = |a: &&'static dyn Analysis| {
+    let wanted =
+        |a: &&'static dyn Analysis| named.contains(&a.name()) || (a.by_default() && named.contains(&DEFAULT));
+    let resolve = |a: &'static dyn Analysis| {
         let given = settings.get(a.name()).map(serde_json::to_value).transpose()?.unwrap_or(Value::Null);
-        Ok((*a, a.settings(&given)?))
+        Ok((a, a.settings(&given)?))
     };
-    ANALYSES.iter().filter(|a| wanted.contains(&a.name())).map(resolve).collect()
+    registry::analyses().filter(wanted).map(resolve).collect()
 }
 
 /// Midnight UTC of a date `YYYY-MM-DD`, in seconds since 1970 (days from civil, Hinnant 2013).
@@ -229,6 +235,7 @@ fn seconds_of_date(date: &str) -> Result<i64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use lorascope_analyses::ANALYSES;
 
     #[test]
     fn dates_by_hand() {

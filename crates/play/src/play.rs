@@ -14,6 +14,7 @@ use crate::tables::{
 };
 use crate::tournament::Tournament;
 use lorascope_analyses::{Analysis, Context, Findings, Interval, Result, Subject};
+use lorascope_prompts::PromptSet;
 use lorascope_record::{Table, TableSpec};
 use lorascope_report::{Section, SummaryColumn, SummaryTable};
 use serde_json::Value;
@@ -39,6 +40,9 @@ impl Analysis for Play {
     }
     fn settings(&self, given: &Value) -> Result<Value> {
         Ok(serde_json::to_value(Settings::from_json(given)?).unwrap_or_default())
+    }
+    fn prompts(&self, settings: &Value) -> Result<Option<PromptSet>> {
+        Settings::from_json(settings)?.prompt_set().map(Some)
     }
     fn check(&self, subject: &Subject, settings: &Value) -> Result<()> {
         tournament(subject, settings).map(drop)

@@ -5,15 +5,12 @@ use crate::args::PlayArgs;
 use crate::open::{Asked, open, set_threads};
 use crate::pipeline::{Plan, run as run_plan};
 use crate::progress::Bars;
+use crate::registry::PLAY;
 use anyhow::{Context, Result};
-use lorascope_analyses::Analysis;
 use lorascope_games::Reward;
-use lorascope_play::{Adversary, Play, Settings};
+use lorascope_play::{Adversary, Settings};
 use lorascope_text::Wrapping;
 use std::process::ExitCode;
-
-/// The analysis, where plans can hold it.
-static PLAY: Play = Play;
 
 /// Plays.
 pub fn run(args: &PlayArgs) -> Result<ExitCode> {
@@ -25,7 +22,7 @@ pub fn run(args: &PlayArgs) -> Result<ExitCode> {
     let plan = Plan {
         command: PLAY.name().to_owned(),
         title: PLAY.title().to_owned(),
-        analyses: vec![(&PLAY, serde_json::to_value(&settings)?)],
+        analyses: vec![(PLAY, serde_json::to_value(&settings)?)],
         seed: args.out.seed,
         nf4: args.models.nf4.map(nf4_name),
         threads,
