@@ -6,6 +6,7 @@
 
 mod circuits;
 mod claim;
+mod controls;
 mod suppression;
 mod targets;
 mod validity;
@@ -42,11 +43,10 @@ impl Settings {
     /// The two models, where there are two.
     fn pair(&self, subject: &Subject) -> Result<Option<(usize, usize)>> {
         let pair = models_of(NAME, &self.pair, subject)?;
-        match (pair.as_slice(), subject.model.n_models()) {
+        match (pair.as_slice(), subject.fine_tunes().as_slice()) {
             ([one, other], _) if one != other => Ok(Some((*one, *other))),
-            ([], 0..=2) => Ok(None),
-            ([], 3) => Ok(Some((1, 2))),
-            ([], _) => Ok(Some((2, 3))),
+            ([], [] | [_]) => Ok(None),
+            ([], [one, other] | [_, one, other, ..]) => Ok(Some((*one, *other))),
             _ => {
                 let why = format!("pair is {:?}; it must be two different models", self.pair);
                 Err(Error::Settings { analysis: NAME, why })
@@ -88,8 +88,10 @@ impl Analysis for Conclusions {
     fn run(&self, context: &Context, settings: &Value) -> Result<Findings> {
         let settings: Settings = read_settings(NAME, settings)?;
         let pair = settings.pair(context.subject)?;
+        let mut validity = validity::claims(context)?;
+        validity.claims.extend(controls::claims(context)?);
         let answers = [
-            (Question::Validity, validity::claims(context)?),
+            (Question::Validity, validity),
             (Question::Suppression, suppression::claims(context)?),
             (Question::Circuits, circuits::claims(context, pair)?),
             (Question::Targets, targets::claims(context)?),

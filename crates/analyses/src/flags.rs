@@ -29,6 +29,22 @@ where
     values.iter().map(|value| one(value).map_err(D::Error::custom)).collect()
 }
 
+/// A single value, which a flag writes as a list of one.
+pub(crate) fn single<'de, D, T>(deserializer: D) -> Result<T, D::Error>
+where
+    D: Deserializer<'de>,
+    T: DeserializeOwned,
+{
+    let values = match Value::deserialize(deserializer)? {
+        Value::Array(values) => values,
+        one => vec![one],
+    };
+    match values.as_slice() {
+        [value] => one(value).map_err(D::Error::custom),
+        _ => Err(D::Error::custom("one value is wanted")),
+    }
+}
+
 fn one<T: DeserializeOwned>(value: &Value) -> serde_json::Result<T> {
     T::deserialize(value).or_else(|e| {
         let number = value.as_str().and_then(|text| serde_json::from_str::<Value>(text).ok());
@@ -40,6 +56,24 @@ fn one<T: DeserializeOwned>(value: &Value) -> serde_json::Result<T> {
 mod tests {
     use super::*;
     use serde_json::json;
+
+    #[derive(Debug, Deserialize)]
+    struct Single {
+        #[serde(default, deserialize_with = "single")]
+        number: Option<usize>,
+        #[serde(default, deserialize_with = "single")]
+        text: Option<String>,
+    }
+
+    #[test]
+    fn a_single_value_may_come_as_a_list_of_one() {
+        let read = |value: Value| serde_json::from_value::<Single>(value).map_err(|e| e.to_string());
+        let found = read(json!({"number": ["7"], "text": ["7"]})).unwrap();
+        assert_eq!((found.number, found.text.as_deref()), (Some(7), Some("7")));
+        let found = read(json!({"number": 7, "text": null})).unwrap();
+        assert_eq!((found.number, found.text), (Some(7), None));
+        assert!(read(json!({"text": ["a", "b"]})).unwrap_err().contains("one value is wanted"));
+    }
 
     #[derive(Debug, Deserialize)]
     struct Lists {

@@ -129,6 +129,12 @@ impl Subject {
         self.prompts.iter().map(line).collect()
     }
 
+    /// The adapters that are no controls.
+    pub(crate) fn fine_tunes(&self) -> Vec<usize> {
+        let adapters = self.model.adapters().iter().enumerate();
+        adapters.filter(|(_, a)| a.control.is_none()).map(|(i, _)| i + 1).collect()
+    }
+
     /// A colour per model for figures: grey for the base.
     pub fn color(&self, model: usize) -> lorascope_report::ColorKey {
         if self.model.name(model) == BASE {

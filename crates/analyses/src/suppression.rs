@@ -18,7 +18,7 @@ mod tables;
 use crate::Analysis;
 use crate::context::{Context, Findings, read_settings};
 use crate::error::{Error, Result};
-use crate::flags::{Flag, one_or_many};
+use crate::flags::{Flag, one_or_many, single};
 use crate::interventions::{Sweep, distinct, model_of, models_of};
 use crate::subject::Subject;
 use lorascope_record::{Table, TableSpec};
@@ -35,8 +35,9 @@ const NAME: &str = "suppression";
 #[serde(deny_unknown_fields, default)]
 struct Settings {
     /// The adapter whose components may have been suppressed; the first one if null.
+    #[serde(deserialize_with = "single")]
     reference: Option<String>,
-    /// Models that are held against it; all other adapters if empty.
+    /// Models that are held against it; all other adapters that are no controls if empty.
     #[serde(deserialize_with = "one_or_many")]
     model: Vec<String>,
     /// Share of the difference between both models within which a component counts as unchanged.
@@ -54,15 +55,15 @@ impl Default for Settings {
 impl Settings {
     /// The reference, and the models that are held against it.
     fn models(&self, subject: &Subject) -> Result<(usize, Vec<usize>)> {
-        let n = subject.model.n_models();
-        let reference = match &self.reference {
-            Some(name) => model_of(NAME, name, subject)?,
-            None if n > 1 => 1,
-            None => return refuse("there is no adapter to compare; load one".to_owned()),
+        let fine_tunes = subject.fine_tunes();
+        let reference = match (&self.reference, fine_tunes.first()) {
+            (Some(name), _) => model_of(NAME, name, subject)?,
+            (None, Some(&first)) => first,
+            (None, None) => return refuse("there is no adapter to compare; load one".to_owned()),
         };
         let given = distinct(models_of(NAME, &self.model, subject)?);
         // With a single adapter, what is left to compare it with is the base.
-        let all: Vec<usize> = if n > 2 { (1..n).collect() } else { (0..n).collect() };
+        let all = if fine_tunes.len() > 1 { fine_tunes } else { vec![0, reference] };
         let models: Vec<usize> =
             if given.is_empty() { all } else { given }.into_iter().filter(|m| *m != reference).collect();
         if models.is_empty() {

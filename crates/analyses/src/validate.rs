@@ -53,7 +53,7 @@ const FLAGS: &[Flag] = &[Flag {
 #[serde(deny_unknown_fields, default)]
 struct Settings {
     /// Answers drawn from each model on each prompt.
-    #[serde(deserialize_with = "number")]
+    #[serde(deserialize_with = "crate::flags::single")]
     draws: usize,
     /// Tokens of a drawn answer, at most.
     tokens: usize,
@@ -69,15 +69,6 @@ struct Settings {
     unscored: [f64; 2],
     /// Mean difference of delta, in nats, that a study should be able to find.
     detect: f64,
-}
-
-/// A whole number, which a flag writes as text.
-fn number<'de, D: serde::Deserializer<'de>>(deserializer: D) -> std::result::Result<usize, D::Error> {
-    let given = crate::flags::one_or_many::<D, usize>(deserializer)?;
-    match given[..] {
-        [one] => Ok(one),
-        _ => Err(serde::de::Error::custom("one whole number is wanted")),
-    }
 }
 
 impl Default for Settings {

@@ -303,7 +303,7 @@ impl Pair<'_> {
                 .about(self.about())
                 .value(Some(mean), Some((lo, hi)))
                 .null(Some(0.0))
-                .from("weights_similarity_summary", rows, Some("weights_similarity")),
+                .from("weights_similarity_summary", rows, Some("weights_cosine")),
         ))
     }
 }

@@ -75,6 +75,7 @@ fn every_claim_leads_to_its_numbers() {
     assert_eq!(verdicts("lens_ends_at_the_decision"), ["yes"]);
     assert_eq!(verdicts("interactions_differ"), ["not asked"]);
     assert_eq!(verdicts("few_blocks_are_enough"), ["not asked"]);
+    assert_eq!(verdicts("moves_more_than_its_control").len(), 1);
     assert_eq!(verdicts("heads_suppressed").len(), 2, "both others against the first");
     let same = table.get(claims["weight_changes_are_alike"][0], "value").parse::<f64>().unwrap();
     assert!((same - 1.0).abs() < 1e-6);

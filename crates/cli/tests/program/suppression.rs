@@ -76,7 +76,8 @@ fn shares_are_those_of_attribution_and_patching() {
 #[test]
 fn a_planted_change_is_found_at_its_place_alone() {
     let Some(bench) = Bench::new() else { return };
-    bench.json("one.json", &one_token_prompts(12));
+    // Twenty templates: few sign patterns would leave no p small enough for twenty components.
+    bench.json("one.json", &one_token_prompts(40));
     plant(&bench, "selfish", ".layers.3.mlp.down_proj.");
     plant(&bench, "moral", "nothing");
     bench.analyse("suppression", &["selfish", "moral"], "one.json", "", "out");
