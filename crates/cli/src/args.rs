@@ -62,8 +62,16 @@ Examples:
   lorascope train --base SmolLM2-135M-Instruct.Q4_1.gguf --reward hybrid --out runs/hybrid
   lorascope train --base google/gemma-2-2b-it --reward deontological --layers 10-14 --modules q,v --out runs/few
   lorascope train --base ./model --reward mine.toml --heads 12.3,14.0 --set optimizer.clip=0.5 --out runs/heads
+  lorascope train --base ./model --blocks 'L2 mlp.up_proj, L3 attn.o_proj' --out runs/blocks
 The same command again goes on where it stopped. See docs/train.md for all settings.")]
     Train(Box<TrainArgs>),
+    /// Test what surgery predicted: train its smallest set of blocks alone, beside everything and random sets
+    #[command(after_help = "\
+Examples:
+  lorascope surgery --base BASE --adapter moral=./A --prompts prompts.json --out runs/surgery
+  lorascope confirm runs/surgery --base BASE --settings train.toml --reward deontological --out runs/confirm
+The prediction is written into the run before anything is trained. The same command again goes on where it stopped. See docs/train.md.")]
+    Confirm(Box<ConfirmArgs>),
 }
 
 /// Which models.
@@ -279,15 +287,9 @@ fn parse_level<T: DeserializeOwned>(text: &str) -> Result<T, String> {
     serde_json::from_value(text.into()).map_err(|e| e.to_string())
 }
 
-/// `lorascope train`.
-#[derive(Args, Debug)]
-pub struct TrainArgs {
-    /// Base model: a folder, a .gguf file, a hub id (ORG/NAME or ORG/NAME@REVISION), or `organism`, the embedded one
-    #[arg(long, value_name = "BASE")]
-    pub base: String,
-    /// Folder for adapter, tables, figures and manifest; an unfinished training there is resumed
-    #[arg(long, value_name = "DIR")]
-    pub out: PathBuf,
+/// How is trained, and what.
+#[derive(Args, Debug, Clone)]
+pub struct RecipeArgs {
     /// A TOML file with settings (docs/train.md); flags count more
     #[arg(long, value_name = "FILE")]
     pub settings: Option<PathBuf>,
@@ -324,6 +326,23 @@ pub struct TrainArgs {
     /// Any other setting, e.g. ppo.samples=16; may be repeated
     #[arg(long = "set", value_name = "KEY=VALUE", value_parser = parse_pair)]
     pub set: Vec<(String, String)>,
+}
+
+/// `lorascope train`.
+#[derive(Args, Debug)]
+pub struct TrainArgs {
+    /// Base model: a folder, a .gguf file, a hub id (ORG/NAME or ORG/NAME@REVISION), or `organism`, the embedded one
+    #[arg(long, value_name = "BASE")]
+    pub base: String,
+    /// Folder for adapter, tables, figures and manifest; an unfinished training there is resumed
+    #[arg(long, value_name = "DIR")]
+    pub out: PathBuf,
+    /// Recipe.
+    #[command(flatten)]
+    pub recipe: RecipeArgs,
+    /// Blocks to adapt, as surgery names them, e.g. "L2 attn.q_proj, L3 mlp"; instead of modules, layers and heads
+    #[arg(long, value_name = "BLOCKS", value_delimiter = ',')]
+    pub blocks: Vec<String>,
     /// Seed of factors, order of prompts, and samples
     #[arg(long, default_value_t = 0)]
     pub seed: u64,
@@ -333,6 +352,41 @@ pub struct TrainArgs {
     /// Round the base's weights through bitsandbytes NF4 first, as training on a 4-bit base does
     #[arg(long, value_enum, value_name = "FROM")]
     pub nf4: Option<Nf4>,
+    /// Memory for packed weights, e.g. 3GiB, and half of it again for going back through the layers
+    #[arg(long, value_name = "SIZE", value_parser = parse_size, default_value = "3GiB")]
+    pub memory: usize,
+    /// Threads (default: all cores)
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    pub threads: Option<u16>,
+}
+
+/// `lorascope confirm`.
+#[derive(Args, Debug)]
+pub struct ConfirmArgs {
+    /// The finished run of `surgery` (or of a study with it) whose prediction is tested
+    #[arg(value_name = "SURGERY_RUN")]
+    pub surgery: PathBuf,
+    /// The base model that it was made on
+    #[arg(long, value_name = "BASE")]
+    pub base: String,
+    /// Which of the adapters that surgery took apart (default: the only one)
+    #[arg(long, value_name = "NAME")]
+    pub adapter: Option<String>,
+    /// Recipe.
+    #[command(flatten)]
+    pub recipe: RecipeArgs,
+    /// Random sets to train beside
+    #[arg(long, value_name = "N", default_value_t = 3)]
+    pub random: u16,
+    /// Prompts to compare on instead of surgery's; those that training shows, or on whose templates the set was chosen, are left out
+    #[arg(long, value_name = "FILE")]
+    pub prompts: Option<PathBuf>,
+    /// Folder for trainings, tables, figures, report and manifest; an unfinished run there is resumed
+    #[arg(long, value_name = "DIR")]
+    pub out: PathBuf,
+    /// Seed of factors, order of prompts, samples, random sets and resampling
+    #[arg(long, default_value_t = 0)]
+    pub seed: u64,
     /// Memory for packed weights, e.g. 3GiB, and half of it again for going back through the layers
     #[arg(long, value_name = "SIZE", value_parser = parse_size, default_value = "3GiB")]
     pub memory: usize,
