@@ -7,6 +7,7 @@ mod attention;
 mod attribution;
 mod bad_input;
 mod circuits;
+mod confirm;
 mod dla;
 mod interactions;
 mod organism;

@@ -38,6 +38,8 @@ pub(super) struct Outcome<'a> {
     pub found: Vec<Found<'a>>,
     pub reached: Verdict,
     pub verdict: Verdict,
+    /// How far the full training with another seed is from the full one, in recovery.
+    pub noise: f64,
     pub n_clusters: usize,
 }
 
@@ -118,6 +120,8 @@ pub fn findings(
     let all: Vec<usize> = (0..subject.prompts.len()).collect();
     let values = Values::new(&measured.decisions, &all, &clusters, seed);
     let set = plan.arms.iter().position(|a| a.name == SET).map_or(0, |i| i + 1);
+    let again = plan.arms.iter().position(|a| a.name == AGAIN).and_then(|i| values.recovery(i + 1));
+    let noise = again.map_or(0.0, |i| (1.0 - i.mean).abs());
     let mut found = Vec::with_capacity(n);
     for (i, (arm, curve)) in plan.arms.iter().zip(curves).enumerate() {
         let difference = values.share(&Values::aligned(&values.delta, 1, i + 1, set));
@@ -128,14 +132,19 @@ pub fn findings(
             recovery: values.recovery(i + 1),
             p_recovery: values.p_recovery(i + 1),
             text_kl: kl_of(measured, i + 1, seed),
-            above: arm.is_random().then(|| verdict::above(difference, values.n_clusters())),
+            above: arm.is_random().then(|| verdict::above(difference, noise, values.n_clusters())),
             difference,
         });
     }
     let above: Vec<Verdict> = found.iter().filter_map(|f| f.above).collect();
     let reached = verdict::reached(found[set - 1].recovery, plan.needed, values.n_clusters());
-    let outcome =
-        Outcome { verdict: verdict::all(reached, &above), reached, n_clusters: values.n_clusters(), found };
+    let outcome = Outcome {
+        verdict: verdict::all(reached, &above),
+        reached,
+        noise,
+        n_clusters: values.n_clusters(),
+        found,
+    };
     let comparisons = comparisons(&outcome, &values, set)?;
     let trainings = trainings(&outcome, measured, folders)?;
     let scenarios = scenarios(plan, subject, measured, &clusters, seed)?;

@@ -7,6 +7,9 @@ use crate::figures::{WINDOW, smoothed};
 use lorascope_analyses::{Interval, Subject};
 use lorascope_report::{BarPanel, BarSeries, ColorKey, Figure, FigureKind, LinePanel, Series};
 
+/// Percent by which points of equal size stand apart.
+const ASIDE: f64 = 1.2;
+
 /// Random sets share a colour: which is which does not matter.
 fn color(name: &str) -> ColorKey {
     match name {
@@ -40,15 +43,16 @@ pub(super) fn figures(plan: &Plan, subject: &Subject, outcome: &Outcome) -> Vec<
 fn recovery(plan: &Plan, subject: &Subject, outcome: &Outcome) -> Figure {
     let point = |f: &Found, value: Option<Interval>| {
         let at = |of: &dyn Fn(Interval) -> f64| [value.map_or(f64::NAN, of)];
-        Series::new(label(f), color(&f.arm.name), vec![100.0 * f.share], &at(&|i| i.mean))
+        let aside = if f.arm.is_random() { ASIDE } else { 0.0 };
+        Series::new(label(f), color(&f.arm.name), vec![100.0 * f.share + aside], &at(&|i| i.mean))
             .with_interval(&at(&|i| i.lo), &at(&|i| i.hi))
     };
     let p = &plan.prediction;
-    let needed = Series::new("needed", ColorKey::Reference(0), vec![0.0, 100.0], &[plan.needed; 2]);
+    let needed = Series::new("needed", ColorKey::Reference(0), vec![0.0, 104.0], &[plan.needed; 2]);
     let predicted = Series::new(
         "predicted by surgery",
         ColorKey::Reference(1),
-        vec![100.0 * plan.share_of(SET) - 1.5],
+        vec![100.0 * plan.share_of(SET) - ASIDE],
         &[p.recovery.mean],
     )
     .with_interval(&[p.recovery.lo], &[p.recovery.hi]);
@@ -62,7 +66,8 @@ fn recovery(plan: &Plan, subject: &Subject, outcome: &Outcome) -> Figure {
         caption: format!(
             "What each training does to ln p(B)/p(A) (left) and to the probability of B (right), as a share of what the full training \
              does, on {} prompts that were neither trained on nor used to choose the set; bars are 95% intervals over {} prompt \
-             clusters. Dashed: what the set has to reach; what surgery predicted for it stands beside it (a little to the left).",
+             clusters. Dashed: what the set has to reach. What surgery predicted for it stands a little to its left, random sets with as many \
+             parameters a little to its right.",
             subject.prompts.len(),
             outcome.n_clusters
         ),
@@ -73,7 +78,7 @@ fn recovery(plan: &Plan, subject: &Subject, outcome: &Outcome) -> Figure {
                 panel("delta", [vec![needed, predicted], of(&|f| f.recovery)].concat()),
                 panel("probability", of(&|f| f.p_recovery)),
             ],
-            zero_line: true,
+            zero_line: false,
         },
     }
 }

@@ -137,10 +137,10 @@ impl Plan {
     /// When the prediction counts as confirmed.
     pub fn criterion(&self) -> String {
         format!(
-            "confirmed if the set's training recovers {:.4} or more of what the full one does (the lower end of its 95% interval does) \
-             and more than every random set (the lower end of the 95% interval of each difference is above 0); not confirmed if it \
-             recovers less (the upper end does) or a random set is as good (the upper end of a difference is below {MARGIN}); else not \
-             resolved",
+            "confirmed if the set's training recovers {:.4} or more of what the full one does (the lower end of its 95% interval does), \
+             and more than every random set by more than the full training with another seed differs from the full one (the lower end \
+             of the 95% interval of each difference does); not confirmed if it recovers less (the upper end does) or a random set is \
+             as good (the upper end of a difference is below {MARGIN}); else not resolved",
             self.needed
         )
     }

@@ -132,7 +132,7 @@ pub(super) static COMPARISONS: TableSpec = TableSpec {
             "above",
             TextOrNull,
             "",
-            "Whether the set recovers more than this random set: `confirmed`, `not confirmed` or `not resolved`; null for trainings that \
+            "Whether the set recovers more than this random set, and by more than another seed does: `confirmed`, `not confirmed` or `not resolved`; null for trainings that \
              are no random sets.",
         ),
     ],

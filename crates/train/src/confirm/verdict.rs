@@ -39,11 +39,12 @@ pub(super) fn reached(recovery: Option<Interval>, needed: f64, n_clusters: usize
     }
 }
 
-/// Whether the set recovers more than another, from the difference.
-pub(super) fn above(difference: Option<Interval>, n_clusters: usize) -> Verdict {
+/// Whether the set recovers more than another, from the difference: by more than two trainings of the same thing differ (`noise`),
+/// which intervals over prompts do not know.
+pub(super) fn above(difference: Option<Interval>, noise: f64, n_clusters: usize) -> Verdict {
     match difference {
         _ if n_clusters < FEWEST_CLUSTERS => Verdict::NotResolved,
-        Some(i) if i.lo > 0.0 => Verdict::Confirmed,
+        Some(i) if i.lo > noise => Verdict::Confirmed,
         Some(i) if i.hi < MARGIN => Verdict::NotConfirmed,
         _ => Verdict::NotResolved,
     }
@@ -77,11 +78,14 @@ mod tests {
         assert_eq!(reached(interval(0.2, 0.8), 0.9, 20), NotConfirmed);
         assert_eq!(reached(interval(1.0, 1.0), 0.9, 1), NotResolved, "one cluster shows nothing");
         assert_eq!(reached(None, 0.9, 20), NotResolved);
-        assert_eq!(above(interval(0.01, 0.3), 20), Confirmed);
-        assert_eq!(above(interval(-0.05, 0.05), 20), NotConfirmed, "as good, within the margin");
-        assert_eq!(above(interval(-0.3, -0.1), 20), NotConfirmed);
-        assert_eq!(above(interval(-0.1, 0.2), 20), NotResolved);
-        assert_eq!(above(interval(0.1, 0.2), 4), NotResolved);
+        assert_eq!(above(interval(0.03, 0.3), 0.02, 20), Confirmed);
+        assert_eq!(above(interval(0.03, 0.3), 0.05, 20), NotResolved, "another seed may do as much");
+        assert_eq!(above(interval(0.01, 0.02), 0.05, 20), NotConfirmed, "as good, within the margin");
+        assert_eq!(above(interval(-0.05, 0.05), 0.0, 20), NotConfirmed);
+        assert_eq!(above(interval(-0.3, -0.1), 0.0, 20), NotConfirmed);
+        assert_eq!(above(interval(-0.1, 0.2), 0.0, 20), NotResolved);
+        assert_eq!(above(interval(0.1, 0.2), 0.0, 4), NotResolved);
+        assert_eq!(above(None, 0.0, 20), NotResolved);
     }
 
     #[test]

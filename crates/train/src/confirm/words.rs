@@ -3,7 +3,7 @@
 use super::compare::{Found, Outcome, WHOLE};
 use super::measure::{DOCUMENTS, HeldOut, TOKENS};
 use super::plan::{AGAIN, FULL, Plan, SET};
-use super::verdict::{FEWEST_CLUSTERS, Verdict};
+use super::verdict::{FEWEST_CLUSTERS, MARGIN, Verdict};
 use lorascope_analyses::{Interval, Subject};
 use lorascope_report::{SummaryColumn, SummaryTable};
 
@@ -66,14 +66,16 @@ fn random(outcome: &Outcome) -> String {
     let sizes: Vec<String> = random.iter().map(|f| f.arm.parameters.to_string()).collect();
     let own = outcome.of(SET).map_or(0, |f| f.arm.parameters);
     format!(
-        "Random sets in as many layers ({} parameters; the set has {own}) recover {}. The set is above {} of {} of them, {} {} as good \
-         as it, and {} left open.",
+        "Random sets in as many layers ({} parameters; the set has {own}) recover {}. The set is above {} of {} of them by more than \
+         another seed does ({}), {} {} as good as it (within {}), and {} left open.",
         sizes.join(", "),
         list.join(", "),
         count(Verdict::Confirmed),
         random.len(),
+        percent(outcome.noise),
         count(Verdict::NotConfirmed),
         if count(Verdict::NotConfirmed) == 1 { "is" } else { "are" },
+        percent(MARGIN),
         match count(Verdict::NotResolved) {
             1 => "1 is".to_owned(),
             n => format!("{n} are"),
@@ -152,8 +154,11 @@ pub(super) fn summary(outcome: &Outcome) -> SummaryTable {
 pub(super) fn notes(plan: &Plan, held_out: &HeldOut, outcome: &Outcome) -> Vec<String> {
     let mut notes = vec![
         format!("Criterion, written down before training: {}.", plan.criterion()),
-        "Intervals are over prompts. Each set was trained once, so they do not hold what another seed would change; the full training \
-         with another seed shows how much that may be."
+        "Intervals are over prompts. Each set was trained once, so they do not hold what another seed would change. How far the full \
+         training with another seed is from the full one stands for that: one pair of trainings, and so a rough measure."
+            .to_owned(),
+        "Random sets are drawn until their parameters match, whatever blocks they have: some overlap with the set (overlap in \
+         confirm_trainings)."
             .to_owned(),
         "Surgery's prediction is about blocks of an adapter that was trained as a whole, on surgery's prompts; here every training \
          begins anew, and recovery is relative to the full training of this run, not to that adapter."
