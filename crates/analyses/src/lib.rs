@@ -56,6 +56,7 @@ pub use memory::{MemoryEstimate, memory_estimate};
 pub use score::{Decision, score};
 pub use statistics::{Comparison, Design, benjamini_hochberg};
 pub use subject::{Meanings, Prompt, Subject};
+pub use tuned_lens::unrelated_text;
 
 use lorascope_prompts::PromptSet;
 use lorascope_record::{Table, TableSpec};

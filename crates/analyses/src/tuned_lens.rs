@@ -37,6 +37,7 @@ use plan::Plan;
 use serde_json::Value;
 use settings::Settings;
 use states::TextStates;
+pub use text::unrelated_text;
 
 pub(crate) struct TunedLens;
 

@@ -1,5 +1,9 @@
 //! The words of the command line, as plain data; nothing is opened while parsing.
 
+mod training;
+
+pub use training::{ConfirmArgs, RecipeArgs, TrainArgs};
+
 use crate::controls::{ControlOf, parse_control};
 use clap::{Args, Parser, Subcommand};
 use lorascope_play::{Actions, Policies, Start};
@@ -62,8 +66,16 @@ Examples:
   lorascope train --base SmolLM2-135M-Instruct.Q4_1.gguf --reward hybrid --out runs/hybrid
   lorascope train --base google/gemma-2-2b-it --reward deontological --layers 10-14 --modules q,v --out runs/few
   lorascope train --base ./model --reward mine.toml --heads 12.3,14.0 --set optimizer.clip=0.5 --out runs/heads
+  lorascope train --base ./model --blocks 'L2 mlp.up_proj, L3 attn.o_proj' --out runs/blocks
 The same command again goes on where it stopped. See docs/train.md for all settings.")]
     Train(Box<TrainArgs>),
+    /// Test what surgery predicted: train its smallest set of blocks alone, beside everything and random sets
+    #[command(after_help = "\
+Examples:
+  lorascope surgery --base BASE --adapter moral=./A --prompts prompts.json --out runs/surgery
+  lorascope confirm runs/surgery --base BASE --settings train.toml --reward deontological --out runs/confirm
+The prediction is written into the run before anything is trained. The same command again goes on where it stopped. See docs/train.md.")]
+    Confirm(Box<ConfirmArgs>),
 }
 
 /// Which models.
@@ -277,85 +289,6 @@ pub struct StudyArgs {
 /// A level of a setting, as its file writes it.
 fn parse_level<T: DeserializeOwned>(text: &str) -> Result<T, String> {
     serde_json::from_value(text.into()).map_err(|e| e.to_string())
-}
-
-/// `lorascope train`.
-#[derive(Args, Debug)]
-pub struct TrainArgs {
-    /// Base model: a folder, a .gguf file, a hub id (ORG/NAME or ORG/NAME@REVISION), or `organism`, the embedded one
-    #[arg(long, value_name = "BASE")]
-    pub base: String,
-    /// Folder for adapter, tables, figures and manifest; an unfinished training there is resumed
-    #[arg(long, value_name = "DIR")]
-    pub out: PathBuf,
-    /// A TOML file with settings (docs/train.md); flags count more
-    #[arg(long, value_name = "FILE")]
-    pub settings: Option<PathBuf>,
-    /// What is rewarded: strategic, deontological, utilitarian, hybrid, or a TOML file with a reward
-    #[arg(long, value_name = "NAME|FILE")]
-    pub reward: Option<String>,
-    /// Against whom, e.g. tit_for_tat
-    #[arg(long, value_name = "NAME")]
-    pub opponent: Option<String>,
-    /// How the policy is improved: exact or ppo
-    #[arg(long, value_name = "NAME")]
-    pub algorithm: Option<String>,
-    /// Rank of every update
-    #[arg(long, value_name = "N")]
-    pub rank: Option<u32>,
-    /// Numerator of the scale alpha/rank
-    #[arg(long, value_name = "X")]
-    pub alpha: Option<f64>,
-    /// Linear maps to adapt, e.g. q,v or gate_proj,down_proj (default: all)
-    #[arg(long, value_name = "NAMES", value_delimiter = ',')]
-    pub modules: Vec<String>,
-    /// Layers to adapt, e.g. 0,3,10-14 (default: all)
-    #[arg(long, value_name = "LAYERS", value_parser = parse_layers)]
-    pub layers: Option<Layers>,
-    /// Heads to adapt, HEAD in every layer or LAYER.HEAD, e.g. 2.5,7.1 (default: whole modules)
-    #[arg(long, value_name = "HEADS", value_delimiter = ',')]
-    pub heads: Vec<String>,
-    /// Steps
-    #[arg(long, value_name = "N")]
-    pub steps: Option<u32>,
-    /// Peak of the learning rate
-    #[arg(long, value_name = "X")]
-    pub learning_rate: Option<f64>,
-    /// Any other setting, e.g. ppo.samples=16; may be repeated
-    #[arg(long = "set", value_name = "KEY=VALUE", value_parser = parse_pair)]
-    pub set: Vec<(String, String)>,
-    /// Seed of factors, order of prompts, and samples
-    #[arg(long, default_value_t = 0)]
-    pub seed: u64,
-    /// Put prompts to the model as raw text, without its chat template
-    #[arg(long)]
-    pub raw: bool,
-    /// Round the base's weights through bitsandbytes NF4 first, as training on a 4-bit base does
-    #[arg(long, value_enum, value_name = "FROM")]
-    pub nf4: Option<Nf4>,
-    /// Memory for packed weights, e.g. 3GiB, and half of it again for going back through the layers
-    #[arg(long, value_name = "SIZE", value_parser = parse_size, default_value = "3GiB")]
-    pub memory: usize,
-    /// Threads (default: all cores)
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
-    pub threads: Option<u16>,
-}
-
-/// Numbers of layers.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Layers(pub Vec<u32>);
-
-/// `0,3,10-14`.
-fn parse_layers(text: &str) -> Result<Layers, String> {
-    let mut layers = Vec::new();
-    for part in text.split(',') {
-        let (first, last) = part.split_once('-').unwrap_or((part, part));
-        match (first.trim().parse::<u16>(), last.trim().parse::<u16>()) {
-            (Ok(first), Ok(last)) if first <= last => layers.extend(u32::from(first)..=u32::from(last)),
-            _ => return Err(format!("`{part}` is no layer and no range of layers such as 10-14")),
-        }
-    }
-    Ok(Layers(layers))
 }
 
 /// `KEY=VALUE`.

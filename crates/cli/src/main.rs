@@ -32,6 +32,7 @@ fn main() -> ExitCode {
             args::Verb::Play(a) => verbs::play::run(&a),
             args::Verb::Study(a) => verbs::study::run(&a),
             args::Verb::Train(a) => verbs::train::run(&a),
+            args::Verb::Confirm(a) => verbs::confirm::run(&a),
         }),
     };
     match result {

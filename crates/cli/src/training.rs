@@ -62,11 +62,6 @@ pub fn page(
 ) -> Page {
     let item = |name: &str, value: String| ProvenanceItem { name: name.to_owned(), value };
     let spec = model.spec();
-    let layers = targets.layers.as_ref().map_or_else(
-        || format!("all {}", spec.n_layers),
-        |l| l.iter().map(ToString::to_string).collect::<Vec<_>>().join(", "),
-    );
-    let heads = settings.heads.to_string();
     let mut provenance = vec![
         item("lorascope", env!("CARGO_PKG_VERSION").to_owned()),
         item("command line", key.command_line.join(" ")),
@@ -79,11 +74,9 @@ pub fn page(
     Page {
         title: "Training".to_owned(),
         lead: format!(
-            "An adapter of rank {} in {} (layers {layers}{}) of a {} model, trained for {} steps on {} prompts; {} numbers \
-             could move.",
+            "An adapter of rank {} in {} of a {} model, trained for {} steps on {} prompts; {} numbers could move.",
             settings.rank,
-            targets.names.join(", "),
-            if heads.is_empty() { String::new() } else { format!("; heads {heads}") },
+            places(settings, targets, spec.n_layers),
             spec.family,
             steps.len(),
             pool.states.len(),
@@ -92,6 +85,20 @@ pub fn page(
         sections: vec![section(steps, pool)],
         provenance,
     }
+}
+
+/// Where was trained.
+fn places(settings: &Settings, targets: &Targets, n_layers: usize) -> String {
+    if !settings.blocks.0.is_empty() {
+        return format!("the blocks {}", settings.blocks);
+    }
+    let layers = targets.layers.as_ref().map_or_else(
+        || format!("all {n_layers}"),
+        |l| l.iter().map(ToString::to_string).collect::<Vec<_>>().join(", "),
+    );
+    let heads = settings.heads.to_string();
+    let heads = if heads.is_empty() { heads } else { format!("; heads {heads}") };
+    format!("{} (layers {layers}{heads})", targets.names.join(", "))
 }
 
 fn section(steps: &[Step], pool: &Pool) -> Section {

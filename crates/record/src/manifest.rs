@@ -120,7 +120,10 @@ impl Manifest {
     }
 
     /// Reads `path`; `None` if there is no such file.
-    pub(crate) fn read(path: &Path) -> Result<Option<Self>> {
+    ///
+    /// # Errors
+    /// [`Error::Io`] if it can't be read, [`Error::BadManifest`] if it is none or one of another version.
+    pub fn read(path: &Path) -> Result<Option<Self>> {
         let text = match std::fs::read(path) {
             Ok(text) => text,
             Err(source) if source.kind() == std::io::ErrorKind::NotFound => return Ok(None),

@@ -98,6 +98,9 @@ pub enum Error {
     /// A policy that gives something else than was asked.
     #[error("the policy gave {0}")]
     Policy(String),
+    /// A prediction that can't be tested.
+    #[error("confirm: {0}")]
+    Confirm(String),
     /// Figures.
     #[error(transparent)]
     Report(#[from] lorascope_report::Error),

@@ -5,7 +5,7 @@ use crate::pool::Pool;
 use lorascope_report::{ColorKey, Figure, FigureKind, LinePanel, Series};
 
 /// Steps that a curve is averaged over: a step shows a few prompts only.
-const WINDOW: usize = 8;
+pub(crate) const WINDOW: usize = 8;
 
 /// Reward, cooperation and legal mass, divergence, and the probability to defect by state.
 pub fn figures(steps: &[Step], pool: &Pool) -> Vec<Figure> {
@@ -98,7 +98,7 @@ fn by_state(steps: &[Step], pool: &Pool) -> Vec<LinePanel> {
 }
 
 /// Mean over the last steps up to each.
-fn smoothed(values: &[f64]) -> Vec<f64> {
+pub(crate) fn smoothed(values: &[f64]) -> Vec<f64> {
     let mean = |at: usize| {
         let window = &values[(at + 1).saturating_sub(WINDOW)..=at];
         window.iter().sum::<f64>() / window.len() as f64

@@ -8,7 +8,9 @@
 //! This crate knows no command line, and no arithmetic of models.
 
 mod adapter;
+mod blocks;
 mod checkpoint;
+pub mod confirm;
 mod error;
 mod figures;
 mod heads;
@@ -25,6 +27,7 @@ mod targets;
 mod trainer;
 
 pub use adapter::{CONFIG, Factor, Factors, WEIGHTS, config, config_text, write_folder};
+pub use blocks::{BlockName, BlockPart, Blocks};
 pub use checkpoint::{Checkpoint, Progress};
 pub use error::{Error, Result};
 pub use figures::figures;

@@ -63,7 +63,12 @@ impl Step {
     }
 }
 
-const fn column(name: &'static str, kind: ColumnKind, unit: &'static str, doc: &'static str) -> ColumnSpec {
+pub(crate) const fn column(
+    name: &'static str,
+    kind: ColumnKind,
+    unit: &'static str,
+    doc: &'static str,
+) -> ColumnSpec {
     ColumnSpec { name, kind, unit, doc }
 }
 

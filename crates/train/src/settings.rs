@@ -1,5 +1,6 @@
 //! What a training is to do: every setting with its default, from a TOML file and flags, with strict keys.
 
+use crate::blocks::{Blocks, module_named};
 use crate::error::{Error, Result};
 use crate::heads::Heads;
 use crate::objective::Coefficients;
@@ -33,6 +34,8 @@ pub struct Settings {
     pub layers: Vec<usize>,
     /// Heads that are adapted, `HEAD` (in every layer) or `LAYER.HEAD`; empty: whole modules.
     pub heads: Heads,
+    /// Blocks that are adapted, as surgery names them: any set of parts of layers; empty: what the three settings before say.
+    pub blocks: Blocks,
     /// Steps.
     pub steps: usize,
     /// Surface forms in a step; each is there in all its states.
@@ -72,6 +75,7 @@ impl Default for Settings {
             modules: Vec::new(),
             layers: Vec::new(),
             heads: Heads::default(),
+            blocks: Blocks::default(),
             steps: 80,
             forms: 1,
             checkpoint_every: 10,
@@ -114,7 +118,14 @@ impl Settings {
     pub fn check(&self) -> Result<()> {
         self.reward()?;
         self.opponent()?;
-        self.modules()?;
+        let named = self.modules()?;
+        if !(self.blocks.0.is_empty()
+            || named.is_empty() && self.layers.is_empty() && self.heads.0.is_empty())
+        {
+            let why =
+                "they say already where is trained; leave `modules`, `layers` and `heads` out".to_owned();
+            return Err(Error::Setting { key: "blocks".to_owned(), why });
+        }
         let (o, c, p) = (&self.optimizer, &self.objective, &self.ppo);
         at_least_one("rank", self.rank)?;
         at_least_one("steps", self.steps)?;
@@ -181,8 +192,7 @@ impl Settings {
 /// A module by its full name (`attn.q_proj`), without its place (`q_proj`), or short (`q`).
 fn module(name: &str) -> Result<Module> {
     let last = |m: &Module| m.name().rsplit('.').next().unwrap_or_default().to_owned();
-    let named = |m: &Module| m.name() == name || last(m) == name || last(m) == format!("{name}_proj");
-    Module::ALL.into_iter().find(named).ok_or_else(|| {
+    module_named(name).ok_or_else(|| {
         let known: Vec<String> = Module::ALL.iter().map(last).collect();
         let why = format!("`{name}` is no module; there are {}", known.join(", "));
         Error::Setting { key: "modules".to_owned(), why }
@@ -240,6 +250,8 @@ mod tests {
             ("rank = -1", "rank"),
             ("alpha = nan", "setting `alpha`: `NaN` can't be; it must be positive"),
             ("modules = ['qq']", "setting `modules`: `qq` is no module; there are q_proj, k_proj"),
+            ("blocks = ['2 q']", "`2 q` is no block; write it as surgery does"),
+            ("blocks = ['L2 q']\nlayers = [2]", "setting `blocks`: they say already where is trained"),
             ("heads = ['2.x']", "`2.x` is no head; write HEAD or LAYER.HEAD"),
             ("reward = 'strategick'", "did you mean `strategic`"),
             ("opponent = 'tit'", "unknown opponent `tit`"),

@@ -7,7 +7,7 @@
 use crate::error::{Error, Result};
 use crate::settings::Settings;
 use lorascope_engine::{Family, ModelSpec, Module};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 
 /// Which rows or columns of an array may move.
@@ -87,13 +87,13 @@ impl Targets {
     /// # Errors
     /// A layer, module or head that the model does not have; heads of a module that has none; a layer without a head.
     pub fn resolve(settings: &Settings, spec: &ModelSpec, family: &Family) -> Result<Self> {
-        let modules = modules(settings, spec)?;
-        let layers = layers(settings, spec)?;
+        let places = places(settings, spec)?;
         let mut targets: Vec<Target> = Vec::new();
-        let (mut names, mut transposed) = (Vec::new(), false);
-        for &layer in &layers {
+        let mut transposed = false;
+        for (layer, modules) in &places {
+            let layer = *layer;
             let heads = heads(settings, spec, layer)?;
-            for &module in &modules {
+            for &module in modules {
                 let Some(source) = (family.names.linear)(module) else { continue };
                 let (n_out, n_in) = spec.module_shape(module);
                 let outputs = source.part.outputs(n_out);
@@ -114,17 +114,14 @@ impl Targets {
             }
         }
         targets.iter_mut().for_each(Target::settle);
-        let paths: Vec<&str> =
-            modules.iter().filter_map(|&m| (family.names.linear)(m)).map(|s| s.path).collect();
-        let all: Vec<&str> = spec.modules().filter_map(family.names.linear).map(|s| s.path).collect();
-        for path in paths {
-            let name = peft_name(path, &all);
-            if !names.contains(&name) {
-                names.push(name);
-            }
-        }
-        let layers = (layers.len() < spec.n_layers).then_some(layers);
+        let (names, layers) = names(&places, &targets, spec, family);
         Ok(Self { targets, names, layers, transposed })
+    }
+
+    /// The layers that have a target, in order.
+    pub fn layers_trained(&self) -> Vec<usize> {
+        let layers: BTreeSet<usize> = self.targets.iter().map(|t| t.layer).collect();
+        layers.into_iter().collect()
     }
 
     /// Numbers that are trained, for a rank.
@@ -165,6 +162,29 @@ impl Target {
     }
 }
 
+/// What PEFT calls the targets, and the layers where they are not all: modules and layers where every layer has the same, else the
+/// full path of each.
+fn names(
+    places: &[(usize, Vec<Module>)],
+    targets: &[Target],
+    spec: &ModelSpec,
+    family: &Family,
+) -> (Vec<String>, Option<Vec<usize>>) {
+    let Some((_, modules)) = places.first().filter(|first| places.iter().all(|p| p.1 == first.1)) else {
+        return (targets.iter().map(|t| t.path.clone()).collect(), None);
+    };
+    let mut names = Vec::new();
+    let all: Vec<&str> = spec.modules().filter_map(family.names.linear).map(|s| s.path).collect();
+    for source in modules.iter().filter_map(|&m| (family.names.linear)(m)) {
+        let name = peft_name(source.path, &all);
+        if !names.contains(&name) {
+            names.push(name);
+        }
+    }
+    let layers = (places.len() < spec.n_layers).then(|| places.iter().map(|p| p.0).collect());
+    (names, layers)
+}
+
 /// The last segment of a module's path, with the one before where another module ends alike (GPT-2's `c_proj`).
 fn peft_name(path: &str, all: &[&str]) -> String {
     let last = |p: &str| p.rsplit('.').next().unwrap_or_default().to_owned();
@@ -178,6 +198,30 @@ fn peft_name(path: &str, all: &[&str]) -> String {
 
 fn wrong<T>(why: String) -> Result<T> {
     Err(Error::Targets(why))
+}
+
+/// Layers in order, each with the modules that are trained there, in the order of a layer.
+fn places(settings: &Settings, spec: &ModelSpec) -> Result<Vec<(usize, Vec<Module>)>> {
+    if settings.blocks.0.is_empty() {
+        let modules = modules(settings, spec)?;
+        return Ok(layers(settings, spec)?.into_iter().map(|l| (l, modules.clone())).collect());
+    }
+    let mut places: BTreeMap<usize, BTreeSet<Module>> = BTreeMap::new();
+    for block in &settings.blocks.0 {
+        if block.layer >= spec.n_layers {
+            return no_layer(block.layer, spec);
+        }
+        let modules: Vec<Module> = spec.modules().filter(|&m| block.part.has(m)).collect();
+        if modules.is_empty() {
+            return wrong(format!("a {} model has no block `{block}`", spec.family));
+        }
+        places.entry(block.layer).or_default().extend(modules);
+    }
+    Ok(places.into_iter().map(|(layer, modules)| (layer, modules.into_iter().collect())).collect())
+}
+
+fn no_layer<T>(layer: usize, spec: &ModelSpec) -> Result<T> {
+    wrong(format!("there is no layer {layer}; the model's layers are 0 to {}", spec.n_layers - 1))
 }
 
 fn modules(settings: &Settings, spec: &ModelSpec) -> Result<Vec<Module>> {
@@ -210,7 +254,7 @@ fn layers(settings: &Settings, spec: &ModelSpec) -> Result<Vec<usize>> {
     layers.sort_unstable();
     layers.dedup();
     if let Some(l) = layers.iter().chain(&of_heads).find(|&&l| l >= spec.n_layers) {
-        return wrong(format!("there is no layer {l}; the model's layers are 0 to {}", spec.n_layers - 1));
+        return no_layer(*l, spec);
     }
     match of_heads.iter().find(|l| !layers.contains(l)) {
         Some(l) => wrong(format!(

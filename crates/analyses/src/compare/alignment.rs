@@ -10,7 +10,7 @@
 //! own copies: all sums run over distinct prompts, weighted by products of counts. With counts of one they are the estimator as
 //! published.
 
-use crate::bootstrap::Interval;
+use crate::bootstrap::{Interval, ends, tail};
 use lorascope_engine::Mat;
 use lorascope_kernels::{Packed, Write, matmul};
 
@@ -175,8 +175,8 @@ pub(super) fn alignment(one: &Kernel, other: &Kernel, weights: &Weights) -> [Opt
         }
         let mut found: Vec<f64> = (1..cross.len()).map(at).filter(|v| v.is_finite()).collect();
         found.sort_by(f64::total_cmp);
-        let end = |q: f64| found.get((found.len().saturating_sub(1) as f64 * q).round() as usize).copied();
-        Some(Interval { mean, lo: end(0.025).unwrap_or(mean), hi: end(0.975).unwrap_or(mean) })
+        let (lo, hi) = ends(&found, tail(weights.n_clusters())).unwrap_or((mean, mean));
+        Some(Interval { mean, lo, hi })
     })
 }
 

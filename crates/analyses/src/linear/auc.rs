@@ -4,7 +4,7 @@
 //! Scores of two folds come from two models and are not on one scale, so pairs are compared within folds only. Intervals
 //! resample whole clusters: a pair counts as often as both of its clusters are drawn, multiplied.
 
-use crate::bootstrap::{Interval, RESAMPLES};
+use crate::bootstrap::{Interval, RESAMPLES, ends, tail};
 use std::collections::BTreeMap;
 
 /// Items with scores and labels, compared within folds.
@@ -45,12 +45,10 @@ impl Concordance {
         };
         let mean = area(&|_| 1.0)?;
         let mut areas: Vec<f64> = draws.iter().filter_map(|times| area(&|c| f64::from(times[c]))).collect();
-        if areas.is_empty() {
-            return Some(Interval { mean, lo: mean, hi: mean });
-        }
         areas.sort_by(f64::total_cmp);
-        let at = |q: f64| areas[((areas.len() - 1) as f64 * q).round() as usize];
         debug_assert!(draws.len() <= RESAMPLES);
-        Some(Interval { mean, lo: at(0.025), hi: at(0.975) })
+        let n_clusters = draws.first().map_or(1, Vec::len);
+        let (lo, hi) = ends(&areas, tail(n_clusters)).unwrap_or((mean, mean));
+        Some(Interval { mean, lo, hi })
     }
 }

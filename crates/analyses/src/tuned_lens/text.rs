@@ -25,6 +25,12 @@ const BUILT_IN: [&str; 9] = [
     include_str!("../../data/text/languages.txt"),
 ];
 
+/// The documents of the built-in text, which speaks of anything but games and choices: for training lenses, and for seeing what a
+/// fine-tuning does where it should do nothing.
+pub fn unrelated_text() -> Vec<String> {
+    BUILT_IN.iter().flat_map(|file| split(file)).collect()
+}
+
 /// The documents of the text that the settings name.
 ///
 /// # Errors
@@ -32,7 +38,7 @@ const BUILT_IN: [&str; 9] = [
 /// resolved with.
 pub(super) fn documents(settings: &Settings) -> Result<Vec<String>> {
     let Some(path) = &settings.text else {
-        return Ok(BUILT_IN.iter().flat_map(|file| split(file)).collect());
+        return Ok(unrelated_text());
     };
     let text = read(path)?;
     let found = sha256_hex(text.as_bytes());

@@ -2,6 +2,7 @@
 
 pub mod analyse;
 pub mod check;
+pub mod confirm;
 pub mod info;
 pub mod play;
 pub mod prompts;

@@ -1,6 +1,6 @@
 //! `lorascope train`: a PEFT adapter by reinforcement on games.
 
-use crate::args::TrainArgs;
+use crate::args::{Nf4, RecipeArgs, TrainArgs};
 use crate::open::{OpenedBase, named, open_base, set_threads};
 use crate::progress::Bars;
 use crate::training::{by_state, page};
@@ -26,46 +26,101 @@ use toml::{Table, Value};
 /// What the adapter is called while it is trained.
 const NAME: &str = "trained";
 /// What a shell reports of a program that was interrupted.
-const INTERRUPTED: u8 = 130;
+pub const INTERRUPTED: u8 = 130;
 
 /// Trains, or goes on with a training.
 pub fn run(args: &TrainArgs) -> Result<ExitCode> {
-    let settings = settings(args)?;
+    let settings = settings(&args.recipe, &args.blocks)?;
     let pool = Pool::new(&settings)?;
     let threads = set_threads(args.threads)?;
     let bars = Bars::default();
     let base = open_base(&args.base, args.nf4, &bars)?;
-    let (family, spec) = read_spec(base.checkpoint.config()).map_err(|e| named(e, &base.path))?;
-    let targets = Targets::resolve(&settings, &spec, family)?;
     let now = Some(today()).filter(|_| !args.raw && base.tokenizer.chat_depends_on_date());
+    let job = Job {
+        base: &args.base,
+        settings: &settings,
+        pool: &pool,
+        raw: args.raw,
+        now,
+        nf4: args.nf4,
+        seed: args.seed,
+        memory: args.memory,
+        threads,
+        bars: &bars,
+        stop: interrupt()?,
+    };
+    match train(&job, base, &args.out)? {
+        Ended::Before => println!("{} is finished already; nothing to do", args.out.display()),
+        Ended::Stopped(steps) => {
+            println!("stopped after step {steps}; the same command goes on from there");
+            return Ok(ExitCode::from(INTERRUPTED));
+        }
+        Ended::Now(by_state) => {
+            print!("{by_state}");
+            println!("{}", args.out.join("adapter").display());
+            println!("{}", args.out.join("report.html").display());
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// A training, and with what it is carried out.
+pub struct Job<'a> {
+    /// The base as the user names it.
+    pub base: &'a str,
+    pub settings: &'a Settings,
+    pub pool: &'a Pool,
+    pub raw: bool,
+    /// Seconds since 1970 that a chat template takes for now.
+    pub now: Option<i64>,
+    pub nf4: Option<Nf4>,
+    pub seed: u64,
+    pub memory: usize,
+    pub threads: usize,
+    pub bars: &'a Bars,
+    pub stop: Arc<AtomicBool>,
+}
+
+/// How a training ended.
+pub enum Ended {
+    /// Its run folder was finished already.
+    Before,
+    /// It was finished now; what the policy does by state.
+    Now(String),
+    /// The user stopped it after so many steps.
+    Stopped(usize),
+}
+
+/// Trains into a run folder of its own, or goes on there.
+pub fn train(job: &Job, base: OpenedBase, out: &Path) -> Result<Ended> {
+    let (settings, pool) = (job.settings, job.pool);
+    let (family, spec) = read_spec(base.checkpoint.config()).map_err(|e| named(e, &base.path))?;
+    let targets = Targets::resolve(settings, &spec, family)?;
     let key = RunKey {
         command: "train".to_owned(),
         settings: json!({
             "training": settings,
-            "raw": args.raw,
-            "date": now,
-            "nf4": args.nf4.map(nf4_name),
+            "raw": job.raw,
+            "date": job.now,
+            "nf4": job.nf4.map(nf4_name),
         }),
-        seed: args.seed,
+        seed: job.seed,
         inputs: base.inputs.clone(),
         command_line: std::env::args().collect(),
-        threads,
+        threads: job.threads,
     };
-    let initial = Factors::new(&targets, settings.rank, args.seed);
-    let written = config(&settings, &targets, &args.base);
+    let initial = Factors::new(&targets, settings.rank, job.seed);
+    let written = config(settings, &targets, job.base);
     // Files of the untrained adapter, mapped as long as the model is there.
     let begin = tempfile::tempdir().context("a folder for the adapter that training begins from")?;
     write_folder(begin.path(), &written, &initial)?;
-    let mut policy = policy(args, base, now, begin.path(), &pool, &targets)?;
-    let folder = RunFolder::open(&args.out, &key)?;
+    let mut policy = policy(job, base, begin.path(), &targets)?;
+    let folder = RunFolder::open(out, &key)?;
     match folder.opened() {
-        State::Finished => {
-            println!("{} is finished already; nothing to do", args.out.display());
-            return Ok(ExitCode::SUCCESS);
-        }
-        State::Resumed { .. } => println!("going on with {}", args.out.display()),
+        State::Finished => return Ok(Ended::Before),
+        State::Resumed { .. } => println!("going on with {}", out.display()),
         State::Damaged { files } => {
-            println!("{}: changed or missing, made again: {}", args.out.display(), files.join(", "));
+            println!("{}: changed or missing, made again: {}", out.display(), files.join(", "));
         }
         State::Created => {}
     }
@@ -77,43 +132,31 @@ pub fn run(args: &TrainArgs) -> Result<ExitCode> {
         pool.states.len(),
         pool.forms.len()
     );
-    let live = Live { bars: &bars, stop: interrupt()?, settings: &settings };
-    bars.begin("training", settings.steps as u64);
-    let training =
-        Training { pool: &pool, settings: &settings, seed: args.seed, keeper: &folder, watch: &live };
+    let live = Live { bars: job.bars, stop: &job.stop, settings };
+    job.bars.begin("training", settings.steps as u64);
+    let training = Training { pool, settings, seed: job.seed, keeper: &folder, watch: &live };
     let outcome = training.run(&mut policy, initial);
-    bars.end();
+    job.bars.end();
     let outcome = outcome?;
     if !outcome.finished {
-        println!("stopped after step {}; the same command goes on from there", outcome.steps.len());
-        return Ok(ExitCode::from(INTERRUPTED));
+        return Ok(Ended::Stopped(outcome.steps.len()));
     }
-    write(&folder, &outcome, &pool, &config_text(&written))?;
-    let report = page(&settings, &targets, &key, &outcome.steps, &pool, policy.model());
+    write(&folder, &outcome, pool, &config_text(&written))?;
+    let report = page(settings, &targets, &key, &outcome.steps, pool, policy.model());
     folder.write_text("report.html", &render_html(&report)?)?;
     folder.finish()?;
-    print!("{}", by_state(&outcome.steps, &pool));
-    println!("{}", args.out.join("adapter").display());
-    println!("{}", args.out.join("report.html").display());
-    Ok(ExitCode::SUCCESS)
+    Ok(Ended::Now(by_state(&outcome.steps, pool)))
 }
 
-fn policy(
-    args: &TrainArgs,
-    base: OpenedBase,
-    now: Option<i64>,
-    begin: &Path,
-    pool: &Pool,
-    targets: &Targets,
-) -> Result<ModelPolicy<f32>> {
+fn policy(job: &Job, base: OpenedBase, begin: &Path, targets: &Targets) -> Result<ModelPolicy<f32>> {
     let OpenedBase { checkpoint, mut tokenizer, path, .. } = base;
-    if let Some(now) = now {
+    if let Some(now) = job.now {
         tokenizer.set_clock(Clock::Fixed(now));
     }
     let adapters = [(NAME.to_owned(), begin.to_owned())];
-    let model = Model::load(checkpoint, &adapters, args.memory).map_err(|e| named(e, &path))?;
-    let wrapping = if args.raw { Wrapping::Raw } else { Wrapping::Auto };
-    Ok(ModelPolicy::new(model, &tokenizer, pool, targets, wrapping, args.memory / 2)?)
+    let model = Model::load(checkpoint, &adapters, job.memory).map_err(|e| named(e, &path))?;
+    let wrapping = if job.raw { Wrapping::Raw } else { Wrapping::Auto };
+    Ok(ModelPolicy::new(model, &tokenizer, job.pool, targets, wrapping, job.memory / 2)?)
 }
 
 /// Adapter, tables and figures.
@@ -132,7 +175,7 @@ fn write(folder: &RunFolder, outcome: &Outcome, pool: &Pool, config: &str) -> Re
 /// Draws progress, and hears the user.
 struct Live<'a> {
     bars: &'a Bars,
-    stop: Arc<AtomicBool>,
+    stop: &'a AtomicBool,
     settings: &'a Settings,
 }
 
@@ -159,7 +202,7 @@ impl Watch for Live<'_> {
 }
 
 /// Set where the user asks to stop: once to finish the step and leave a checkpoint, twice to go at once.
-fn interrupt() -> Result<Arc<AtomicBool>> {
+pub fn interrupt() -> Result<Arc<AtomicBool>> {
     let stop = Arc::new(AtomicBool::new(false));
     let heard = Arc::clone(&stop);
     ctrlc::set_handler(move || {
@@ -173,7 +216,7 @@ fn interrupt() -> Result<Arc<AtomicBool>> {
 }
 
 /// The settings of the file, then those of flags.
-fn settings(args: &TrainArgs) -> Result<Settings> {
+pub fn settings(args: &RecipeArgs, blocks: &[String]) -> Result<Settings> {
     let mut table = match &args.settings {
         None => Table::new(),
         Some(path) => {
@@ -201,6 +244,7 @@ fn settings(args: &TrainArgs) -> Result<Settings> {
         ("modules", texts(&args.modules)),
         ("layers", layers),
         ("heads", texts(&args.heads)),
+        ("blocks", texts(blocks)),
         ("steps", args.steps.map(number)),
         ("optimizer.learning_rate", args.learning_rate.map(Value::Float)),
     ];

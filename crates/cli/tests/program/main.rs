@@ -8,6 +8,7 @@ mod attribution;
 mod bad_input;
 mod circuits;
 mod conclusions;
+mod confirm;
 mod dla;
 mod interactions;
 mod organism;
