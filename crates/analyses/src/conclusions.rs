@@ -99,11 +99,8 @@ impl Analysis for Conclusions {
         let mut table = Table::new(&CLAIMS);
         let mut paragraphs = Vec::new();
         for (question, answer) in &answers {
-            let said: Vec<&str> = std::iter::once(answer.summary.as_str())
-                .chain(answer.claims.iter().map(|c| c.statement.as_str()))
-                .filter(|s| !s.is_empty())
-                .collect();
-            paragraphs.push(format!("{} {}", question.asked(), said.join(" ")));
+            paragraphs.push(format!("{} {}", question.asked(), answer.summary).trim_end().to_owned());
+            paragraphs.extend(answer.claims.iter().map(|claim| claim.statement.clone()));
             for claim in &answer.claims {
                 table.push(&claim.cells(*question))?;
             }

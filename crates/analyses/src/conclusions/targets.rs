@@ -21,7 +21,9 @@ pub(super) fn claims(context: &Context) -> Result<Answer> {
     let (random, p) = (table.floats_or_null("random")?, table.floats_or_null("random_p")?);
     let (n, folders) = (table.ints("n_held_out")?, table.texts_or_null("folder")?);
     let mut claims = Vec::new();
-    for i in (0..table.n_rows()).filter(|&i| sets[i] == "smallest") {
+    let model = &context.subject.model;
+    let learned: Vec<&str> = context.subject.fine_tunes().into_iter().map(|m| model.name(m)).collect();
+    for i in (0..table.n_rows()).filter(|&i| sets[i] == "smallest" && learned.contains(&adapters[i])) {
         let ends = lo[i].zip(hi[i]);
         let shown = ends.is_some_and(|e| e.0 > 0.0) && p[i].is_some_and(|p| p <= LEVEL);
         let verdict = if shown { Verdict::Yes } else { Verdict::NotResolved };
