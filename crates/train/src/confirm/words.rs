@@ -41,7 +41,7 @@ fn verdict(plan: &Plan, subject: &Subject, outcome: &Outcome) -> String {
     format!(
         "{word}: surgery on {} predicted that {} of its {} blocks, with {} of the parameters, carry {} of what it does; trained alone they \
          had to recover {} of what the full training does. They recover {} on {} prompts ({} clusters) on which neither the set was \
-         chosen nor anything was trained, which {reached}. The blocks are {}.",
+         chosen nor anything was trained, which {reached}.{} The blocks are {}.",
         p.adapter,
         p.set.0.len(),
         p.all.0.len(),
@@ -51,8 +51,27 @@ fn verdict(plan: &Plan, subject: &Subject, outcome: &Outcome) -> String {
         interval(recovery),
         subject.prompts.len(),
         outcome.n_clusters,
+        against_random(outcome),
         p.set
     )
+}
+
+/// What random sets do to the verdict.
+fn against_random(outcome: &Outcome) -> String {
+    let above: Vec<Verdict> = outcome.found.iter().filter_map(|f| f.above).collect();
+    let count = |v: Verdict| above.iter().filter(|a| **a == v).count();
+    let n = above.len();
+    match (count(Verdict::NotConfirmed), count(Verdict::NotResolved)) {
+        _ if n == 0 => String::new(),
+        (0, 0) => format!(" Every one of {n} random sets of about as many parameters recovers less."),
+        (0, open) => format!(
+            " Whether they are better than {open} of {n} random sets of about as many parameters is open."
+        ),
+        (as_good, _) => format!(
+            " But {as_good} of {n} random sets of about as many parameters {} as good: it need not be these blocks.",
+            if as_good == 1 { "is" } else { "are" }
+        ),
+    }
 }
 
 fn random(outcome: &Outcome) -> String {
