@@ -22,6 +22,7 @@ mod support;
 mod surgery;
 mod token_by_token;
 mod train;
+mod transplants;
 mod tuned_lens;
 mod validate;
 mod weights;
