@@ -35,18 +35,11 @@ impl AnswerTree {
     /// # Errors
     /// A sequence that the model can't read.
     pub fn new(spec: &ModelSpec, spellings: &[Spelling]) -> Result<Self> {
-        Self::apart(spec, spellings, &vec![0; spellings.len()])
-    }
-
-    /// The same where only spellings of one group, named for each, share rows.
-    pub(crate) fn apart(spec: &ModelSpec, spellings: &[Spelling], groups: &[usize]) -> Result<Self> {
         let read = |s: &Spelling| [s.prompt, &s.answer[..s.answer.len() - 1]].concat();
         let inputs: Vec<Vec<u32>> = spellings.iter().map(read).collect();
-        let mut sequences: Vec<(ModelId, usize, &[u32])> = Vec::with_capacity(inputs.len());
-        for ((spelling, &group), tokens) in spellings.iter().zip(groups).zip(&inputs) {
-            sequences.push((spelling.model, group, tokens));
-        }
-        let batch = Batch::apart(spec, &sequences)?;
+        let sequences: Vec<(ModelId, &[u32])> =
+            spellings.iter().zip(&inputs).map(|(s, tokens)| (s.model, tokens.as_slice())).collect();
+        let batch = Batch::new(spec, &sequences)?;
         let mut wanted: BTreeMap<usize, Vec<u32>> = BTreeMap::new();
         let mut steps = Vec::with_capacity(spellings.len());
         for (sequence, spelling) in spellings.iter().enumerate() {

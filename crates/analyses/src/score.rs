@@ -6,7 +6,7 @@ use crate::answer_tree::{AnswerTree, Spelling, log_sum_exp};
 use crate::answers::Answers;
 use crate::error::Result;
 use crate::subject::Prompt;
-use lorascope_engine::{Hooks, Mat, Model, ModelId, Progress};
+use lorascope_engine::{Hooks, Mat, Model, ModelId, NextToken, Progress};
 
 /// What one model answers to one prompt.
 #[derive(Clone, Debug, PartialEq)]
@@ -77,30 +77,18 @@ pub(crate) struct Scoring {
 impl Scoring {
     /// For at least one model and prompt.
     pub fn new(model: &Model<f32>, models: &[ModelId], prompts: &[&Prompt]) -> Result<Self> {
-        let all: Vec<(ModelId, usize)> = models.iter().map(|&m| (m, 0)).collect();
-        Self::of(model, &all, prompts)
-    }
-
-    /// One model several times over, at least once, on at least one prompt: copies share no rows, so that each can be changed by itself.
-    pub fn copies(model: &Model<f32>, which: ModelId, copies: usize, prompts: &[&Prompt]) -> Result<Self> {
-        let all: Vec<(ModelId, usize)> = (0..copies).map(|copy| (which, copy)).collect();
-        Self::of(model, &all, prompts)
-    }
-
-    fn of(model: &Model<f32>, asked: &[(ModelId, usize)], prompts: &[&Prompt]) -> Result<Self> {
-        let (mut spellings, mut groups) = (Vec::new(), Vec::new());
-        let mut first = Vec::with_capacity(asked.len() * prompts.len() + 1);
-        for &(model, group) in asked {
+        let mut spellings = Vec::new();
+        let mut first = Vec::with_capacity(models.len() * prompts.len() + 1);
+        for &model in models {
             for prompt in prompts {
                 let answers = &prompt.answers;
                 first.push((spellings.len(), answers.a.len()));
                 let spelling = |answer| Spelling { model, prompt: &prompt.tokens.ids, answer };
                 spellings.extend(answers.a.iter().chain(&answers.b).map(|v| spelling(v.as_slice())));
             }
-            groups.resize(spellings.len(), group);
         }
         first.push((spellings.len(), 0));
-        Ok(Self { tree: AnswerTree::apart(model.spec(), &spellings, &groups)?, first })
+        Ok(Self { tree: AnswerTree::new(model.spec(), &spellings)?, first })
     }
 
     /// The sequence of variant `a` of answer A on a model and prompt, numbered as [`Scoring::new`] was given them: model ·
@@ -111,12 +99,17 @@ impl Scoring {
 
     /// Decisions from the readout of the tree's rows, in the order model by model, prompts within.
     pub fn decisions(&self, model: &Model<f32>, readout: &Mat<f32>) -> Result<Vec<Decision>> {
-        let scores = self.tree.log_probs(&self.tree.next_tokens(model, readout)?);
+        Ok(self.decisions_of(&self.tree.next_tokens(model, readout)?))
+    }
+
+    /// The same from what the tree's rows say about the next token.
+    pub fn decisions_of(&self, next: &[NextToken]) -> Vec<Decision> {
+        let scores = self.tree.log_probs(next);
         let decision = |ends: &[(usize, usize)]| {
             let (first, n_a) = ends[0];
             let (a, b) = scores[first..ends[1].0].split_at(n_a);
             Decision { variants_a: a.to_vec(), variants_b: b.to_vec() }
         };
-        Ok(self.first.windows(2).map(decision).collect())
+        self.first.windows(2).map(decision).collect()
     }
 }

@@ -228,6 +228,12 @@ impl Batch {
         }
     }
 
+    /// Gives all rows to one model.
+    pub(crate) fn run_by(&mut self, model: ModelId) {
+        self.rows.iter_mut().for_each(|row| row.model = model);
+        self.runs = vec![(model, 0..self.rows.len())];
+    }
+
     /// Segments that have rows in a range, in order.
     pub(crate) fn segments_within(&self, rows: Range<usize>) -> &[Segment] {
         let first = self.segments.partition_point(|s| s.rows.end <= rows.start);

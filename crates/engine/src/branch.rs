@@ -7,7 +7,7 @@
 //! products. This is exact: a branch's rows have the very bits that the whole sequence would have under the same
 //! edits.
 
-use crate::batch::{Batch, ModelId};
+use crate::batch::{Batch, ModelId, Row};
 use crate::error::{Error, Result};
 use crate::hook::{HookPoint, Site};
 use crate::module::Module;
@@ -91,6 +91,17 @@ pub struct Branch {
     pub birth: Birth,
 }
 
+/// A copy of all rows of a batch that another model runs from a layer on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Fork {
+    /// What it copies: 0 for the batch's own rows, else one more than the index of an earlier fork, of this layer or one before.
+    pub of: usize,
+    /// The model that runs it.
+    pub model: ModelId,
+    /// The layer at which it comes into being.
+    pub layer: usize,
+}
+
 impl Batch {
     /// The row of a branch that copies a sequence's token at `position`; `None` before the branch's first position and
     /// for other sequences.
@@ -140,7 +151,7 @@ impl Batch {
         self.branches = vec![0..0; branches.len()];
         for i in order {
             let birth = branches[i].birth;
-            let rows = self.copy_rows(&copies[i]);
+            let rows = self.copy_rows(&copies[i], None);
             match self.births.last_mut() {
                 Some((last, all)) if *last == birth => all.end = rows.end,
                 _ => self.births.push((birth, rows.clone())),
@@ -148,6 +159,32 @@ impl Batch {
             self.branches[i] = rows;
         }
         Ok(())
+    }
+
+    /// The same rows given to one model, and forks of all of them; also the first row of each copy: the batch's own and those of the
+    /// forks.
+    pub(crate) fn forked(&self, model: ModelId, forks: &[Fork]) -> (Self, Vec<usize>) {
+        let mut batch = self.clone();
+        batch.run_by(model);
+        let n = batch.n_trunk;
+        let mut starts = vec![0; forks.len() + 1];
+        let mut order: Vec<usize> = (0..forks.len()).collect();
+        // What is copied stands before, also among forks of one layer.
+        order.sort_by_key(|&i| forks[i].layer);
+        batch.branches = vec![0..0; forks.len()];
+        for i in order {
+            let fork = forks[i];
+            let copied: Vec<usize> = (starts[fork.of]..starts[fork.of] + n).collect();
+            let rows = batch.copy_rows(&copied, Some(fork.model));
+            let birth = Birth { layer: fork.layer, stage: Stage::Layer };
+            match batch.births.last_mut() {
+                Some((last, all)) if *last == birth => all.end = rows.end,
+                _ => batch.births.push((birth, rows.clone())),
+            }
+            starts[i + 1] = rows.start;
+            batch.branches[i] = rows;
+        }
+        (batch, starts)
     }
 
     /// The rows of sequences that a branch copies, in order.
@@ -184,7 +221,8 @@ impl Batch {
         Ok(rows)
     }
 
-    fn copy_rows(&mut self, copied: &[usize]) -> Range<usize> {
+    /// Copies rows, for another model where one is named.
+    fn copy_rows(&mut self, copied: &[usize], model: Option<ModelId>) -> Range<usize> {
         let first = self.n_rows();
         let place: HashMap<usize, usize> = copied.iter().enumerate().map(|(i, &r)| (r, first + i)).collect();
         for (i, &row) in copied.iter().enumerate() {
@@ -192,7 +230,8 @@ impl Batch {
             let parent = before.map(|b| place.get(&b).copied().unwrap_or(b));
             let joins =
                 i > 0 && before == Some(copied[i - 1]) && self.segment_of(copied[i - 1]).rows.contains(&row);
-            self.push_row(self.row(row), parent, joins);
+            let copy = self.row(row);
+            self.push_row(Row { model: model.unwrap_or(copy.model), ..copy }, parent, joins);
             self.origins.push(row);
         }
         first..self.n_rows()

@@ -60,6 +60,11 @@ impl<R: Real> Embeddings<R> {
         &self.tokens[model]
     }
 
+    /// Mixtures, which come after the loaded models, have the base's embedding.
+    fn own(&self, model: ModelId) -> ModelId {
+        if model < self.tokens.len() { model } else { 0 }
+    }
+
     /// `hook_embed` of every row that is computed; zeros for kept ones.
     pub fn lookup(&self, batch: &Batch) -> Result<Mat<R>> {
         let mut out = Mat::zeros(batch.n_rows(), self.tokens[0].n_cols());
@@ -73,6 +78,7 @@ impl<R: Real> Embeddings<R> {
     /// `hook_embed` of one token.
     pub fn token(&self, model: ModelId, token: u32, values: &mut [R]) -> Result<()> {
         let token = token as usize;
+        let model = self.own(model);
         widen(&self.tokens[model], token..token + 1, values)?;
         if let Some(update) = &self.updates[model] {
             update.add(token, values)?;
@@ -93,7 +99,7 @@ impl<R: Real> Embeddings<R> {
 
     /// `hook_pos_embed` of one position; leaves the values alone where positions are rotary.
     pub fn position(&self, model: ModelId, position: usize, values: &mut [R]) -> Result<()> {
-        match self.positions.get(model) {
+        match self.positions.get(self.own(model)) {
             Some(table) => widen(table, position..position + 1, values),
             None => Ok(()),
         }

@@ -214,6 +214,14 @@ pub enum Error {
         /// Reason.
         why: String,
     },
+    /// A mixture that can't be put together, or rows that can't run as one.
+    #[error("mixture {mixture}: {why}")]
+    BadMixture {
+        /// Index of the mixture.
+        mixture: usize,
+        /// Reason.
+        why: String,
+    },
     /// Directions that can't be taken back through the weights named.
     #[error("directions to be taken back: {why}")]
     BadDirections {

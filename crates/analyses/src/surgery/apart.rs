@@ -4,8 +4,9 @@ use super::Tables;
 use super::blocks::Block;
 use super::export;
 use super::gradient;
-use super::masks::{Answer, Bench, Mask};
+use super::masks::{Bench, Mask};
 use super::measure::{Recovery, Whole};
+use super::mixtures::Answer;
 use super::search::{Search, by_size, random_orders, sizes};
 use super::settings::Settings;
 use crate::bootstrap::Interval;
@@ -13,7 +14,6 @@ use crate::circuit::prompts::Split;
 use crate::context::Context;
 use crate::error::Result;
 use crate::statistics::benjamini_hochberg;
-use lorascope_engine::Adapter;
 use lorascope_record::Cell;
 use std::collections::BTreeMap;
 
@@ -22,7 +22,6 @@ pub(super) struct Apart<'a> {
     pub context: &'a Context<'a>,
     pub settings: &'a Settings,
     pub model: usize,
-    pub adapter: &'a Adapter,
     pub blocks: &'a [Block],
 }
 
@@ -34,6 +33,8 @@ pub(super) struct Patient {
     pub size: Interval,
     /// Prompts that it moves by the floor or more, and all.
     pub moved: (usize, usize),
+    /// What the whole adapter answers to the prompts on which sets are chosen.
+    pub answers: Vec<Answer>,
 }
 
 /// Recoveries of random sets by their number of blocks, and the mean answers over these sets.
@@ -50,13 +51,12 @@ impl Apart<'_> {
         bench.measure("switching single blocks", &first)?;
         let (base, full) = (bench.of(&none)?, bench.of(&all)?);
         let whole = Whole::new(self.context, &bench.prompts, base, full, self.settings.floor);
-        let estimates = gradient::estimates(self.context, self.model, self.blocks, &bench.prompts)?;
         let orders = random_orders(n, self.settings.orders, self.context.seed);
         let mut random_sizes = sizes(n, self.settings.points);
         if self.settings.shapley {
             random_sizes = (1..=n).collect();
         }
-        let gradients = self.gradient_shares(&whole, &estimates);
+        let gradients = gradient::shares(self.context, self.model, self.blocks, &bench.prompts, &whole)?;
         let mut alone = Vec::with_capacity(n);
         for b in 0..n {
             alone.push(whole.point(&bench.of(&Mask::only(n, &[b]))?));
@@ -67,13 +67,13 @@ impl Apart<'_> {
             let mut search = Search { bench: &mut bench, whole: &whole, n, share: self.settings.share };
             greedy = search.greedy(&alone, self.settings.candidates)?;
             smallest = search.prune(&greedy)?;
-            random_sizes.extend([greedy.len(), smallest.len()]);
+            random_sizes.push(smallest.len());
             random_sizes.sort_unstable();
             random_sizes.dedup();
         }
         let random = match moved {
             0 => Random::new(),
-            _ => self.random(&mut bench, &whole, &orders, &random_sizes)?,
+            _ => self.random(&mut bench, &whole, &orders, &random_sizes, smallest.len())?,
         };
         let shapley = match self.settings.shapley && moved > 0 {
             true => Some(self.shapley(&mut bench, &whole, &orders)?),
@@ -107,6 +107,7 @@ impl Apart<'_> {
             blocks: self.blocks.to_vec(),
             size: whole.size(),
             moved: (moved, prompts),
+            answers: whole.all,
         })
     }
 
@@ -123,32 +124,29 @@ impl Apart<'_> {
         self.parameters(set) as f64 / all as f64
     }
 
-    /// The estimate of what each block's absence costs, as a share of what the adapter does.
-    fn gradient_shares(&self, whole: &Whole, estimates: &[Vec<f64>]) -> Vec<Option<f64>> {
-        let share = |b: usize| {
-            let with = whole.all.iter().zip(estimates);
-            let without: Vec<Answer> = with.map(|(a, e)| Answer { delta: a.delta + e[b], ..*a }).collect();
-            whole.share(&without, &whole.all).map(|i| i.mean)
-        };
-        (0..self.blocks.len()).map(share).collect()
-    }
-
+    /// Random sets of some sizes; most of the size that is `tested`.
     fn random(
         &self,
         bench: &mut Bench,
         whole: &Whole,
         orders: &[Vec<usize>],
         sizes: &[usize],
+        tested: usize,
     ) -> Result<Random> {
         let n = self.blocks.len();
-        let masks: Vec<Mask> =
-            sizes.iter().flat_map(|&k| orders.iter().map(move |o| Mask::only(n, &o[..k]))).collect();
-        bench.measure("random orders", &masks)?;
+        // A p-value needs many sets of one size, a curve needs few sets of each.
+        let few = if self.settings.shapley { orders.len() } else { orders.len().div_ceil(2) };
+        let of_size = |&k: &usize| -> Vec<Mask> {
+            let n_orders = if k == tested { orders.len() } else { few };
+            orders[..n_orders].iter().map(|o| Mask::only(n, &o[..k])).collect()
+        };
+        let masks: Vec<Vec<Mask>> = sizes.iter().map(of_size).collect();
+        bench.measure("random orders", &masks.concat())?;
         let mut random = Random::new();
-        for (&k, masks) in sizes.iter().zip(masks.chunks(orders.len())) {
+        for (&k, masks) in sizes.iter().zip(masks) {
             let mut recoveries = Vec::with_capacity(masks.len());
             let mut sum = vec![Answer { delta: 0.0, p_b: 0.0 }; whole.base.len()];
-            for mask in masks {
+            for mask in &masks {
                 let answers = bench.of(mask)?;
                 recoveries.push(whole.point(&answers));
                 for (sum, answer) in sum.iter_mut().zip(answers) {
@@ -301,14 +299,9 @@ impl Apart<'_> {
             };
             cells.extend(interval(found));
             cells.push(tested.len().into());
-            let folder = (name == "smallest").then(|| export::place(&self.adapter.name, self.model));
+            let folder = (name == "smallest").then(|| export::place(self.context, &[self.model], "smallest"));
             if let Some(folder) = &folder {
-                let blocks: Vec<&Block> = set.iter().map(|&b| &self.blocks[b]).collect();
-                let files = export::adapter(self.adapter, &blocks)?;
-                self.context.run.write_text(&format!("{folder}/adapter_config.json"), &files.config)?;
-                self.context
-                    .run
-                    .write_bytes(&format!("{folder}/adapter_model.safetensors"), &files.weights)?;
+                export::write(self.context, folder, &bench.mixture(&mask))?;
             }
             cells.push(folder.into());
             tables.sets.push(&cells)?;
@@ -335,11 +328,11 @@ impl Apart<'_> {
     }
 }
 
-fn interval(of: Option<Interval>) -> [Cell; 3] {
+pub(super) fn interval(of: Option<Interval>) -> [Cell; 3] {
     [of.map(|i| i.mean).into(), of.map(|i| i.lo).into(), of.map(|i| i.hi).into()]
 }
 
-fn recovery(of: Recovery) -> Vec<Cell> {
+pub(super) fn recovery(of: Recovery) -> Vec<Cell> {
     let mut cells = interval(of.delta).to_vec();
     cells.extend([of.mean.into(), of.p.into()]);
     cells

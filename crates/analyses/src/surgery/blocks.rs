@@ -36,7 +36,7 @@ impl Block {
 }
 
 /// Whether a module belongs to the MLP.
-fn is_mlp(module: Module) -> bool {
+pub(super) fn is_mlp(module: Module) -> bool {
     matches!(module, Module::Gate | Module::Up | Module::Down)
 }
 

@@ -66,15 +66,18 @@ fn curves(context: &Context, settings: &Settings, table: &Table, patients: &[&Pa
             ("greedy", ColorKey::Model(patient.model - 1)),
         ] {
             let rows: Vec<usize> = all.iter().copied().filter(|&row| orders[row] == order).collect();
-            let x: Vec<f64> = rows.iter().map(|&row| 100.0 * shares[row]).collect();
-            let curve = Series::new(order, color, x, &column(table, "recovery", &rows)?);
+            // All begin with nothing, which is the base.
+            let from_base =
+                |name: &str| -> Result<Vec<f64>> { Ok([vec![0.0], column(table, name, &rows)?].concat()) };
+            let x = std::iter::once(0.0).chain(rows.iter().map(|&row| 100.0 * shares[row])).collect();
+            let curve = Series::new(order, color, x, &from_base("recovery")?);
             let band = match order {
                 "random" => Some(("random_lo", "random_hi")),
                 "greedy" => Some(("recovery_lo", "recovery_hi")),
                 _ => None,
             };
             series.push(match band {
-                Some((lo, hi)) => curve.with_interval(&column(table, lo, &rows)?, &column(table, hi, &rows)?),
+                Some((lo, hi)) => curve.with_interval(&from_base(lo)?, &from_base(hi)?),
                 None => curve,
             });
         }
@@ -86,10 +89,9 @@ fn curves(context: &Context, settings: &Settings, table: &Table, patients: &[&Pa
         caption: format!(
             "Share of what the whole adapter does to the decision that the first blocks of an order recover when only they are on: \
              greedy (the best next block, until {:.0}% are reached; with its 95% interval over prompt clusters), by what blocks \
-             recover alone, by a gradient, by the norm of the update, and the mean over {} random orders (band: 95% of them). 1 is the \
+             recover alone, by a gradient, by the norm of the update, and the mean over random orders (band: 95% of them). 1 is the \
              whole adapter, 0 the base. {} prompts, on which the greedy order was chosen too.",
             100.0 * settings.share,
-            settings.orders,
             patients[0].moved.1
         ),
         kind: FigureKind::Lines {

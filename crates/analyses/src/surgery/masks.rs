@@ -1,21 +1,21 @@
 //! Which blocks are on, and how the adapter decides then.
 //!
-//! A mask multiplies what A gives (`hook_lora_a`) at every token, the answers' included, which multiplies what the adapter adds:
-//! `s·B·(m·A·x) = m·(s·B·A·x)`. Weights are never touched. Many masks go through the model together as copies of the prompts that
-//! share no rows; prompts of one copy still share their beginnings.
+//! A mask multiplies what the blocks add at every token, the answers' included: `m·(s·B·A·x)`. Weights are never touched: a masked
+//! adapter is a [`Mixture`] of the base and its blocks. Many masks go through the model together, as one where they do not differ yet:
+//! a block switched on alone costs the layers from its own on.
 
 use super::blocks::Block;
+use super::mixtures::{Answer, answers};
 use super::tables::RUNS;
 use crate::context::Context;
 use crate::error::Result;
-use crate::score::{Decision, Scoring};
-use crate::subject::Prompt;
-use lorascope_engine::{Edit, EditOp, HookPoint, Hooks, ModelId, Site};
+use lorascope_engine::{Mixture, ModelId, Part};
 use lorascope_record::Table;
+use std::cmp::Ordering;
 use std::collections::BTreeMap;
 
 /// Masks of a part that is kept when the run is cut off.
-const PART: usize = 8;
+const PART: usize = 16;
 
 /// A factor for each block: 1 is on, 0 is off.
 #[derive(Clone, Debug, PartialEq)]
@@ -41,6 +41,23 @@ impl Mask {
         mask
     }
 
+    /// The adapter's blocks under this mask, on the base.
+    pub fn mixture(&self, model: ModelId, blocks: &[Block]) -> Mixture {
+        let mut mixture = Mixture::default();
+        for (block, &factor) in blocks.iter().zip(&self.0).filter(|(_, f)| **f != 0.0) {
+            for &(module, _) in &block.modules {
+                mixture.take(block.layer, module, Part { model, factor: f64::from(factor) });
+            }
+        }
+        mixture
+    }
+
+    /// For sorting: masks that are alike in more of the first blocks stand nearer.
+    fn order(&self, other: &Self) -> Ordering {
+        let mut compared = self.0.iter().zip(&other.0).map(|(a, b)| a.total_cmp(b));
+        compared.find(|o| o.is_ne()).unwrap_or(Ordering::Equal)
+    }
+
     /// Number of blocks that are not off.
     pub fn n_on(&self) -> usize {
         self.0.iter().filter(|f| **f != 0.0).count()
@@ -63,13 +80,6 @@ impl Mask {
         });
         runs.collect::<Vec<_>>().join(" ")
     }
-}
-
-/// One answer of a masked adapter.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) struct Answer {
-    pub delta: f64,
-    pub p_b: f64,
 }
 
 /// An adapter and some prompts, on which masks are measured, each once.
@@ -108,18 +118,23 @@ impl<'a> Bench<'a> {
                 order.push((text, mask));
             }
         }
+        // Those that share their first blocks go together.
+        order.sort_by(|a, b| a.1.order(b.1));
         let name = self.context.subject.model.name(self.model);
         let what = format!("{what} ({name})");
-        self.context.progress.begin(&what, order.len() as u64);
-        for (done, part) in order.chunks(PART).enumerate() {
+        let progress = self.context.progress;
+        progress.begin(&what, order.len() as u64);
+        let mut done = 0;
+        for part in order.chunks(PART) {
             // Which masks are asked for depends on what earlier ones gave, which a run that goes on finds again.
             let number = self.n_parts;
             self.n_parts += 1;
             let set = self.set.replace(' ', "-");
             let table =
                 self.context.part(&format!("surgery-{}-{set}-{number:05}", self.model), &RUNS, || {
-                    let masks: Vec<&Mask> = part.iter().map(|(_, mask)| *mask).collect();
-                    self.table(part, self.answers(&masks)?)
+                    let mixtures: Vec<Mixture> = part.iter().map(|(_, mask)| self.mixture(mask)).collect();
+                    let at = |share: f64| progress.at((done as f64 + share * part.len() as f64) as u64);
+                    self.table(part, answers(self.context, &self.prompts, &mixtures, &at)?)
                 })?;
             let answers: Vec<Answer> = table
                 .floats("delta")?
@@ -131,9 +146,10 @@ impl<'a> Bench<'a> {
                 self.known.insert(text.clone(), answers.to_vec());
             }
             self.runs.append(table)?;
-            self.context.progress.at((PART * (done + 1)).min(order.len()) as u64);
+            done += part.len();
+            progress.at(done as u64);
         }
-        self.context.progress.end();
+        progress.end();
         Ok(())
     }
 
@@ -167,45 +183,8 @@ impl<'a> Bench<'a> {
         Ok(table)
     }
 
-    /// How many masks go through the model together: as many as fit the budget. Results do not depend on it.
-    fn together(&self, n_rows: usize) -> usize {
-        let spec = self.context.subject.model.spec();
-        let row = 4 * (4 * spec.d_model + 2 * spec.n_kv_heads * spec.d_head + 2 * spec.d_mlp);
-        let modules: usize = self.blocks.iter().map(|b| b.modules.len()).sum();
-        let edits = modules * size_of::<Edit<f32>>();
-        (self.context.memory / (n_rows * (row + edits)).max(1)).clamp(1, PART)
-    }
-
-    fn answers(&self, masks: &[&Mask]) -> Result<Vec<Vec<Answer>>> {
-        let model = &self.context.subject.model;
-        let prompts: Vec<&Prompt> = self.prompts.iter().map(|&p| &self.context.subject.prompts[p]).collect();
-        let one = Scoring::copies(model, self.model, 1, &prompts)?;
-        let n_rows = one.tree.batch().n_rows();
-        let mut found = Vec::with_capacity(masks.len());
-        for masks in masks.chunks(self.together(n_rows)) {
-            let scoring = Scoring::copies(model, self.model, masks.len(), &prompts)?;
-            let mut edits = Vec::new();
-            for (copy, mask) in masks.iter().enumerate() {
-                // Rows are grouped by copy, and all copies have as many.
-                self.edits(mask, copy * n_rows..(copy + 1) * n_rows, &mut edits);
-            }
-            let hooks = Hooks { captures: Vec::new(), edits };
-            let tree = &scoring.tree;
-            let run = model.run_with_progress(tree.batch(), &hooks, tree.rows(), &|_, _| {})?;
-            let decisions = scoring.decisions(model, &run.readout)?;
-            let answer = |d: &Decision| Answer { delta: d.delta(), p_b: d.p_b() };
-            found.extend(decisions.chunks(prompts.len()).map(|d| d.iter().map(answer).collect()));
-        }
-        Ok(found)
-    }
-
-    fn edits(&self, mask: &Mask, rows: std::ops::Range<usize>, edits: &mut Vec<Edit<f32>>) {
-        for (block, &factor) in self.blocks.iter().zip(&mask.0).filter(|(_, f)| **f != 1.0) {
-            for &(module, rank) in &block.modules {
-                let point = HookPoint::Layer(block.layer, Site::LoraA(module));
-                let edit = |row| Edit { point, row, units: 0..rank, op: EditOp::Scale(factor) };
-                edits.extend(rows.clone().map(edit));
-            }
-        }
+    /// The model that a mask makes of the adapter.
+    pub fn mixture(&self, mask: &Mask) -> Mixture {
+        mask.mixture(self.model, self.blocks)
     }
 }

@@ -1,6 +1,6 @@
 //! How much of what an adapter changed comes back.
 
-use super::masks::Answer;
+use super::mixtures::Answer;
 use crate::bootstrap::Interval;
 use crate::context::Context;
 use crate::statistics::Design;
@@ -42,6 +42,16 @@ impl Whole {
         self.all.iter().zip(&self.base).map(|(a, b)| a.delta - b.delta).collect()
     }
 
+    /// The way in which it moves each prompt's delta: 1, −1, or 0 where it does not.
+    pub fn signs(&self) -> Vec<f64> {
+        self.spans().iter().map(|&d| if d == 0.0 { 0.0 } else { d.signum() }).collect()
+    }
+
+    /// Sum of the sizes of what it does.
+    pub fn total(&self) -> f64 {
+        self.spans().iter().map(|d| d.abs()).sum()
+    }
+
     /// Prompts whose delta it moves by the floor or more.
     pub fn n_moved(&self) -> usize {
         self.spans().iter().filter(|d| d.abs() >= self.floor && **d != 0.0).count()
@@ -55,9 +65,7 @@ impl Whole {
     /// Change from `from` to `to`, positive where it goes the way of the adapter.
     pub fn aligned(&self, from: &[Answer], to: &[Answer]) -> Vec<f64> {
         let changes = from.iter().zip(to).map(|(f, t)| t.delta - f.delta);
-        // A prompt that the adapter does not move has no direction.
-        let sign = |d: f64| if d == 0.0 { 0.0 } else { d.signum() };
-        changes.zip(self.spans()).map(|(c, d)| c * sign(d)).collect()
+        changes.zip(self.signs()).map(|(c, sign)| c * sign).collect()
     }
 
     /// A change from `from` to `to` as a share of what the whole adapter does; `None` where that is nothing.
@@ -95,8 +103,7 @@ impl Whole {
 
     /// The share of delta alone, without an interval: what choices are made by. 0 where there is nothing to recover.
     pub fn point(&self, answers: &[Answer]) -> f64 {
-        let under: f64 = self.spans().iter().map(|d| d.abs()).sum();
         let over: f64 = self.aligned(&self.base, answers).iter().sum();
-        if self.n_moved() == 0 { 0.0 } else { over / under }
+        if self.n_moved() == 0 { 0.0 } else { over / self.total() }
     }
 }

@@ -7,6 +7,9 @@ use crate::error::Result;
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 
+/// Blocks that the greedy order tries together: what they share is computed once, but the last of them may be tried in vain.
+const TOGETHER: usize = 3;
+
 /// An adapter's bench with what the whole adapter does on it.
 pub(super) struct Search<'b, 'a> {
     pub bench: &'b mut Bench<'a>,
@@ -24,8 +27,10 @@ impl Search<'_, '_> {
         masks.iter().map(|mask| Ok(self.whole.point(&self.bench.of(mask)?))).collect()
     }
 
-    /// The best next block until the share is reached. At each step only the `candidates` blocks with the largest last known gains
-    /// are tried (0: all); at first those are what they recover alone.
+    /// The best next block until the share is reached. A block is tried again only where its last known gain could still win
+    /// (Minoux 1978): in the order of last known gains, a few together, until the best of them gains no less than the next one's last
+    /// known gain. At first these are what blocks recover alone. This finds the best next block where no gain grows as the set does;
+    /// gains that do grow are found late. At most `candidates` blocks are tried at a step (0: no limit).
     pub fn greedy(&mut self, alone: &[f64], candidates: usize) -> Result<Vec<usize>> {
         let mut gains = alone.to_vec();
         let (mut on, mut now): (Vec<usize>, f64) = (Vec::new(), 0.0);
@@ -35,17 +40,25 @@ impl Search<'_, '_> {
             if candidates > 0 {
                 left.truncate(candidates);
             }
-            let with = |b: &usize| on.iter().copied().chain([*b]).collect();
-            let found = self.points(
-                &format!("greedy step {}", on.len() + 1),
-                &left.iter().map(with).collect::<Vec<_>>(),
-            )?;
-            for (&b, point) in left.iter().zip(&found) {
-                gains[b] = point - now;
+            let mut best: Option<(usize, f64)> = None;
+            for some in left.chunks(TOGETHER) {
+                if best.is_some_and(|(_, point)| point - now >= gains[some[0]]) {
+                    break;
+                }
+                let with = |b: &usize| on.iter().copied().chain([*b]).collect();
+                let step = format!("greedy step {}", on.len() + 1);
+                let found = self.points(&step, &some.iter().map(with).collect::<Vec<_>>())?;
+                for (&b, &point) in some.iter().zip(&found) {
+                    gains[b] = point - now;
+                    // The first of equals.
+                    if best.is_none_or(|(_, of_best)| point > of_best) {
+                        best = Some((b, point));
+                    }
+                }
             }
-            let Some(best) = best_of(&found) else { break };
-            on.push(left[best]);
-            now = found[best];
+            let Some((block, point)) = best else { break };
+            on.push(block);
+            now = point;
         }
         Ok(on)
     }

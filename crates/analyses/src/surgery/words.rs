@@ -10,7 +10,7 @@ use lorascope_record::Table;
 use lorascope_report::{SummaryColumn, SummaryTable};
 
 /// A recovery with its interval.
-type Shown = Option<(f64, f64, f64)>;
+pub(super) type Shown = Option<(f64, f64, f64)>;
 
 /// Rows of a table that belong to an adapter.
 pub(super) fn rows_of(table: &Table, adapter: &str) -> Result<Vec<usize>> {
@@ -29,7 +29,7 @@ pub(super) fn shown(table: &Table, column: &str, row: usize) -> Result<Shown> {
     Ok(read(column)?.zip(lo.zip(hi)).map(|(mean, (lo, hi))| (mean, lo, hi)))
 }
 
-fn text(of: Shown) -> String {
+pub(super) fn text(of: Shown) -> String {
     of.map_or("nothing".to_owned(), |(mean, lo, hi)| {
         format!("{} [{}, {}]", percent(mean), percent(lo), percent(hi))
     })
@@ -155,21 +155,25 @@ pub(super) fn table(tables: &Tables) -> Result<SummaryTable> {
 /// What a reader must know.
 pub(super) fn notes(settings: &Settings, split: &Split, patients: &[Patient]) -> Vec<String> {
     let mut notes = vec![
-        format!(
-            "Sets are chosen on {} prompts, and their recovery there is too high for that reason: the held out one is not. Random sets are measured there too. Fewer \
-             than all sets are tried, so a smaller one may exist.",
-            split.grow.len()
-        ),
-        "Gradient estimates are of the primary pair's logits up to the decision point; everything else counts all spellings of both \
-         answers, with blocks off at every token."
+        "All spellings of both answers count, and blocks are off (or another adapter's) at every token, those of the answers included."
             .to_owned(),
     ];
-    if settings.candidates > 0 && patients.iter().any(|p| p.blocks.len() > settings.candidates) {
-        notes.push(format!(
-            "The greedy order tries the {} blocks with the largest last known gains at each step, not all.",
-            settings.candidates
-        ));
+    if patients.is_empty() {
+        return notes;
     }
+    notes.push(format!(
+        "Sets are chosen on {} prompts, and their recovery there is too high for that reason: the held out one is not. Random sets are \
+         measured there too. Fewer than all sets are tried, so a smaller one may exist.",
+        split.grow.len()
+    ));
+    let at_most = match settings.candidates {
+        0 => String::new(),
+        n => format!(", {n} at most"),
+    };
+    notes.push(format!(
+        "At each step the greedy order tries the blocks with the largest last known gains{at_most}, as long as these could still win: that \
+         finds the best next block where gains do not grow as the set does."
+    ));
     if !split.is_clean {
         notes.push("Prompts of one template are on both sides of the split, so held out prompts are not independent.".to_owned());
     }

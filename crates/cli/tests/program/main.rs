@@ -25,6 +25,7 @@ mod suppression;
 mod surgery;
 mod token_by_token;
 mod train;
+mod transplants;
 mod tuned_lens;
 mod validate;
 mod weights;

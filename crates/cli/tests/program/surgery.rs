@@ -63,7 +63,7 @@ fn all_blocks_are_the_adapter_and_none_the_base() {
     assert!((shapley - 1.0).abs() < 1e-12, "{shapley}");
     let doses = bench.table("out", "surgery_doses");
     let dose = |scale: &str| doses.number(doses.row(&[("scale", scale)]), "recovery");
-    assert_eq!((doses.rows.len(), dose("0.0"), dose("1.0")), (7, 0.0, 1.0));
+    assert_eq!((doses.rows.len(), dose("0.0"), dose("1.0")), (6, 0.0, 1.0));
     let curves = bench.table("out", "surgery_curves");
     for order in ["alone", "gradient", "norm", "random"] {
         let row = curves.row(&[("order", order), ("n_blocks", "4")]);
@@ -199,4 +199,29 @@ fn what_can_not_be_taken_apart_is_refused() {
     assert!(refused(&format!("{lora} --set adapter=base")).contains("the base has nothing to take apart"));
     assert!(refused(&format!("{lora} --set adapter=loar")).contains("`loar` is not a model of this run"));
     assert!(refused(&format!("{lora} --set points=0")).contains("points is 0"));
+}
+
+#[test]
+fn the_gradient_is_the_loss_of_a_block_where_blocks_do_little() {
+    let Some(bench) = Bench::new() else { return };
+    bench.json("p.json", &prompts(8));
+    bench.edit("lora/adapter_config.json", |c| {
+        c["lora_alpha"] = json!(c["lora_alpha"].as_f64().unwrap() / 40.0)
+    });
+    let rest =
+        format!("{FEW} --set blocks=kind --set floor=0 --set transplants=none --set scales=[0.75,1.25]");
+    bench.analyse("surgery", &["lora"], "p.json", &rest, "out");
+    let blocks = bench.table("out", "surgery_blocks");
+    let mut sum = 0.0;
+    for row in 0..8 {
+        let (gradient, left_out) = (blocks.number(row, "gradient"), blocks.number(row, "left_out"));
+        // A fortieth of the adapter is linear to a few percent.
+        assert!((gradient - left_out).abs() < 0.1 * left_out.abs() + 0.02, "{:?}", blocks.rows[row]);
+        sum += gradient;
+    }
+    // All blocks scaled together: the central difference of the dose, in f32.
+    let doses = bench.table("out", "surgery_doses");
+    let at = |scale: &str| doses.number(doses.row(&[("scale", scale)]), "recovery");
+    let slope = (at("1.25") - at("0.75")) / 0.5;
+    assert!((sum - slope).abs() < 0.02, "{sum} and {slope}");
 }

@@ -29,14 +29,17 @@ impl<R: Real> Pass<'_, '_, R> {
         let mut y = self.scratch.mat(x.rows, w.weight.of(0).n_out());
         base_product(w, x, &runs, &mut y);
         let (keeps, mut kept) = (self.keeps_input(module), Vec::new());
-        for (model, rows) in &runs {
-            let Some(update) = w.low_rank(*model) else {
+        for (update, rows) in &self.updates(layer, module, w, &runs) {
+            let Some((update, factor)) = *update else {
                 self.put_in_low_rank(layer, module, first_row, rows, &mut y);
                 continue;
             };
             let mut features = self.scratch.mat(rows.len(), update.a.n_out());
             low_rank_features(update, x, rows.clone(), &mut features);
             self.tap.at(HookPoint::Layer(layer, Site::LoraA(module)), first_row + rows.start, &mut features);
+            if factor != R::ONE {
+                features.data.iter_mut().for_each(|v| *v *= factor);
+            }
             features.data.iter_mut().for_each(|v| *v *= update.scale);
             let point = HookPoint::Layer(layer, Site::LoraOut(module));
             let wanted =
@@ -56,6 +59,32 @@ impl<R: Real> Pass<'_, '_, R> {
         add_biases(w, &mut y, &runs);
         self.record(|| Step::Linear { module, input: keeps.then(|| x.clone()), features: kept });
         y
+    }
+
+    /// The update that rows take at a module, and what multiplies it besides its scale; rows that stand together and take the same
+    /// are one range.
+    fn updates<'w>(
+        &self,
+        layer: usize,
+        module: Module,
+        w: &'w LinearWeights<R>,
+        runs: &Runs,
+    ) -> Vec<(Taken<'w, R>, Range<usize>)> {
+        let mut found: Vec<(Taken<R>, Range<usize>)> = Vec::with_capacity(runs.len());
+        for (model, rows) in runs {
+            let mixture = model.checked_sub(self.model.n_models()).and_then(|i| self.mixtures.get(i));
+            let taken = match mixture {
+                None => w.low_rank(*model).map(|update| (update, R::ONE)),
+                Some(mixture) => mixture
+                    .part(layer, module)
+                    .and_then(|part| Some((w.low_rank(part.model)?, R::from_f64(part.factor)))),
+            };
+            match found.last_mut() {
+                Some((last, together)) if is_same(*last, taken) => together.end = rows.end,
+                _ => found.push((taken, rows.clone())),
+            }
+        }
+        found
     }
 
     /// `hook_lora_out` of rows whose model has no adapter at the module: it adds nothing, unless an edit puts in what
@@ -151,6 +180,17 @@ impl<R: Real> Pass<'_, '_, R> {
             }
         }
         y
+    }
+}
+
+/// An update with a factor; `None` where there is no update.
+type Taken<'w, R> = Option<(&'w LowRankWeights<R>, R)>;
+
+fn is_same<R: Real>(one: Taken<R>, other: Taken<R>) -> bool {
+    match (one, other) {
+        (None, None) => true,
+        (Some((a, f)), Some((b, g))) => std::ptr::eq(a, b) && f == g,
+        _ => false,
     }
 }
 

@@ -23,6 +23,7 @@ use crate::branch::Stage;
 use crate::error::{Error, Result};
 use crate::hook::{HookPoint, Site};
 use crate::mat::Mat;
+use crate::mixture::Mixture;
 use crate::model::Model;
 use crate::rotary::RotaryTable;
 use crate::spec::{NormKind, Positions};
@@ -62,6 +63,8 @@ pub(crate) struct Pass<'a, 'h, R> {
     pub rotary: Vec<RotaryTable<R>>,
     scratch: Scratch<R>,
     heirs: Heirs<R>,
+    /// What the models beyond the loaded ones are.
+    mixtures: &'a [Mixture],
     /// Where the steps are written down, if they are.
     pub tape: Option<Recorder<R>>,
 }
@@ -74,11 +77,25 @@ pub(crate) fn run<R: Real>(
     hooks: &Hooks<R>,
     readout: &[usize],
     progress: Progress,
+    memory: Memory<R>,
+) -> Result<Run<R>> {
+    run_mixtures(model, batch, hooks, readout, progress, memory, &[])
+}
+
+/// [`run`], where models beyond the loaded ones are mixtures.
+pub(crate) fn run_mixtures<R: Real>(
+    model: &Model<R>,
+    batch: &Batch,
+    hooks: &Hooks<R>,
+    readout: &[usize],
+    progress: Progress,
     mut memory: Memory<R>,
+    mixtures: &[Mixture],
 ) -> Result<Run<R>> {
     let spec = model.spec();
     let tap = Tap::new(hooks, batch, spec, |row, point| model.rank_at(batch.row(row).model, point))?;
     let mut pass = Pass::new(model, batch, tap);
+    pass.mixtures = mixtures;
     if memory.is_record() {
         pass.tap.log_edits();
     }
@@ -109,7 +126,8 @@ impl<'a, 'h, R: Real> Pass<'a, 'h, R> {
             }
             Positions::Learned => Vec::new(),
         };
-        Self { model, batch, tap, rotary, scratch: Scratch::default(), heirs: Heirs::default(), tape: None }
+        let (scratch, heirs) = (Scratch::default(), Heirs::default());
+        Self { model, batch, tap, rotary, scratch, heirs, mixtures: &[], tape: None }
     }
 
     /// One layer for all rows.
