@@ -31,8 +31,10 @@ mod sampler;
 mod scenarios;
 mod score;
 mod statistics;
+mod steer;
 mod subject;
 mod surgery;
+mod tensors;
 #[cfg(test)]
 mod testing;
 mod tuned_lens;
@@ -123,6 +125,7 @@ pub const ANALYSES: &[&dyn Analysis] = &[
     &probe::Probe,
     &compare::Compare,
     &surgery::Surgery,
+    &steer::Steer,
 ];
 
 /// The analysis of that name.

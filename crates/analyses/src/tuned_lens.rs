@@ -24,6 +24,8 @@ mod store;
 pub(crate) mod testing;
 mod text;
 
+pub(crate) use text::built_in;
+
 use crate::Analysis;
 use crate::context::{Context, Findings};
 use crate::decide::{MODEL, PROMPT_ID, SCENARIO, column};

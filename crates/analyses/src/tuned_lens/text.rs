@@ -25,6 +25,11 @@ const BUILT_IN: [&str; 9] = [
     include_str!("../../data/text/languages.txt"),
 ];
 
+/// The documents of the built-in text.
+pub(crate) fn built_in() -> Vec<String> {
+    BUILT_IN.iter().flat_map(|file| split(file)).collect()
+}
+
 /// The documents of the text that the settings name.
 ///
 /// # Errors
@@ -32,7 +37,7 @@ const BUILT_IN: [&str; 9] = [
 /// resolved with.
 pub(super) fn documents(settings: &Settings) -> Result<Vec<String>> {
     let Some(path) = &settings.text else {
-        return Ok(BUILT_IN.iter().flat_map(|file| split(file)).collect());
+        return Ok(built_in());
     };
     let text = read(path)?;
     let found = sha256_hex(text.as_bytes());
@@ -133,13 +138,9 @@ mod tests {
     use crate::Analysis;
     use serde_json::json;
 
-    fn built_in() -> Vec<String> {
-        documents(&Settings::default()).expect("it is built in")
-    }
-
     #[test]
     fn the_built_in_text_is_large_varied_and_about_other_things() {
-        let documents = built_in();
+        let documents = documents(&Settings::default()).expect("it is built in");
         let bytes: usize = documents.iter().map(String::len).sum();
         assert!(documents.len() >= 120, "{} documents", documents.len());
         assert!((80_000..130_000).contains(&bytes), "{bytes} bytes");

@@ -18,6 +18,7 @@ mod probes;
 mod resume;
 mod runs;
 mod smollm2;
+mod steering;
 mod support;
 mod surgery;
 mod token_by_token;
