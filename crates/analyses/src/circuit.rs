@@ -13,7 +13,7 @@ mod grow;
 mod hypotheses;
 mod known;
 pub(crate) mod prompts;
-mod random;
+pub(crate) mod random;
 mod score;
 mod settings;
 mod stability;

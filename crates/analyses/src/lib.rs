@@ -32,9 +32,11 @@ mod sampler;
 mod scenarios;
 mod score;
 mod statistics;
+mod steer;
 mod subject;
 mod suppression;
 mod surgery;
+mod tensors;
 #[cfg(test)]
 mod testing;
 mod tuned_lens;
@@ -140,6 +142,7 @@ pub const ANALYSES: &[&dyn Analysis] = &[
     &probe::Probe,
     &compare::Compare,
     &surgery::Surgery,
+    &steer::Steer,
     &conclusions::Conclusions,
 ];
 

@@ -16,7 +16,7 @@ mod folds;
 mod settings;
 mod summary;
 mod tables;
-mod targets;
+pub(crate) mod targets;
 #[cfg(test)]
 mod tests;
 mod words;

@@ -166,7 +166,11 @@ pub(crate) fn draw_x_axis(canvas: &mut Canvas<'_>, plot: Rect, axis: &Axis, labe
         canvas.line((x, bottom), (x, bottom + 4.0), Stroke::new(Paint::Muted, 1.0));
         if labelled {
             let style = TextStyle::new(size, Paint::Muted).anchor(Anchor::Middle);
-            canvas.text((x, bottom + 5.0 + size), &axis.label(tick), style);
+            let label = axis.label(tick);
+            // The last label of a panel and the first of the next share the gap between them.
+            let over = (text_width(&label, size, Weight::Regular) + size * 0.5 - GAP).max(0.0) / 2.0;
+            let within = x.max(plot.x + over).min(plot.x + plot.width - over);
+            canvas.text((within, bottom + 5.0 + size), &label, style);
         }
     }
 }

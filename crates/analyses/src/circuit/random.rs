@@ -90,7 +90,7 @@ fn jaccard(one: &[Unit], other: &[Unit]) -> Option<f64> {
 }
 
 /// Mean, 2.5th and 97.5th percentile.
-pub(super) fn spread(values: &[f64]) -> (f64, f64, f64) {
+pub(crate) fn spread(values: &[f64]) -> (f64, f64, f64) {
     let mut sorted = values.to_vec();
     sorted.sort_by(f64::total_cmp);
     let at = |q: f64| sorted[((sorted.len() - 1) as f64 * q).round() as usize];
@@ -98,7 +98,7 @@ pub(super) fn spread(values: &[f64]) -> (f64, f64, f64) {
 }
 
 /// Share of random values that are at least as large as what was found, which is counted in (Phipson & Smyth 2010).
-pub(super) fn p_value(found: f64, random: &[f64]) -> f64 {
+pub(crate) fn p_value(found: f64, random: &[f64]) -> f64 {
     let as_large = random.iter().filter(|&&r| r >= found).count();
     (as_large + 1) as f64 / (random.len() + 1) as f64
 }

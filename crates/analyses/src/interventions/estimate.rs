@@ -465,6 +465,9 @@ pub(super) fn difference(ground: &Ground, run: &PatchedRun, change: &Change, val
             let shrink = f64::from(*factor) - 1.0;
             own(change.point, &change.units).into_iter().map(|o| shrink * o).collect()
         }
+        Replacement::Add { vector, factor } => {
+            vector.iter().map(|&v| f64::from(v) * f64::from(*factor)).collect()
+        }
     }
 }
 

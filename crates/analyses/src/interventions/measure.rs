@@ -7,7 +7,7 @@
 
 use crate::error::Result;
 use crate::subject::Prompt;
-use lorascope_engine::{Batch, Mat, Model, ModelId, States};
+use lorascope_engine::{Batch, Mat, Model, ModelId, NextToken, States};
 use std::collections::BTreeMap;
 
 /// The decision between the two answers of one pair, as tokens to be run and read.
@@ -163,4 +163,46 @@ pub(super) fn deltas(
         }
     }
     Ok(deltas)
+}
+
+/// The probability of both answers of every run, given the tokens that they begin with alike; arguments as for [`deltas`].
+pub(super) fn masses(
+    model: &Model<f32>,
+    batch: &Batch,
+    asked: &[Asked],
+    states: &Mat<f32>,
+    place: &BTreeMap<usize, usize>,
+) -> Result<Vec<f64>> {
+    // For each run and answer, the log-probabilities that add up to the answer's.
+    let mut steps: BTreeMap<ModelId, Vec<(usize, usize, usize, u32)>> = BTreeMap::new();
+    for (i, run) in asked.iter().enumerate() {
+        let of_model = steps.entry(run.model).or_default();
+        let decision = place[&run.row(batch, 0, run.question.position())];
+        of_model.extend(run.question.pair().into_iter().enumerate().map(|(side, t)| (i, side, decision, t)));
+        of_model.extend(run.question.steps().into_iter().map(|step| {
+            let row = place[&run.row(batch, step.sequence, step.position)];
+            (i, usize::from(step.sign > 0.0), row, step.token)
+        }));
+    }
+    let mut logp = vec![[0.0; 2]; asked.len()];
+    for (which, steps) in steps {
+        // Each state meets the output matrix once.
+        let mut tokens: BTreeMap<usize, Vec<u32>> = BTreeMap::new();
+        steps.iter().for_each(|&(_, _, row, token)| tokens.entry(row).or_default().push(token));
+        let rows: Vec<usize> = tokens.keys().copied().collect();
+        let read = States {
+            model: which,
+            normalized: states.gather(&rows),
+            tokens: tokens.values().cloned().collect(),
+            reference: Vec::new(),
+            top: 0,
+        };
+        let next: BTreeMap<usize, NextToken> = rows.iter().copied().zip(model.next_tokens(&read)?).collect();
+        for (i, side, row, token) in steps {
+            let n = tokens[&row].iter().position(|&t| t == token);
+            let n = n.unwrap_or_else(|| unreachable!("it was put in above"));
+            logp[i][side] += next[&row].log_prob(n);
+        }
+    }
+    Ok(logp.into_iter().map(|[a, b]| a.exp() + b.exp()).collect())
 }

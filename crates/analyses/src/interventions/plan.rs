@@ -1,7 +1,7 @@
 //! Which patched runs go through the models together: consecutive ones, as many as fit the budget.
 
 use super::measure::Question;
-use super::sweep::PatchedRun;
+use super::sweep::{Change, PatchedRun, Replacement};
 use lorascope_engine::{Birth, ModelSpec};
 use std::collections::BTreeSet;
 use std::ops::Range;
@@ -32,8 +32,13 @@ fn rows(run: &PatchedRun, questions: &[Question]) -> usize {
     questions[run.prompt].sequences().iter().map(|s| s.len() - from.min(s.len() - 1)).sum()
 }
 
-/// What the account of one edit takes, about.
+/// What the account of one edit takes, about, besides numbers of its own.
 const CHANGE_BYTES: usize = 256;
+
+fn bytes_of(change: &Change) -> usize {
+    let own = matches!(change.replacement, Replacement::Values(_) | Replacement::Add { .. });
+    CHANGE_BYTES + if own { 4 * change.units.len() } else { 0 }
+}
 
 /// Whether a run and everything that it copies from change nothing before the decision points.
 pub(super) fn is_at_decision(run: &PatchedRun, questions: &[Question]) -> bool {
@@ -61,7 +66,7 @@ pub(super) fn chunks(
         let new: Vec<(usize, usize)> = needed(run).filter(|key| !trunk.contains(key)).collect();
         let trunk_rows: usize = new.iter().map(|(_, prompt)| trunk_rows_of(*prompt)).sum();
         let own = rows(run, questions);
-        let cost = (own + trunk_rows) * row_bytes + run.changes.len() * CHANGE_BYTES;
+        let cost = (own + trunk_rows) * row_bytes + run.changes.iter().map(bytes_of).sum::<usize>();
         if bytes + cost > budget && i > first {
             chunks.push(Chunk { runs: first..i, work });
             (first, bytes, work) = (i, 0, 0);

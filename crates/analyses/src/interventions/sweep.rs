@@ -1,6 +1,6 @@
 //! Carries patched runs out, together, and measures delta at each of them.
 
-use super::measure::{Asked, Question, deltas};
+use super::measure::{Asked, Question, deltas, masses};
 use super::plan::{chunks, is_at_decision, needed, start};
 use crate::context::Progress;
 use crate::error::{Error, Result};
@@ -44,6 +44,8 @@ pub(crate) enum Replacement {
     Values(Arc<Vec<f32>>),
     /// The run's own values times a factor; 0 ablates.
     Scale(f32),
+    /// The run's own values plus a factor times these numbers.
+    Add { vector: Arc<Vec<f32>>, factor: f32 },
 }
 
 impl Replacement {
@@ -51,7 +53,7 @@ impl Replacement {
     pub fn source(&self) -> Option<Source> {
         match self {
             Self::From(source) | Self::Along { source, .. } | Self::Shift { source, .. } => Some(*source),
-            Self::Values(_) | Self::Scale(_) => None,
+            Self::Values(_) | Self::Scale(_) | Self::Add { .. } => None,
         }
     }
 }
@@ -71,6 +73,11 @@ pub(crate) struct Outcome {
     pub patched: Vec<f64>,
     /// delta of each unpatched run that was needed, by model and prompt.
     pub plain: BTreeMap<(ModelId, usize), f64>,
+    /// Legal mass of each patched run, where it was asked for: the probability of the primary pair's answers, given the tokens that
+    /// both begin with.
+    pub masses: Vec<f64>,
+    /// The same of the unpatched runs.
+    pub plain_masses: BTreeMap<(ModelId, usize), f64>,
 }
 
 /// Carries out patched runs.
@@ -137,6 +144,26 @@ impl<'a> Sweep<'a> {
     /// delta of every patched run and of the unpatched runs that they need. Runs that share a prompt should follow one
     /// another. Draws progress under the name `what`.
     pub fn run(&self, what: &str, runs: &[PatchedRun], progress: &dyn Progress) -> Result<Outcome> {
+        self.carry_out(what, runs, progress, false)
+    }
+
+    /// The same with legal masses, for which final states meet the whole output matrix.
+    pub fn run_with_masses(
+        &self,
+        what: &str,
+        runs: &[PatchedRun],
+        progress: &dyn Progress,
+    ) -> Result<Outcome> {
+        self.carry_out(what, runs, progress, true)
+    }
+
+    fn carry_out(
+        &self,
+        what: &str,
+        runs: &[PatchedRun],
+        progress: &dyn Progress,
+        with_masses: bool,
+    ) -> Result<Outcome> {
         let spec = self.subject.model.spec();
         let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
         self.prepare_kept(runs, &mut kept)?;
@@ -156,7 +183,7 @@ impl<'a> Sweep<'a> {
                 return Err(Error::Stopped);
             }
             let at = |share: f64| progress.at(done + (share * chunk.work as f64) as u64);
-            self.run_chunk(&runs[chunk.runs.clone()], kept, &at, &mut outcome)?;
+            self.run_chunk(&runs[chunk.runs.clone()], kept, &at, with_masses, &mut outcome)?;
             done += chunk.work;
         }
         progress.end();
@@ -201,6 +228,7 @@ impl<'a> Sweep<'a> {
         runs: &[PatchedRun],
         kept: Option<&KeptPrompts>,
         at: &(dyn Fn(f64) + Sync),
+        with_masses: bool,
         outcome: &mut Outcome,
     ) -> Result<()> {
         let model = &self.subject.model;
@@ -265,6 +293,11 @@ impl<'a> Sweep<'a> {
         let found = deltas(model, &batch, &asked, &states, &place)?;
         outcome.plain.extend(keys.iter().copied().zip(found.iter().copied()));
         outcome.patched.extend(&found[keys.len()..]);
+        if with_masses {
+            let found = masses(model, &batch, &asked, &states, &place)?;
+            outcome.plain_masses.extend(keys.iter().copied().zip(found.iter().copied()));
+            outcome.masses.extend(&found[keys.len()..]);
+        }
         Ok(())
     }
 }
@@ -294,6 +327,7 @@ fn edit(
         }),
         Replacement::Values(values) => EditOp::Set(values.to_vec()),
         Replacement::Scale(factor) => EditOp::Scale(*factor),
+        Replacement::Add { vector, factor } => EditOp::Add(vector.iter().map(|v| factor * v).collect()),
     };
     Edit { point: change.point, row, units: change.units.clone(), op }
 }

@@ -7,11 +7,11 @@ use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// The target that is each model's own.
-pub(super) const DECISION: &str = "decision";
+pub(crate) const DECISION: &str = "decision";
 
 /// What kind of label.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) enum Kind {
+pub(crate) enum Kind {
     /// Two classes; probes give log-odds of the second.
     Classes(String, String),
     /// A number.
@@ -20,7 +20,7 @@ pub(super) enum Kind {
 
 /// A label of every prompt, or of some.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) struct Target {
+pub(crate) struct Target {
     pub name: String,
     pub kind: Kind,
     /// One list for all models, or one for each: 1 for the second class, 0 for the first, or the number; `None` for a prompt
@@ -54,7 +54,7 @@ fn value_of(prompt: &Prompt, key: &str) -> Option<Value> {
 }
 
 /// A key as a target; why not, where it can't be one.
-fn from_key(prompts: &[Prompt], key: &str) -> std::result::Result<Target, String> {
+pub(crate) fn from_key(prompts: &[Prompt], key: &str) -> std::result::Result<Target, String> {
     let found: Vec<Option<Value>> = prompts.iter().map(|p| value_of(p, key)).collect();
     // Written out, so that they can be compared; numbers are compared as numbers below.
     let text = |v: &Value| v.as_str().map_or_else(|| v.to_string(), str::to_owned);
@@ -146,7 +146,7 @@ pub(super) fn targets(
 }
 
 /// What each model itself prefers: the second answer where delta is positive.
-fn decision(subject: &Subject, deltas: &[Vec<f64>]) -> Target {
+pub(crate) fn decision(subject: &Subject, deltas: &[Vec<f64>]) -> Target {
     let of_model = |deltas: &Vec<f64>| deltas.iter().map(|d| Some(f64::from(u8::from(*d > 0.0)))).collect();
     let (a, b) = (subject.meanings.a.clone(), subject.meanings.b.clone());
     Target {

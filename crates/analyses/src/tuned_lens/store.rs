@@ -4,7 +4,7 @@
 use super::affine::Affine;
 use crate::error::Result;
 use lorascope_record::{RunFolder, sha256_hex, write_atomic};
-use serde_json::{Map, json};
+use serde_json::json;
 
 /// The file's name in the run folder.
 pub(super) const FILE: &str = "tuned_lens.safetensors";
@@ -17,28 +17,15 @@ pub(super) fn write(run: &RunFolder, maps: &[Option<Affine>], d: usize) -> Resul
 }
 
 fn safetensors(maps: &[Option<Affine>], d: usize) -> Vec<u8> {
-    let (mut header, mut data) = (Map::new(), Vec::new());
-    header.insert(
-        "__metadata__".to_owned(),
-        json!({"format": "pt", "site": super::SITE, "map": "weight @ r + bias"}),
-    );
+    let metadata = json!({"format": "pt", "site": super::SITE, "map": "weight @ r + bias"});
+    let mut arrays = Vec::new();
     for (layer, map) in maps.iter().enumerate() {
         let Some(map) = map else { continue };
         let (weight, bias) = map.plain_form();
-        for (name, shape, values) in [("weight", vec![d, d], weight), ("bias", vec![d], bias)] {
-            let first = data.len();
-            data.extend(values.into_iter().flat_map(f32::to_le_bytes));
-            let entry = json!({"dtype": "F32", "shape": shape, "data_offsets": [first, data.len()]});
-            header.insert(format!("layers.{layer}.{name}"), entry);
-        }
+        arrays.push((format!("layers.{layer}.weight"), vec![d, d], weight));
+        arrays.push((format!("layers.{layer}.bias"), vec![d], bias));
     }
-    let mut text = serde_json::Value::Object(header).to_string();
-    // Readers want the data aligned.
-    text.extend(std::iter::repeat_n(' ', text.len().next_multiple_of(8) - text.len()));
-    let mut bytes = (text.len() as u64).to_le_bytes().to_vec();
-    bytes.extend(text.into_bytes());
-    bytes.extend(data);
-    bytes
+    crate::tensors::safetensors(&metadata, arrays)
 }
 
 #[cfg(test)]

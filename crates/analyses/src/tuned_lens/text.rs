@@ -139,13 +139,9 @@ mod tests {
     use crate::Analysis;
     use serde_json::json;
 
-    fn built_in() -> Vec<String> {
-        documents(&Settings::default()).expect("it is built in")
-    }
-
     #[test]
     fn the_built_in_text_is_large_varied_and_about_other_things() {
-        let documents = built_in();
+        let documents = documents(&Settings::default()).expect("it is built in");
         let bytes: usize = documents.iter().map(String::len).sum();
         assert!(documents.len() >= 120, "{} documents", documents.len());
         assert!((80_000..130_000).contains(&bytes), "{bytes} bytes");

@@ -20,6 +20,7 @@ mod probes;
 mod resume;
 mod runs;
 mod smollm2;
+mod steering;
 mod support;
 mod suppression;
 mod surgery;
