@@ -104,7 +104,7 @@ pub fn run(plan: &Plan, opened: Opened, asked: &Asked, out: &Path, bars: &Bars) 
         }
         warnings.extend(analysis.warnings(&found.tables)?);
         folder.mark_done(analysis.name())?;
-        println!("{name}: {:.1} s{}", begun.elapsed().as_secs_f64(), peak_memory());
+        eprintln!("{name}: {:.1} s{}", begun.elapsed().as_secs_f64(), peak_memory());
         let place = if analysis.concludes() { 0 } else { sections.len() };
         sections.insert(place, found.section);
     }

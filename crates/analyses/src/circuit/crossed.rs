@@ -79,6 +79,9 @@ fn row(
     Ok(table)
 }
 
+/// A share of the behaviour, and its interval.
+type Share = (Option<f64>, Option<(f64, f64)>);
+
 /// Sources by circuits, a panel for each target; nothing where there are no two circuits.
 pub(super) fn figure(table: &Table, names: &[&str], n_test: usize) -> Result<Option<Figure>> {
     let (source, target) = (table.texts("source")?, table.texts("target")?);
@@ -88,7 +91,8 @@ pub(super) fn figure(table: &Table, names: &[&str], n_test: usize) -> Result<Opt
         table.floats_or_null("value_lo")?,
         table.floats_or_null("value_hi")?,
     );
-    let mut cells: BTreeMap<(&str, &str, &str), (Option<f64>, Option<(f64, f64)>)> = BTreeMap::new();
+    // By target, source and whose circuit it is.
+    let mut cells: BTreeMap<(&str, &str, &str), Share> = BTreeMap::new();
     for i in 0..table.n_rows() {
         cells.insert((target[i], source[i], circuit[i]), (value[i], lo[i].zip(hi[i])));
         cells.insert((target[i], source[i], source[i]), (own[i], None));
