@@ -5,7 +5,6 @@ use super::claim::{Answer, Claim, Verdict, share};
 use crate::context::Context;
 use crate::error::Result;
 use crate::statistics::Design;
-use lorascope_record::Table;
 use std::collections::BTreeMap;
 
 /// Another's circuit serves as well if it brings less by no more than this share of the behaviour.
@@ -278,19 +277,12 @@ impl Pair<'_> {
     /// Whether their updates are more alike than controls are.
     fn weights(&self, context: &Context) -> Result<Option<Claim>> {
         let Some(table) = context.finished("weights_similarity_summary")? else { return Ok(None) };
-        let whole = |table: &Table, i: usize| -> Result<bool> {
-            let is = |column: &str, text: &str| -> Result<bool> { Ok(table.texts(column)?[i] == text) };
-            Ok(is("module", "all")?
-                && is("measure", "cosine_whole")?
-                && table.texts_or_null("control")?[i].is_none()
-                && self.is(table.texts("model")?[i], table.texts("other")?[i]))
-        };
-        let mut row = None;
-        for i in 0..table.n_rows() {
-            if whole(&table, i)? {
-                row = Some(i);
-            }
-        }
+        let (model, other) = (table.texts("model")?, table.texts("other")?);
+        let (module, measure) = (table.texts("module")?, table.texts("measure")?);
+        let control = table.texts_or_null("control")?;
+        let is_whole =
+            |&i: &usize| module[i] == "all" && measure[i] == "cosine_whole" && control[i].is_none();
+        let row = (0..table.n_rows()).filter(is_whole).find(|&i| self.is(model[i], other[i]));
         let Some(i) = row else { return Ok(None) };
         let (mean, lo, hi) = (table.floats("mean")?[i], table.floats("lo")?[i], table.floats("hi")?[i]);
         let statement = format!(

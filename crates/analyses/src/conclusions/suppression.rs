@@ -3,6 +3,7 @@
 use super::LEVEL;
 use super::claim::{Answer, Claim, Verdict, share};
 use crate::context::Context;
+use crate::dla::Component;
 use crate::error::Result;
 use lorascope_record::Table;
 
@@ -65,7 +66,7 @@ impl<'t> Rows<'t> {
         );
         let q = table.floats("restored_q")?;
         let row = |i: usize| Row {
-            label: heads[i].map_or(format!("L{} MLP", layers[i]), |h| format!("L{} H{h}", layers[i])),
+            label: Component::unit(layers[i], heads[i]).label(),
             component: components[i],
             is_head: heads[i].is_some(),
             class: classes[i],

@@ -206,6 +206,13 @@ impl Component {
         Self { kind, layer: None, head: None }
     }
 
+    /// The head of a layer, or its MLP, from the columns of a table.
+    pub fn unit(layer: i64, head: Option<i64>) -> Self {
+        let number = |v: i64| usize::try_from(v).ok();
+        let kind = if head.is_some() { Kind::Head } else { Kind::Mlp };
+        Self { kind, layer: number(layer), head: head.and_then(number) }
+    }
+
     /// A head or MLP as `patch` names it: `result:3.1`, `mlp_out:3`.
     pub fn unit_name(self) -> String {
         let layer = self.layer.unwrap_or_default();

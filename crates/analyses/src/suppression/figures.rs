@@ -4,6 +4,7 @@ use super::{NAME, Settings, Suppression};
 use crate::Analysis;
 use crate::bootstrap::RESAMPLES;
 use crate::context::Context;
+use crate::dla::Component;
 use crate::error::Result;
 use lorascope_record::Table;
 use lorascope_report::{
@@ -31,8 +32,7 @@ struct Row<'t> {
 
 impl Row<'_> {
     fn label(&self) -> String {
-        let layer = self.layer;
-        self.head.map_or_else(|| format!("L{layer} MLP"), |h| format!("L{layer} H{h}"))
+        Component::unit(self.layer, self.head).label()
     }
 
     /// What the list is ordered by.
