@@ -7,7 +7,7 @@ use super::gradient;
 use super::masks::{Bench, Mask};
 use super::measure::{Recovery, Whole};
 use super::mixtures::Answer;
-use super::search::{Search, by_size, random_orders, sizes};
+use super::search::{Grown, Search, by_size, random_orders, sizes};
 use super::settings::Settings;
 use crate::bootstrap::Interval;
 use crate::circuit::prompts::Split;
@@ -62,11 +62,16 @@ impl Apart<'_> {
             alone.push(whole.point(&bench.of(&Mask::only(n, &[b]))?));
         }
         let moved = whole.n_moved();
-        let (mut greedy, mut smallest) = (Vec::new(), Vec::new());
+        let (mut grown, mut smallest) = (Grown::default(), Vec::new());
         if moved > 0 {
-            let mut search = Search { bench: &mut bench, whole: &whole, n, share: self.settings.share };
-            greedy = search.greedy(&alone, self.settings.candidates)?;
-            smallest = search.prune(&greedy)?;
+            let mut points = |what: &str, sets: &[Vec<usize>]| {
+                let masks: Vec<Mask> = sets.iter().map(|set| Mask::only(n, set)).collect();
+                bench.measure(what, &masks)?;
+                masks.iter().map(|mask| Ok(whole.point(&bench.of(mask)?))).collect()
+            };
+            let mut search = Search { points: &mut points, n, share: self.settings.share };
+            grown = search.greedy(&alone, self.settings.candidates)?;
+            smallest = search.prune(&grown)?;
             random_sizes.push(smallest.len());
             random_sizes.sort_unstable();
             random_sizes.dedup();
@@ -83,20 +88,12 @@ impl Apart<'_> {
         let norms: Vec<f64> = self.blocks.iter().map(|b| b.norm).collect();
         let by_gradient: Vec<f64> = gradients.iter().map(|g| g.unwrap_or(0.0)).collect();
         if moved > 0 {
-            self.push_curve(
-                &mut bench,
-                &whole,
-                "greedy",
-                &greedy,
-                &(1..=greedy.len()).collect::<Vec<_>>(),
-                &random,
-                tables,
-            )?;
+            self.push_curve(&mut bench, &whole, "greedy", &grown.order, &grown.sizes, &random, tables)?;
             for (name, values) in [("alone", &alone), ("gradient", &by_gradient), ("norm", &norms)] {
                 self.push_curve(&mut bench, &whole, name, &by_size(values), &random_sizes, &random, tables)?;
             }
             self.push_random(&whole, &random, tables)?;
-            let sets = [("greedy", &greedy), ("smallest", &smallest)];
+            let sets = [("greedy", &grown.order), ("smallest", &smallest)];
             self.push_sets(&mut bench, &whole, split, sets, &random, tables)?;
         }
         self.push_doses(&mut bench, &whole, tables)?;

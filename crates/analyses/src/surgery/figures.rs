@@ -88,7 +88,7 @@ fn curves(context: &Context, settings: &Settings, table: &Table, patients: &[&Pa
         title: "Behaviour recovered against parameters".to_owned(),
         caption: format!(
             "Share of what the whole adapter does to the decision that the first blocks of an order recover when only they are on: \
-             greedy (the best next block, until {:.0}% are reached; with its 95% interval over prompt clusters), by what blocks \
+             greedy (the best next blocks, step by step, until {:.0}% are reached; with its 95% interval over prompt clusters), by what blocks \
              recover alone, by a gradient, by the norm of the update, and the mean over random orders (band: 95% of them). 1 is the \
              whole adapter, 0 the base. {} prompts, on which the greedy order was chosen too.",
             100.0 * settings.share,

@@ -1,79 +1,90 @@
 //! Orders of blocks, and the smallest set that recovers enough.
 
-use super::masks::{Bench, Mask};
-use super::measure::Whole;
 use crate::circuit::prompts::shuffle;
 use crate::error::Result;
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 
-/// Blocks that the greedy order tries together: what they share is computed once, but the last of them may be tried in vain.
-const TOGETHER: usize = 3;
+/// Blocks that pruning tries to leave out together: what they share is computed once.
+const TOGETHER: usize = 6;
 
-/// An adapter's bench with what the whole adapter does on it.
-pub(super) struct Search<'b, 'a> {
-    pub bench: &'b mut Bench<'a>,
-    pub whole: &'b Whole,
+/// Blocks in the order in which they were added.
+#[derive(Debug, Default)]
+pub(super) struct Grown {
+    pub order: Vec<usize>,
+    /// Number of blocks after each step.
+    pub sizes: Vec<usize>,
+    /// What each of all blocks added when it was last tried.
+    pub gains: Vec<f64>,
+}
+
+/// Measures what sets of blocks recover; told what it is for.
+pub(super) type Points<'a> = dyn FnMut(&str, &[Vec<usize>]) -> Result<Vec<f64>> + 'a;
+
+/// A search for few of `n` blocks that recover a share.
+pub(super) struct Search<'a> {
+    pub points: &'a mut Points<'a>,
     pub n: usize,
     /// Share that is wanted.
     pub share: f64,
 }
 
-impl Search<'_, '_> {
-    /// What each of these sets recovers.
-    fn points(&mut self, what: &str, sets: &[Vec<usize>]) -> Result<Vec<f64>> {
-        let masks: Vec<Mask> = sets.iter().map(|set| Mask::only(self.n, set)).collect();
-        self.bench.measure(what, &masks)?;
-        masks.iter().map(|mask| Ok(self.whole.point(&self.bench.of(mask)?))).collect()
-    }
-
-    /// The best next block until the share is reached. A block is tried again only where its last known gain could still win
-    /// (Minoux 1978): in the order of last known gains, a few together, until the best of them gains no less than the next one's last
-    /// known gain. At first these are what blocks recover alone. This finds the best next block where no gain grows as the set does;
-    /// gains that do grow are found late. At most `candidates` blocks are tried at a step (0: no limit).
-    pub fn greedy(&mut self, alone: &[f64], candidates: usize) -> Result<Vec<usize>> {
+impl Search<'_> {
+    /// The best next blocks until the share is reached. A step tries the `candidates` blocks (0: all) with the largest last known
+    /// gains, at first what they recover alone, and adds the best of them: one, or several as long as their gains add up to no more
+    /// than half of what is still missing. So early steps, which leave much to be added, are large, and the last ones single blocks;
+    /// what several blocks of a step do twice is left to [`Search::prune`].
+    pub fn greedy(&mut self, alone: &[f64], candidates: usize) -> Result<Grown> {
         let mut gains = alone.to_vec();
-        let (mut on, mut now): (Vec<usize>, f64) = (Vec::new(), 0.0);
+        let (mut on, mut sizes, mut now): (Vec<usize>, Vec<usize>, f64) = (Vec::new(), Vec::new(), 0.0);
         while now < self.share && on.len() < self.n {
             let mut left = by_size(&gains);
             left.retain(|b| !on.contains(b));
             if candidates > 0 {
                 left.truncate(candidates);
             }
-            let mut best: Option<(usize, f64)> = None;
-            for some in left.chunks(TOGETHER) {
-                if best.is_some_and(|(_, point)| point - now >= gains[some[0]]) {
+            let step = format!("greedy step {}", sizes.len() + 1);
+            let with: Vec<Vec<usize>> = left.iter().map(|&b| [&on[..], &[b]].concat()).collect();
+            let found = (self.points)(&step, &with)?;
+            for (&b, &point) in left.iter().zip(&found) {
+                gains[b] = point - now;
+            }
+            let missing = self.share - now;
+            let mut added = 0.0;
+            for (k, &i) in by_size(&found).iter().enumerate() {
+                added += found[i] - now;
+                if k > 0 && (found[i] <= now || added > missing / 2.0) {
                     break;
                 }
-                let with = |b: &usize| on.iter().copied().chain([*b]).collect();
-                let step = format!("greedy step {}", on.len() + 1);
-                let found = self.points(&step, &some.iter().map(with).collect::<Vec<_>>())?;
-                for (&b, &point) in some.iter().zip(&found) {
-                    gains[b] = point - now;
-                    // The first of equals.
-                    if best.is_none_or(|(_, of_best)| point > of_best) {
-                        best = Some((b, point));
-                    }
-                }
+                on.push(left[i]);
             }
-            let Some((block, point)) = best else { break };
-            on.push(block);
-            now = point;
+            sizes.push(on.len());
+            now = (self.points)(&step, std::slice::from_ref(&on))?[0];
         }
-        Ok(on)
+        Ok(Grown { order: on, sizes, gains })
     }
 
-    /// Leaves out of a set, one by one, the block that is missed least, as long as the share stays.
-    pub fn prune(&mut self, set: &[usize]) -> Result<Vec<usize>> {
-        let mut set = set.to_vec();
-        while set.len() > 1 {
-            let without = |i: usize| [&set[..i], &set[i + 1..]].concat();
-            let smaller: Vec<Vec<usize>> = (0..set.len()).map(without).collect();
-            let found = self.points("pruning", &smaller)?;
-            match best_of(&found).filter(|&best| found[best] >= self.share) {
-                Some(best) => set.clone_from(&smaller[best]),
-                None => break,
+    /// Leaves blocks out of a set, one by one, as long as the share stays, until none can be left out: those with the smallest gains
+    /// are tried first, a few together, and of these the one that is missed least goes.
+    pub fn prune(&mut self, grown: &Grown) -> Result<Vec<usize>> {
+        let mut set = grown.order.clone();
+        let mut missed = grown.gains.clone();
+        let mut now = (self.points)("pruning", std::slice::from_ref(&set))?[0];
+        'smaller: while set.len() > 1 {
+            let mut tried = set.clone();
+            tried.sort_by(|&a, &b| missed[a].total_cmp(&missed[b]));
+            for some in tried.chunks(TOGETHER) {
+                let without = |&b: &usize| set.iter().copied().filter(|&o| o != b).collect();
+                let smaller: Vec<Vec<usize>> = some.iter().map(without).collect();
+                let found = (self.points)("pruning", &smaller)?;
+                some.iter().zip(&found).for_each(|(&b, &point)| missed[b] = now - point);
+                if let Some(best) = best_of(&found).filter(|&best| found[best] >= self.share) {
+                    set.clone_from(&smaller[best]);
+                    now = found[best];
+                    continue 'smaller;
+                }
             }
+            break;
         }
         set.sort_unstable();
         Ok(set)

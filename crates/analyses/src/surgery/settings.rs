@@ -56,7 +56,7 @@ pub(super) struct Settings {
     pub prompts: usize,
     /// Share of the adapter's behaviour that the smallest set recovers.
     pub share: f64,
-    /// Blocks that are tried at each step of the greedy order at most, those with the largest last known gains; 0 for no limit.
+    /// Blocks that are tried at each step of the greedy order: those with the largest last known gains; 0 for all.
     pub candidates: usize,
     /// Random orders.
     pub orders: usize,

@@ -142,7 +142,7 @@ pub(super) static CURVES: TableSpec = TableSpec {
             "order",
             Text,
             "",
-            "`greedy`: the best next block; `alone`, `norm`, `gradient`: by that column of surgery_blocks, the largest first; \
+            "`greedy`: the best next blocks, step by step; `alone`, `norm`, `gradient`: by that column of surgery_blocks, the largest first; \
              `random`: the mean over random orders.",
         ),
         column("n_blocks", Int, "", "Number of first blocks that are on."),

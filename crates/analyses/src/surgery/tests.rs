@@ -2,7 +2,7 @@
 
 use super::export;
 use super::masks::Mask;
-use super::search::{by_size, random_orders, sizes};
+use super::search::{Search, by_size, random_orders, sizes};
 use super::settings::{Groups, Settings};
 use lorascope_checkpoint::Checkpoint;
 use lorascope_engine::{Batch, Control, ControlKind, DEFAULT_MEMORY, Hooks, Mixture, Model, Part};
@@ -33,6 +33,53 @@ fn orders_are_complete_and_sizes_end_with_all() {
         assert_eq!(sorted, (0..10).collect::<Vec<_>>());
     }
     assert!(orders.iter().any(|order| *order != orders[0]));
+}
+
+/// Sets grown and pruned where `recovers` says what a set recovers; with the number of sets that were measured.
+fn searched(n: usize, share: f64, recovers: impl Fn(&[usize]) -> f64) -> (Vec<usize>, Vec<usize>, usize) {
+    let mut measured = 0;
+    let mut points = |_: &str, sets: &[Vec<usize>]| {
+        measured += sets.len();
+        Ok(sets.iter().map(|set| recovers(set)).collect())
+    };
+    let alone: Vec<f64> = (0..n).map(|b| recovers(&[b])).collect();
+    let mut search = Search { points: &mut points, n, share };
+    let grown = search.greedy(&alone, 6).expect("a set");
+    let pruned = search.prune(&grown).expect("a set");
+    assert_eq!(grown.sizes.last(), Some(&grown.order.len()));
+    (grown.order, pruned, measured)
+}
+
+#[test]
+fn few_blocks_that_do_everything_are_found() {
+    // Blocks 3 and 17 of 30 carry 60% and 35%, the others share the rest.
+    let share_of = |b: usize| match b {
+        3 => 0.6,
+        17 => 0.35,
+        _ => 0.05 / 28.0,
+    };
+    let (_, pruned, _) = searched(30, 0.9, |set| set.iter().map(|&b| share_of(b)).sum());
+    assert_eq!(pruned, [3, 17]);
+    // Two that do the same are both good alone; only one stays.
+    let twins = |set: &[usize]| {
+        0.8 * f64::from(u8::from(set.contains(&4) || set.contains(&5)))
+            + 0.2 * f64::from(u8::from(set.contains(&9)))
+    };
+    let (_, pruned, _) = searched(12, 0.95, twins);
+    assert_eq!((pruned.len(), pruned[1]), (2, 9));
+    assert!([4, 5].contains(&pruned[0]));
+    // Blocks that work against the rest are not taken.
+    let (order, pruned, _) =
+        searched(10, 0.89, |set| set.iter().map(|&b| if b % 2 == 0 { 0.3 } else { -0.1 }).sum());
+    assert!(order.iter().all(|b| b % 2 == 0), "{order:?}");
+    assert_eq!(pruned.len(), 3);
+}
+
+#[test]
+fn many_small_blocks_take_few_steps() {
+    let (order, pruned, measured) = searched(30, 0.9, |set| set.len() as f64 / 30.0);
+    assert_eq!((order.len(), pruned.len()), (27, 27));
+    assert!(measured < 100, "{measured} sets");
 }
 
 /// A tiny model with its adapter and a random control of it; `None` (said aloud) without reference data.

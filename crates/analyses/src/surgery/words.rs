@@ -166,13 +166,12 @@ pub(super) fn notes(settings: &Settings, split: &Split, patients: &[Patient]) ->
          measured there too. Fewer than all sets are tried, so a smaller one may exist.",
         split.grow.len()
     ));
-    let at_most = match settings.candidates {
-        0 => String::new(),
-        n => format!(", {n} at most"),
+    let tried = match settings.candidates {
+        0 => "all blocks that are left".to_owned(),
+        n => format!("the {n} blocks with the largest last known gains"),
     };
     notes.push(format!(
-        "At each step the greedy order tries the blocks with the largest last known gains{at_most}, as long as these could still win: that \
-         finds the best next block where gains do not grow as the set does."
+        "A step of the greedy order tries {tried}, and adds the best: several while their gains add up to less than half of what is missing."
     ));
     if !split.is_clean {
         notes.push("Prompts of one template are on both sides of the split, so held out prompts are not independent.".to_owned());
