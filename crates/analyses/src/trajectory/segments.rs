@@ -169,42 +169,38 @@ pub(super) fn curve(shares: &[Share], times: Option<&[u32]>) -> Curve {
     Curve { values, weights: counts.iter().map(|count| count / all).collect() }
 }
 
-/// Orders of the steps, drawn once for all curves over the same clusters.
+/// Random orders of the steps, the same for all curves over as many clusters.
 pub(super) struct Orders {
     n_steps: usize,
     n_clusters: usize,
-    /// `[draw][cluster][step]`, flat.
-    of: Vec<u32>,
+    draws: usize,
+    seed: u64,
 }
 
 impl Orders {
     pub fn new(n_steps: usize, n_clusters: usize, draws: usize, seed: u64) -> Self {
-        let mut rng = ChaCha8Rng::seed_from_u64(seed);
-        // Other streams than those of resampling and of sign flips.
-        rng.set_stream(2);
-        let mut of = Vec::with_capacity(draws * n_clusters * n_steps);
-        for _ in 0..draws * n_clusters {
-            let begin = of.len();
-            of.extend((0..n_steps).map(|t| t as u32));
-            for i in (1..n_steps).rev() {
-                of.swap(begin + i, begin + rng.random_range(0..=i));
-            }
-        }
-        Self { n_steps, n_clusters, of }
+        Self { n_steps, n_clusters, draws, seed }
     }
 
-    /// The statistic of the curve under every draw.
+    /// The statistic of the curve under every draw; each cluster has an order of its own (Fisher and Yates).
     fn statistics(&self, shares: &[Share]) -> Vec<f64> {
-        let draw = |orders: &[u32]| {
-            let permuted = |(share, order): (&Share, &[u32])| {
-                let row = |x: &Vec<f64>| order.iter().map(|&t| x[t as usize]).collect();
-                Share { sums: share.sums.iter().map(row).collect(), counts: share.counts.clone() }
-            };
-            let permuted: Vec<Share> =
-                shares.iter().zip(orders.chunks_exact(self.n_steps)).map(permuted).collect();
+        let mut rng = ChaCha8Rng::seed_from_u64(self.seed);
+        // Another stream than those of resampling and of sign flips.
+        rng.set_stream(2);
+        let mut permuted = shares.to_vec();
+        let mut draw = || {
+            for (to, share) in permuted.iter_mut().zip(shares) {
+                let mut order: Vec<usize> = (0..self.n_steps).collect();
+                for i in (1..self.n_steps).rev() {
+                    order.swap(i, rng.random_range(0..=i));
+                }
+                for (to, x) in to.sums.iter_mut().zip(&share.sums) {
+                    to.iter_mut().zip(&order).for_each(|(v, &t)| *v = x[t]);
+                }
+            }
             Costs::new(&curve(&permuted, None)).statistic()
         };
-        self.of.chunks_exact(self.n_steps * self.n_clusters).map(draw).collect()
+        (0..self.draws).map(|_| draw()).collect()
     }
 
     /// The changes of the curve, if the order of its steps means anything at this level.
