@@ -245,3 +245,30 @@ fn read(table: &Table) -> Result<Vec<BlockRow>> {
     };
     Ok((0..table.n_rows()).map(row).collect())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rand::{RngExt, SeedableRng};
+    use rand_chacha::ChaCha8Rng;
+
+    /// Products and differences are those of the matrices multiplied out, for equal and for different ranks; what does not change
+    /// has no increment at all.
+    #[test]
+    fn factors_give_what_dense_matrices_give() {
+        let mut rng = ChaCha8Rng::seed_from_u64(2);
+        let mut matrix = |rows, cols| DMatrix::from_fn(rows, cols, |_, _| rng.random_range(-1.0..1.0));
+        let mut factors = |rank| Factors { b: matrix(9, rank), at: matrix(7, rank) };
+        let all = [factors(3), factors(3), factors(2), Factors::nothing(9, 7), factors(1)];
+        let dense = |f: &Factors| &f.b * f.at.transpose();
+        for one in &all {
+            for other in &all {
+                let exact = dense(one).dot(&dense(other));
+                assert!((one.product(other) - exact).abs() < 1e-12);
+                let since = dense(&one.since(other));
+                assert!((since - (dense(one) - dense(other))).norm() < 1e-12);
+            }
+            assert_eq!(one.since(one).norm(), 0.0);
+        }
+    }
+}

@@ -109,9 +109,7 @@ impl Costs {
         let most = MOST.min(n.saturating_sub(1));
         let mut least = vec![vec![f64::INFINITY; n + 1]; most + 1];
         let mut from = vec![vec![0; n + 1]; most + 1];
-        for end in 1..=n {
-            least[0][end] = self.run(0, end);
-        }
+        least[0] = (0..=n).map(|end| self.run(0, end)).collect();
         for k in 1..=most {
             for end in k + 1..=n {
                 for first in k..end {
