@@ -39,6 +39,7 @@ mod surgery;
 mod tensors;
 #[cfg(test)]
 mod testing;
+mod trajectory;
 mod tuned_lens;
 mod twins;
 mod validate;
@@ -58,6 +59,7 @@ pub use memory::{MemoryEstimate, memory_estimate};
 pub use score::{Decision, score};
 pub use statistics::{Comparison, Design, benjamini_hochberg};
 pub use subject::{Meanings, Prompt, Subject};
+pub use trajectory::CheckpointName;
 pub use tuned_lens::unrelated_text;
 
 use lorascope_prompts::PromptSet;
@@ -78,9 +80,13 @@ pub trait Analysis: Sync {
     fn by_default(&self) -> bool {
         true
     }
-    /// Whether there is nothing for it to do where there is one model only; a study leaves it out then, unless it names it.
+    /// Whether there is nothing for it to do where there is one model only.
     fn compares_models(&self) -> bool {
         false
+    }
+    /// Whether it has something to do where these are the adapters; a study leaves it out otherwise, unless it names it.
+    fn applies(&self, adapters: &[&str]) -> bool {
+        !self.compares_models() || !adapters.is_empty()
     }
     /// Whether it works on the tables of the others ([`Context::finished`]): it has no command of its own, runs after them, and leads
     /// the report.
@@ -129,6 +135,7 @@ pub const ANALYSES: &[&dyn Analysis] = &[
     &decide::Decide,
     &validate::Validate,
     &weights::Weights,
+    &trajectory::TrajectoryAnalysis,
     &lens::Lens,
     &tuned_lens::TunedLens,
     &dla::Dla,

@@ -25,22 +25,29 @@ pub(crate) struct LowRankSvd {
     pub v: DMatrix<f64>,
 }
 
+/// The module's rows of B, `[outputs, rank]`, and `Aᵀ`, `[inputs, rank]`, without the scale.
+pub(crate) fn factors(update: &Update) -> Result<(DMatrix<f64>, DMatrix<f64>)> {
+    let factors = update.factors;
+    let b: Vec<f32> = Model::<f32>::widened(&factors.b)?;
+    let a: Vec<f32> = Model::<f32>::widened(&factors.a)?;
+    let (rank, n_in) = (factors.rank, factors.a.n_cols());
+    let rows = update.outputs.clone();
+    let b = DMatrix::from_fn(rows.len(), rank, |o, r| f64::from(b[(rows.start + o) * rank + r]));
+    let at = DMatrix::from_fn(n_in, rank, |i, r| f64::from(a[r * n_in + i]));
+    Ok((b, at))
+}
+
 impl LowRankSvd {
     /// Of one module's update.
     pub fn of(update: &Update) -> Result<Self> {
-        let factors = update.factors;
-        let b: Vec<f32> = Model::<f32>::widened(&factors.b)?;
-        let a: Vec<f32> = Model::<f32>::widened(&factors.a)?;
-        let (rank, n_in) = (factors.rank, factors.a.n_cols());
-        let rows = update.outputs.clone();
-        let b = DMatrix::from_fn(rows.len(), rank, |o, r| f64::from(b[(rows.start + o) * rank + r]));
-        let at = DMatrix::from_fn(n_in, rank, |i, r| f64::from(a[r * n_in + i]));
+        let (b, at) = factors(update)?;
+        let scale = update.factors.scale;
         let (b, at) = (b.qr(), at.qr());
         let (u, values, v) = jacobi(&(b.r() * at.r().transpose()));
-        let sign = if factors.scale < 0.0 { -1.0 } else { 1.0 };
+        let sign = if scale < 0.0 { -1.0 } else { 1.0 };
         Ok(Self {
             u: b.q() * u * sign,
-            values: values.iter().map(|value| value * factors.scale.abs()).collect(),
+            values: values.iter().map(|value| value * scale.abs()).collect(),
             v: at.q() * v,
         })
     }

@@ -39,7 +39,9 @@ use serde_json::Value;
 use settings::Settings;
 use similarity::Likeness;
 use sizes::Size;
-use variants::{Block, Variant, variants};
+use variants::variants;
+
+pub(crate) use variants::{Block, Held, Variant};
 
 pub(crate) struct Weights;
 

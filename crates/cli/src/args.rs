@@ -4,8 +4,10 @@ mod training;
 
 pub use training::{ConfirmArgs, RecipeArgs, TrainArgs};
 
+use crate::checkpoints::{Checkpoints, parse_checkpoints};
 use crate::controls::{ControlOf, parse_control};
 use clap::{Args, Parser, Subcommand};
+use lorascope_analyses::CheckpointName;
 use lorascope_play::{Actions, Policies, Start};
 use serde::de::DeserializeOwned;
 use std::path::PathBuf;
@@ -87,6 +89,10 @@ pub struct ModelArgs {
     /// An adapter of it: a name of your choice and a PEFT folder, a hub id, or `organism:hybrid` and the like; may be repeated
     #[arg(long = "adapter", value_name = "NAME=PATH", value_parser = parse_adapter)]
     pub adapters: Vec<(String, String)>,
+    /// Checkpoints of a training as adapters NAME@STEP: a name and the folder that holds checkpoint folders (step-000020, or
+    /// checkpoint-20 of the Hugging Face Trainer); may be repeated
+    #[arg(long = "checkpoints", value_name = "NAME=DIR", value_parser = parse_checkpoints)]
+    pub checkpoints: Vec<Checkpoints>,
     /// A control made from an adapter, as a further model: random, sign_flipped or shuffled, of every adapter where none is
     /// named, with the run's seed where none is given; may be repeated
     #[arg(long = "control", value_name = "KIND[:ADAPTER][@SEED]", value_parser = parse_control)]
@@ -272,6 +278,9 @@ pub struct StudyArgs {
     /// Use these adapters instead of the file's; may be repeated
     #[arg(long = "adapter", value_name = "NAME=PATH", value_parser = parse_adapter)]
     pub adapters: Vec<(String, String)>,
+    /// Use these checkpoints, as adapters NAME@STEP, instead of the file's; may be repeated
+    #[arg(long = "checkpoints", value_name = "NAME=DIR", value_parser = parse_checkpoints)]
+    pub checkpoints: Vec<Checkpoints>,
     /// Use these controls instead of the file's, e.g. random or shuffled:moral; may be repeated
     #[arg(long = "control", value_name = "KIND[:ADAPTER][@SEED]", value_parser = parse_control)]
     pub controls: Vec<ControlOf>,
@@ -309,15 +318,18 @@ pub fn parse_adapter(text: &str) -> Result<(String, String), String> {
     Ok((name, path))
 }
 
-/// Names of models appear in tables, figures and file names.
+/// Names of models appear in tables, figures and file names. What stands before the `@` of a checkpoint is a name too.
 pub fn check_model_name(name: &str) -> Result<(), String> {
-    if name == lorascope_engine::BASE {
+    let checkpoint = CheckpointName::parse(name);
+    let of = checkpoint.as_ref().map_or(name, |c| c.of.as_str());
+    if of == lorascope_engine::BASE {
         return Err("`base` is the base model's own name; call the adapter something else".to_owned());
     }
     let good = |c: char| c.is_alphanumeric() || "_-.+".contains(c);
-    if name.is_empty() || name.len() > 64 || !name.chars().all(good) {
+    if of.is_empty() || name.len() > 64 || !of.chars().all(good) {
         return Err(format!(
-            "`{name}` can't be a model's name; use up to 64 letters, digits, `_`, `-`, `.`, `+`"
+            "`{name}` can't be a model's name; use up to 64 letters, digits, `_`, `-`, `.`, `+`, and `@STEP` after that for a \
+             checkpoint"
         ));
     }
     Ok(())

@@ -31,19 +31,25 @@ impl ControlOf {
         if known.is_empty() {
             return Err(format!("control `{}`: there is no adapter to make one of", self.kind));
         }
-        let originals = match &self.of {
-            None => known,
-            Some(of) if known.contains(&of.as_str()) => vec![of.as_str()],
-            Some(of) => {
+        // `random:moral@20` is the control of the checkpoint `moral@20` where no adapter is called `moral`.
+        let whole = self.of.as_ref().zip(self.seed).map(|(of, step)| format!("{of}@{step}"));
+        let (originals, own_seed) = match (&self.of, whole) {
+            (None, _) => (known, self.seed),
+            (Some(of), _) if known.contains(&of.as_str()) => (vec![of.as_str()], self.seed),
+            (Some(_), Some(whole)) if known.contains(&whole.as_str()) => {
+                (known.into_iter().filter(|name| **name == whole).collect(), None)
+            }
+            (Some(of), _) => {
                 let (kind, known) = (self.kind, known.join(", "));
                 return Err(format!("control `{kind}:{of}`: no adapter is called `{of}`; there are {known}"));
             }
         };
         let control = |of: &str| {
-            let given = self.seed.map_or_else(String::new, |seed| format!(".{seed}"));
+            let given = own_seed.map_or_else(String::new, |seed| format!(".{seed}"));
             let name = format!("{of}.{}{given}", self.kind);
-            check_model_name(&name)?;
-            let control = Control { of: of.to_owned(), kind: self.kind, seed: self.seed.unwrap_or(seed) };
+            // The step of a checkpoint stands within the name of its control.
+            check_model_name(&name.replacen('@', ".", 1))?;
+            let control = Control { of: of.to_owned(), kind: self.kind, seed: own_seed.unwrap_or(seed) };
             Ok((name, control))
         };
         originals.into_iter().map(control).collect()

@@ -1,6 +1,7 @@
 //! From names of models and prompts to a loaded subject, with the hashes of everything that was read.
 
 use crate::args::{ModelArgs, Nf4};
+use crate::checkpoints::with_checkpoints;
 use crate::progress::Bars;
 use anyhow::{Context, Result, anyhow, bail};
 use lorascope_analyses::{Meanings, Progress, Subject};
@@ -58,12 +59,13 @@ pub fn open_base(base: &str, nf4: Option<Nf4>, bars: &Bars) -> Result<OpenedBase
 
 /// Opens the base, its adapters with their controls, and its tokenizer. `seed` is that of controls that name none.
 pub fn open(args: &ModelArgs, seed: u64, bars: &Bars) -> Result<Opened> {
-    let controls = args.controls.iter().map(|control| control.resolve(&args.adapters, seed));
+    let given = with_checkpoints(&args.adapters, &args.checkpoints)?;
+    let controls = args.controls.iter().map(|control| control.resolve(&given, seed));
     let controls = controls.collect::<Result<Vec<_>, _>>().map_err(|why| anyhow!(why))?.concat();
     let base = open_base(&args.base, args.nf4, bars)?;
     let (tokenizer, mut inputs) = (base.tokenizer, base.inputs);
     let mut adapters = Vec::new();
-    for (name, spec) in &args.adapters {
+    for (name, spec) in &given {
         let dir = locate(spec, RepoKind::Adapter, bars).with_context(|| format!("adapter `{name}`"))?;
         for file in ["adapter_config.json", "adapter_model.safetensors"] {
             let path = dir.join(file);

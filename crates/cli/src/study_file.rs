@@ -1,6 +1,7 @@
 //! The study file: base, adapters, prompts and analyses in one TOML file.
 
 use crate::args::check_model_name;
+use crate::checkpoints::{Checkpoints, check_trajectory_name};
 use crate::controls::{ControlOf, parse_control};
 use crate::registry;
 use anyhow::{Context, Result, anyhow, bail};
@@ -11,9 +12,20 @@ use serde_json::Value;
 use std::path::{Path, PathBuf};
 use toml::Table;
 
-const KEYS: [&str; 12] = [
-    "title", "base", "adapter", "controls", "prompts", "answers", "analyses", "settings", "seed", "nf4",
-    "raw", "date",
+const KEYS: [&str; 13] = [
+    "title",
+    "base",
+    "adapter",
+    "checkpoints",
+    "controls",
+    "prompts",
+    "answers",
+    "analyses",
+    "settings",
+    "seed",
+    "nf4",
+    "raw",
+    "date",
 ];
 
 /// A study as its file describes it; nothing is opened yet.
@@ -21,12 +33,13 @@ pub struct StudyFile {
     pub title: String,
     pub base: Option<String>,
     pub adapters: Vec<(String, String)>,
+    pub checkpoints: Vec<Checkpoints>,
     pub controls: Vec<ControlOf>,
     pub prompts: Prompts,
     pub answers: Option<(String, String)>,
     pub analyses: Vec<(&'static dyn Analysis, Value)>,
-    /// Whether the file names its analyses.
-    pub names_analyses: bool,
+    /// The analyses that the file names itself; they are carried out even where they have nothing to do, which they refuse.
+    pub named: Vec<String>,
     pub seed: u64,
     pub nf4: Option<String>,
     pub raw: bool,
@@ -91,11 +104,12 @@ impl StudyFile {
             title: text_of("title")?.unwrap_or_else(|| "What did the fine-tuning change?".to_owned()),
             base: text_of("base")?.map(|b| relative_to(folder, &b)),
             adapters: adapters(&table, folder)?,
+            checkpoints: checkpoints(&table, folder)?,
             controls: table.get("controls").map(controls).transpose()?.unwrap_or_default(),
             prompts: prompts(&table, folder)?,
             answers,
             analyses: analyses(&table)?,
-            names_analyses: table.contains_key("analyses"),
+            named: named(&table)?.into_iter().map(str::to_owned).collect(),
             seed,
             nf4,
             raw: raw.unwrap_or(false),
@@ -146,6 +160,32 @@ fn adapters(table: &Table, folder: &Path) -> Result<Vec<(String, String)>> {
     list.iter().enumerate().map(adapter).collect()
 }
 
+fn checkpoints(table: &Table, folder: &Path) -> Result<Vec<Checkpoints>> {
+    let Some(value) = table.get("checkpoints") else { return Ok(Vec::new()) };
+    let list =
+        value.as_array().context("`checkpoints` must be written as [[checkpoints]], one for each folder")?;
+    let one = |(i, value): (usize, &toml::Value)| {
+        let place = format!("checkpoints {}", i + 1);
+        let one = value.as_table().with_context(|| format!("{place} must be a table"))?;
+        check_keys(one, &["name", "path", "every"], "checkpoints.")?;
+        let text = |key: &str| {
+            one.get(key)
+                .and_then(toml::Value::as_str)
+                .with_context(|| format!("{place} needs a text `{key}`"))
+        };
+        let name = text("name")?.to_owned();
+        check_trajectory_name(&name).map_err(|e| anyhow!("{place}: {e}"))?;
+        let every = |v: &toml::Value| {
+            let steps = v.as_integer().and_then(|n| u64::try_from(n).ok()).filter(|n| *n > 0);
+            steps.with_context(|| format!("{place}: `every` must be a whole number from 1"))
+        };
+        let every = one.get("every").map(every).transpose()?;
+        // A folder of checkpoints is never a hub id.
+        Ok(Checkpoints { name, path: folder.join(text("path")?), every })
+    };
+    list.iter().enumerate().map(one).collect()
+}
+
 fn controls(value: &toml::Value) -> Result<Vec<ControlOf>> {
     let list: Option<Vec<&str>> = value.as_array().and_then(|a| a.iter().map(toml::Value::as_str).collect());
     let list = list.context("`controls` must be a list of texts such as \"random\" or \"shuffled:moral\"")?;
@@ -172,17 +212,17 @@ fn answers(value: &toml::Value) -> Result<(String, String)> {
 /// Stands for all analyses that run by default.
 const DEFAULT: &str = "default";
 
+/// What `analyses` lists.
+fn named(table: &Table) -> Result<Vec<&str>> {
+    let Some(value) = table.get("analyses") else { return Ok(vec![DEFAULT]) };
+    let list: Option<Vec<&str>> = value.as_array().and_then(|a| a.iter().map(toml::Value::as_str).collect());
+    list.context("`analyses` must be a list of names")
+}
+
 /// The analyses in the order of the registry, with resolved settings.
 fn analyses(table: &Table) -> Result<Vec<(&'static dyn Analysis, Value)>> {
     let names: Vec<&str> = registry::analyses().map(|a| a.name()).collect();
-    let named: Vec<&str> = match table.get("analyses") {
-        None => vec![DEFAULT],
-        Some(value) => {
-            let list: Option<Vec<&str>> =
-                value.as_array().and_then(|a| a.iter().map(toml::Value::as_str).collect());
-            list.context("`analyses` must be a list of names")?
-        }
-    };
+    let named = named(table)?;
     for name in &named {
         if *name != DEFAULT && !names.contains(name) {
             let keys = Table::from_iter([((*name).to_owned(), toml::Value::Boolean(true))]);

@@ -42,6 +42,8 @@ pub struct Settings {
     pub forms: usize,
     /// Steps between checkpoints.
     pub checkpoint_every: usize,
+    /// Steps between adapters that are kept beside the final one, step 0 and the last step among them; 0: only the final one.
+    pub keep_every: usize,
     /// Prompts: a design as `[prompts]` of a study has it, on top of [`training_design`].
     pub prompts: Table,
     /// The optimiser.
@@ -79,6 +81,7 @@ impl Default for Settings {
             steps: 80,
             forms: 1,
             checkpoint_every: 10,
+            keep_every: 0,
             prompts: Table::new(),
             optimizer: OptimizerSettings::default(),
             objective: Coefficients::default(),

@@ -13,7 +13,6 @@ use crate::policy::{Policy, Spellings};
 use crate::pool::Pool;
 use crate::ppo::{Sample, divergence};
 use crate::settings::{Algorithm, Settings};
-use lorascope_record::RunFolder;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
@@ -35,16 +34,14 @@ pub trait Keeper {
     /// # Errors
     /// No room; the last one is then still there.
     fn save(&self, bytes: &[u8]) -> Result<()>;
-}
 
-const PART: &str = "checkpoint";
-
-impl Keeper for RunFolder {
-    fn load(&self) -> Result<Option<Vec<u8>>> {
-        Ok(self.part(PART)?)
-    }
-    fn save(&self, bytes: &[u8]) -> Result<()> {
-        Ok(self.save_part(PART, bytes)?)
+    /// Keeps the adapter as it stands after so many steps, for [`Settings::keep_every`]. It may be asked again for a step, always with
+    /// the same factors.
+    ///
+    /// # Errors
+    /// No room.
+    fn keep(&self, _step: usize, _factors: &Factors) -> Result<()> {
+        Ok(())
     }
 }
 
@@ -93,6 +90,9 @@ impl Training<'_> {
         let mut bases: Vec<Option<Odds>> = vec![None; self.pool.states.len()];
         put(policy, &now.factors)?;
         let steps = self.settings.steps;
+        if now.progress.steps.is_empty() {
+            self.keep(&now)?;
+        }
         while now.progress.steps.len() < steps {
             if self.watch.should_stop() {
                 self.keeper.save(&now.to_bytes()?)?;
@@ -100,6 +100,8 @@ impl Training<'_> {
             }
             self.step(policy, &mut now, &mut bases)?;
             let done = now.progress.steps.len();
+            // Before the checkpoint: what is cut off between the two is kept again.
+            self.keep(&now)?;
             if done.is_multiple_of(self.settings.checkpoint_every) || done == steps {
                 self.keeper.save(&now.to_bytes()?)?;
             }
@@ -108,6 +110,15 @@ impl Training<'_> {
             }
         }
         Ok(outcome(now, true))
+    }
+
+    /// Keeps the adapter if it is this step's turn.
+    fn keep(&self, now: &Checkpoint) -> Result<()> {
+        let (done, every) = (now.progress.steps.len(), self.settings.keep_every);
+        if every > 0 && (done.is_multiple_of(every) || done == self.settings.steps) {
+            self.keeper.keep(done, &now.factors)?;
+        }
+        Ok(())
     }
 
     fn start(&self, initial: Factors) -> Result<Checkpoint> {

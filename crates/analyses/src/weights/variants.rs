@@ -16,7 +16,7 @@ const CONTROLS: [ControlKind; 2] = [ControlKind::Random, ControlKind::Shuffled];
 
 /// An adapter, or a control made from it.
 #[derive(Debug)]
-pub(super) struct Variant<'a> {
+pub(crate) struct Variant<'a> {
     /// The model, 0 being the base.
     pub model: usize,
     /// `None` for the adapter itself.
@@ -26,7 +26,7 @@ pub(super) struct Variant<'a> {
 
 /// An adapter of the model, or one that was made here.
 #[derive(Debug)]
-pub(super) enum Held<'a> {
+pub(crate) enum Held<'a> {
     Loaded(&'a Adapter),
     Made(Box<Adapter>),
 }
@@ -90,7 +90,7 @@ fn plain(text: &str) -> String {
 }
 
 /// One module of one layer in all variants that adapt it.
-pub(super) struct Block<'a> {
+pub(crate) struct Block<'a> {
     pub layer: usize,
     pub module: Module,
     pub n_out: usize,
@@ -100,7 +100,7 @@ pub(super) struct Block<'a> {
 }
 
 /// What one variant does there.
-pub(super) struct Change<'a> {
+pub(crate) struct Change<'a> {
     pub variant: usize,
     pub update: Update<'a>,
     pub svd: LowRankSvd,

@@ -37,6 +37,9 @@ pub struct RecipeArgs {
     /// Steps
     #[arg(long, value_name = "N")]
     pub steps: Option<u32>,
+    /// Keep the adapter of every N steps too, as PEFT folders in checkpoints/ (default: only the final one)
+    #[arg(long, value_name = "N")]
+    pub keep_every: Option<u32>,
     /// Peak of the learning rate
     #[arg(long, value_name = "X")]
     pub learning_rate: Option<f64>,

@@ -1,6 +1,7 @@
 //! `lorascope study`: everything that a study file asks for.
 
 use crate::args::{ModelArgs, Nf4, StudyArgs};
+use crate::checkpoints::with_checkpoints;
 use crate::open::{Asked, open, set_threads};
 use crate::pipeline::{Plan, run as run_plan};
 use crate::progress::Bars;
@@ -23,11 +24,15 @@ pub fn run(args: &StudyArgs) -> Result<ExitCode> {
     let file = args.study.as_deref().unwrap_or(Path::new("")).display();
     let no_base = || format!("study file {file} names no `base`; add one, or give --base");
     let base = args.base.clone().or(study.base).with_context(no_base)?;
-    let adapters = if args.adapters.is_empty() { study.adapters } else { args.adapters.clone() };
+    // The models that are given on the command line take the place of the file's.
+    let (adapters, checkpoints) = match args.adapters.is_empty() && args.checkpoints.is_empty() {
+        true => (study.adapters, study.checkpoints),
+        false => (args.adapters.clone(), args.checkpoints.clone()),
+    };
+    let adapters = with_checkpoints(&adapters, &checkpoints)?;
+    let names: Vec<&str> = adapters.iter().map(|(name, _)| name.as_str()).collect();
     let mut analyses = study.analyses;
-    if adapters.is_empty() && !study.names_analyses {
-        analyses.retain(|(analysis, _)| !analysis.compares_models());
-    }
+    analyses.retain(|(a, _)| study.named.iter().any(|n| n == a.name()) || a.applies(&names));
     let nf4 = study.nf4.as_deref().map(|from| match from {
         "f16" => Nf4::F16,
         "bf16" => Nf4::Bf16,
@@ -36,7 +41,9 @@ pub fn run(args: &StudyArgs) -> Result<ExitCode> {
     let bars = Bars::default();
     let controls = if args.controls.is_empty() { study.controls } else { args.controls.clone() };
     let (memory, threads) = (args.memory, args.threads);
-    let models = ModelArgs { base, adapters, controls, save_controls: None, nf4, memory, threads };
+    let checkpoints = Vec::new();
+    let models =
+        ModelArgs { base, adapters, checkpoints, controls, save_controls: None, nf4, memory, threads };
     let seed = args.seed.unwrap_or(study.seed);
     let opened = open(&models, seed, &bars)?;
     let plan = Plan {

@@ -12,8 +12,8 @@ use lorascope_record::{Opened as State, RunFolder, RunKey};
 use lorascope_report::{Theme, render_html, render_png, render_svg};
 use lorascope_text::{Clock, Wrapping};
 use lorascope_train::{
-    CONFIG, Factors, ModelPolicy, Outcome, Pool, Settings, Step, Targets, Training, WEIGHTS, Watch, config,
-    config_text, figures, states_table, training_table, write_folder,
+    CHECKPOINTS, CONFIG, Factors, Kept, ModelPolicy, Outcome, Pool, Settings, Step, Targets, Training,
+    WEIGHTS, Watch, config, config_text, figures, states_table, training_table, write_folder,
 };
 use serde_json::json;
 use std::io::IsTerminal;
@@ -57,6 +57,9 @@ pub fn run(args: &TrainArgs) -> Result<ExitCode> {
         }
         Ended::Now(by_state) => {
             print!("{by_state}");
+            if settings.keep_every > 0 {
+                println!("{}", args.out.join(CHECKPOINTS).display());
+            }
             println!("{}", args.out.join("adapter").display());
             println!("{}", args.out.join("report.html").display());
         }
@@ -134,14 +137,16 @@ pub fn train(job: &Job, base: OpenedBase, out: &Path) -> Result<Ended> {
     );
     let live = Live { bars: job.bars, stop: &job.stop, settings };
     job.bars.begin("training", settings.steps as u64);
-    let training = Training { pool, settings, seed: job.seed, keeper: &folder, watch: &live };
+    let config = config_text(&written);
+    let keeper = Kept::new(&folder, &config);
+    let training = Training { pool, settings, seed: job.seed, keeper: &keeper, watch: &live };
     let outcome = training.run(&mut policy, initial);
     job.bars.end();
     let outcome = outcome?;
     if !outcome.finished {
         return Ok(Ended::Stopped(outcome.steps.len()));
     }
-    write(&folder, &outcome, pool, &config_text(&written))?;
+    write(&folder, &outcome, pool, &config)?;
     let report = page(settings, &targets, &key, &outcome.steps, pool, policy.model());
     folder.write_text("report.html", &render_html(&report)?)?;
     folder.finish()?;
@@ -246,6 +251,7 @@ pub fn settings(args: &RecipeArgs, blocks: &[String]) -> Result<Settings> {
         ("heads", texts(&args.heads)),
         ("blocks", texts(blocks)),
         ("steps", args.steps.map(number)),
+        ("keep_every", args.keep_every.map(number)),
         ("optimizer.learning_rate", args.learning_rate.map(Value::Float)),
     ];
     for (key, value) in given {

@@ -26,6 +26,7 @@ mod suppression;
 mod surgery;
 mod token_by_token;
 mod train;
+mod trajectory;
 mod transplants;
 mod tuned_lens;
 mod validate;

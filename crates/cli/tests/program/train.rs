@@ -64,6 +64,46 @@ fn a_training_writes_an_adapter_that_other_commands_take() {
     assert!(objective(11) > objective(0), "{} to {}", objective(0), objective(11));
 }
 
+/// Adapters of the way are as they were left, whatever happens to the run in between; the last one is the adapter itself.
+#[test]
+fn adapters_of_the_way_are_kept() {
+    let Some(bench) = bench(SETTINGS) else { return };
+    bench.must(&words(&format!("{LINE} --out plain")));
+    let said = bench.must(&words(&format!("{LINE} --keep-every 5 --out out"))).stdout;
+    assert!(said.ends_with("out/checkpoints\nout/adapter\nout/report.html\n"), "{said}");
+    let kept: Vec<String> =
+        snapshot(&bench.path("out/checkpoints")).keys().map(|p| p.display().to_string()).collect();
+    let file = |step: usize, name: &str| format!("step-{step:06}/adapter_{name}");
+    let both = |step| [file(step, "config.json"), file(step, "model.safetensors")];
+    assert_eq!(kept, [0, 5, 10, 12].map(both).concat());
+    for name in ["config.json", "model.safetensors"] {
+        let end = bench.read(&format!("out/checkpoints/{}", file(12, name)));
+        assert!(end == bench.read(&format!("out/adapter/adapter_{name}")), "{name}");
+        assert!(end == bench.read(&format!("plain/adapter/adapter_{name}")), "what is kept changes nothing");
+    }
+    let manifest: Value = serde_json::from_slice(&bench.read("out/manifest.json")).unwrap();
+    assert_eq!(
+        manifest["files"].as_object().unwrap().keys().filter(|k| k.starts_with("checkpoints/")).count(),
+        8
+    );
+    // A file that is lost is made again.
+    let whole = results(&bench, "out");
+    std::fs::remove_file(bench.path(&format!("out/checkpoints/{}", file(5, "model.safetensors")))).unwrap();
+    let again = bench.must(&words(&format!("{LINE} --keep-every 5 --out out"))).stdout;
+    assert!(again.contains("changed or missing, made again: checkpoints/step-000005"), "{again}");
+    assert_eq!(results(&bench, "out"), whole);
+    bench.must(&words(
+        "trajectory --base ./base --checkpoints s=./out/checkpoints --prompts out/prompts.json --out way",
+    ));
+    // The folder above is not it.
+    let line = "trajectory --base ./base --checkpoints s=./out --prompts out/prompts.json --out no";
+    let said = bench.run(&words(line)).stderr;
+    assert!(
+        said.contains("./out holds no checkpoints") && said.contains("; is it ./out/checkpoints?"),
+        "{said}"
+    );
+}
+
 #[test]
 fn targets_of_flags_are_what_the_adapter_has() {
     let Some(bench) = bench(SETTINGS) else { return };
@@ -98,7 +138,7 @@ fn wait_for_checkpoint(bench: &Bench, folder: &str) {
 
 #[test]
 fn a_killed_training_ends_like_an_undisturbed_one() {
-    let Some(bench) = bench(&SETTINGS.replace("steps = 12", "steps = 40")) else { return };
+    let Some(bench) = bench(&SETTINGS.replace("steps = 12", "steps = 40\nkeep_every = 7")) else { return };
     bench.must(&words(&format!("{LINE} --out whole")));
     let whole = results(&bench, "whole");
     let mut cut = 0;

@@ -23,7 +23,7 @@ pub const CASES: &[Case] = &[
     words_only(
         "a name that no file can have",
         "decide --base ./base --adapter a/b=./lora --prompts prompts.json --out out",
-        "`a/b` can't be a model's name; use up to 64 letters, digits, `_`, `-`, `.`, `+`",
+        "`a/b` can't be a model's name; use up to 64 letters, digits, `_`, `-`, `.`, `+`, and `@STEP` after that for a checkpoint",
     ),
     words_only(
         "no path",
