@@ -203,6 +203,7 @@ fn page(
         ),
         sections,
         provenance,
+        ..Page::default()
     }
 }
 
