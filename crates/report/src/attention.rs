@@ -117,8 +117,9 @@ impl AttentionRows {
                 for (&span, weight) in prompt.span_of.iter().zip(weights) {
                     *masses.entry(span).or_default() += weight;
                 }
-                let row =
-                    |(span, mass)| (prompt.id.as_str(), model.as_str(), prompt.spans[span].as_str(), mass);
+                let row = |(span, mass): (usize, f64)| {
+                    (prompt.id.as_str(), model.as_str(), prompt.spans[span].as_str(), mass)
+                };
                 found.extend(masses.into_iter().map(row));
             }
         }

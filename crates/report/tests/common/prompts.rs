@@ -1,7 +1,8 @@
 //! Invented prompts, and figures' values on single ones.
 
 use lorascope_report::{
-    AttentionPrompt, AttentionRows, ByPrompt, Cell, Figure, FigureKind, HeatmapPanel, HeatmapScale, PromptText, Verdict, VerdictKind, pack_weights,
+    AttentionPrompt, AttentionRows, ByPrompt, Cell, Figure, FigureKind, HeatmapPanel, HeatmapScale,
+    PromptText, Verdict, VerdictKind, pack_weights,
 };
 
 use super::{MODELS, SCENARIOS};
@@ -50,7 +51,7 @@ fn mean_and_names(kind: &FigureKind, Cell { panel, row, col }: Cell) -> (Option<
         FigureKind::Bars { panels, .. } | FigureKind::HorizontalBars { panels, .. } => {
             (panels[panel].series[row].values[col], vec![panels[panel].groups[col].clone()])
         }
-        FigureKind::Graph { .. } => (None, Vec::new()),
+        FigureKind::Graph { .. } | FigureKind::Attention(_) => (None, Vec::new()),
     }
 }
 

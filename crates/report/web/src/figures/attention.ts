@@ -120,6 +120,7 @@ export class AttentionView implements Handle {
       }
       names.forEach((name, i) => element.append(new Option(name, String(i))));
       element.value = value === null ? "" : String(value);
+      element.setAttribute("aria-label", label);
       element.addEventListener("change", () => {
         act(element.value === "" ? null : Number(element.value));
         this.draw();
