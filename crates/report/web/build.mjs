@@ -6,6 +6,14 @@ const outfile = new URL("../assets/report.js", import.meta.url).pathname;
 const check = process.argv.includes("--check");
 const LARGEST = 400_000;
 
+// Every page carries the bundle, so the bundle carries the licence of what is in it.
+const license = await readFile(new URL("node_modules/d3-scale/LICENSE", import.meta.url), "utf8");
+const banner = `/*! lorascope's report page (MIT or Apache-2.0), with parts of D3 (d3-array, d3-color, d3-format, d3-interpolate, d3-path,
+d3-scale, d3-shape, d3-time, d3-time-format, internmap), under this licence:
+
+${license.trim()}
+*/`;
+
 const result = await build({
   entryPoints: [new URL("src/page/main.ts", import.meta.url).pathname],
   outfile,
@@ -17,6 +25,7 @@ const result = await build({
   charset: "ascii",
   legalComments: "inline",
   logLevel: "warning",
+  banner: { js: banner },
 });
 
 const bytes = check
