@@ -203,3 +203,15 @@ test("figures of a real run show one prompt, and cells list theirs", async ({ qu
     await expect(figure.locator(".tip"), name).toContainText("one prompt");
   }
 });
+
+test("a difference belongs to the model that is compared, not to the base", async ({ quiet }) => {
+  await quiet.goto(ORGANISM);
+  const map = await liveFigure(quiet, "patch_map");
+  const titles = async () => (await map.locator(".stage text").allTextContents()).filter((text) => text.includes("→"));
+  expect(await titles()).toContain("base → strategic");
+  const models = quiet.getByRole("group", { name: "Models shown" });
+  await models.getByRole("button", { name: "strategic" }).click();
+  await models.getByRole("button", { name: "base" }).click();
+  await expect.poll(titles).not.toContain("base → strategic");
+  expect(await titles()).toContain("hybrid → base");
+});
