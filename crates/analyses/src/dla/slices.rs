@@ -21,8 +21,7 @@ pub(super) fn sliced(
     let spec = subject.model.spec();
     let names = subject.model.names();
     let model = |name: &str| names.iter().position(|n| *n == name);
-    let compared: Vec<_> =
-        of.iter().map(|s| (model(&s.model), s.minus.as_deref().map(|minus| model(minus)))).collect();
+    let compared: Vec<_> = of.iter().map(|s| (model(&s.model), s.minus.as_deref().map(&model))).collect();
     let place: HashMap<_, usize> = values.components.iter().enumerate().map(|(i, c)| (*c, i)).collect();
     let twins = label_twins(&subject.prompts);
     let pair_of: HashMap<usize, (usize, usize)> =
