@@ -4,6 +4,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::attention::AttentionRows;
+use crate::by_prompt::ByPrompt;
 use crate::error::{Error, Result};
 use crate::graph::GraphPanel;
 
@@ -20,6 +22,9 @@ pub struct Figure {
     pub title: String,
     /// What is shown, for which prompts, the unit and what the uncertainty is; stands beside the drawing.
     pub caption: String,
+    /// The same cells for single prompts, where they are known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub by_prompt: Option<ByPrompt>,
     /// The data.
     pub kind: FigureKind,
 }
@@ -83,6 +88,8 @@ pub enum FigureKind {
         /// Size of a connection's weight at which it is widest; `None`: the largest in the data.
         edge_reach: Option<f64>,
     },
+    /// Attention over the tokens of prompts, to be looked through by prompt, model, layer and head.
+    Attention(AttentionRows),
 }
 
 /// One panel of curves.
@@ -214,9 +221,12 @@ impl Figure {
     ///
     /// # Errors
     /// [`Error::BadName`], [`Error::Empty`], [`Error::LengthMismatch`], [`Error::NotDrawable`],
-    /// [`Error::Graph`].
+    /// [`Error::Graph`], [`Error::BadSlices`].
     pub fn check(&self) -> Result<()> {
         check_name(&self.name)?;
+        if self.by_prompt.as_ref().is_some_and(|slices| slices.unpacked(&self.kind).is_none()) {
+            return Err(Error::BadSlices { figure: self.name.clone() });
+        }
         let (n_panels, filled) = match &self.kind {
             FigureKind::Lines { panels, .. } => (panels.len(), panels.iter().all(|p| !p.series.is_empty())),
             FigureKind::Heatmap { panels, .. } => {
@@ -226,6 +236,12 @@ impl Figure {
                 (panels.len(), panels.iter().all(|p| !p.series.is_empty() && !p.groups.is_empty()))
             }
             FigureKind::Graph { panels, .. } => (panels.len(), panels.iter().all(|p| !p.nodes.is_empty())),
+            FigureKind::Attention(rows) => match rows.problem() {
+                None => return Ok(()),
+                Some(problem) => {
+                    return Err(Error::Empty { figure: self.name.clone(), problem: problem.to_owned() });
+                }
+            },
         };
         if n_panels == 0 || !filled {
             let problem = if n_panels == 0 {
@@ -248,6 +264,7 @@ impl Figure {
                 self.drawable("scale", [*node_reach, *edge_reach].into_iter().flatten())?;
                 panels.iter().try_for_each(|panel| self.check_graph(panel))
             }
+            FigureKind::Attention(_) => Ok(()),
         }
     }
 

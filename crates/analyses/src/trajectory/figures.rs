@@ -80,6 +80,7 @@ impl Figures<'_> {
             LinePanel { title: t.name.clone(), series }
         };
         Figure {
+            by_prompt: None,
             name: "trajectory_behaviour".to_owned(),
             title: "Behaviour by step".to_owned(),
             caption: format!(
@@ -122,6 +123,7 @@ impl Figures<'_> {
             LinePanel { title: t.name.clone(), series }
         };
         Figure {
+            by_prompt: None,
             name: "trajectory_progress".to_owned(),
             title: "How far along, in behaviour and in weights".to_owned(),
             caption: format!(
@@ -202,6 +204,7 @@ impl Figures<'_> {
             LinePanel { title: t.name.clone(), series }
         };
         Figure {
+            by_prompt: None,
             name: "trajectory_modules".to_owned(),
             title: "How much each kind of module changed, by step".to_owned(),
             caption: "Norm of the update over the norm of the base's weights, in per cent, all layers of a linear map together. Exact, no \
@@ -219,6 +222,7 @@ impl Figures<'_> {
 
 fn heat(name: &str, title: &str, caption: &str, panels: Vec<HeatmapPanel>, max: f64, unit: &str) -> Figure {
     Figure {
+        by_prompt: None,
         name: name.to_owned(),
         title: title.to_owned(),
         caption: caption.to_owned(),

@@ -6,6 +6,7 @@ pub mod confirm;
 pub mod info;
 pub mod play;
 pub mod prompts;
+pub mod report;
 pub mod study;
 pub mod train;
 
