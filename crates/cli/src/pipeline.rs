@@ -2,8 +2,8 @@
 
 use crate::open::{Asked, Opened};
 use crate::progress::Bars;
-use anyhow::{Context as _, Result};
-use lorascope_analyses::{Analysis, Context, Subject};
+use anyhow::{Context as _, Result, anyhow};
+use lorascope_analyses::{Analysis, Context, ModelEdit, Subject};
 use lorascope_prompts::PromptSet;
 use lorascope_record::{Opened as State, RunFolder, RunKey, sha256_hex};
 use lorascope_report::{Page, ProvenanceItem, Section, Theme, render_html, render_png, render_svg};
@@ -12,7 +12,7 @@ use std::path::Path;
 use std::time::Instant;
 
 /// The part of `--memory` that rows of patched runs may take besides.
-const ROWS_SHARE: usize = 4;
+pub const ROWS_SHARE: usize = 4;
 
 /// What is to be run.
 pub struct Plan {
@@ -22,6 +22,8 @@ pub struct Plan {
     pub title: String,
     /// Analyses with their resolved settings.
     pub analyses: Vec<(&'static dyn Analysis, Value)>,
+    /// Edits of the models, under which everything is run.
+    pub edits: Vec<ModelEdit>,
     /// Seed of everything random.
     pub seed: u64,
     /// Whether the base was rounded through NF4, and from what.
@@ -35,24 +37,29 @@ pub struct Plan {
 /// Runs the plan into `out`, resuming what is there.
 pub fn run(plan: &Plan, opened: Opened, asked: &Asked, out: &Path, bars: &Bars) -> Result<()> {
     let prompts = asked.set.to_json();
-    let (subject, inputs) = opened.into_subject(asked)?;
+    let (mut subject, inputs) = opened.into_subject(asked)?;
+    subject.edit(&plan.edits)?;
     let settings: Vec<Value> = plan
         .analyses
         .iter()
         .map(|(a, settings)| json!({"analysis": a.name(), "settings": settings}))
         .collect();
+    let mut run_settings = json!({
+        "models": subject.model.names(),
+        "controls": controls(&subject),
+        "analyses": settings,
+        "prompts_sha256": sha256_hex(prompts.as_bytes()),
+        "answers": asked.answers,
+        "wrapping": asked.wrapping,
+        "date": asked.now.filter(|_| subject.tokenizer.chat_depends_on_date()),
+        "nf4": plan.nf4,
+    });
+    if !plan.edits.is_empty() {
+        run_settings["edits"] = json!(plan.edits);
+    }
     let key = RunKey {
         command: plan.command.clone(),
-        settings: json!({
-            "models": subject.model.names(),
-            "controls": controls(&subject),
-            "analyses": settings,
-            "prompts_sha256": sha256_hex(prompts.as_bytes()),
-            "answers": asked.answers,
-            "wrapping": asked.wrapping,
-            "date": asked.now.filter(|_| subject.tokenizer.chat_depends_on_date()),
-            "nf4": plan.nf4,
-        }),
+        settings: run_settings,
         seed: plan.seed,
         inputs,
         command_line: std::env::args().collect(),
@@ -62,6 +69,12 @@ pub fn run(plan: &Plan, opened: Opened, asked: &Asked, out: &Path, bars: &Bars) 
     for (analysis, settings) in &plan.analyses {
         let named = || format!("analysis `{}`", analysis.name());
         let own = own_subject(*analysis, settings, &subject, asked).with_context(named)?;
+        if own.is_some() && plan.edits.iter().any(ModelEdit::is_of_prompts) {
+            return Err(anyhow!(
+                "it asks prompts of its own, for which the study's edits have no values or decision points; leave it out"
+            ))
+            .with_context(named);
+        }
         analysis.check(own.as_ref().map_or(&subject, |(_, own)| own), settings).with_context(named)?;
         tasks.push((*analysis, settings, own));
     }
@@ -82,6 +95,12 @@ pub fn run(plan: &Plan, opened: Opened, asked: &Asked, out: &Path, bars: &Bars) 
     folder.write_text("prompts.json", &prompts)?;
     folder.write_text("rendered.jsonl", &subject.rendered())?;
     let (mut sections, mut warnings) = (Vec::new(), Vec::new());
+    if !plan.edits.is_empty() {
+        warnings.push(format!(
+            "Everything here is about edited models: {} edits stand, as the provenance says.",
+            plan.edits.len()
+        ));
+    }
     for (analysis, settings, own) in &tasks {
         let memory = plan.memory / ROWS_SHARE;
         let name = analysis.name();
@@ -180,6 +199,9 @@ fn page(
                 format!("made from {of}: {kind}; seed {}", control.seed),
             ));
         }
+    }
+    for (i, edit) in plan.edits.iter().enumerate() {
+        provenance.push(item(&format!("edit {}", i + 1), json!(edit).to_string()));
     }
     if let Some(from) = &plan.nf4 {
         provenance.push(item("base weights", format!("rounded through NF4 from {from}")));

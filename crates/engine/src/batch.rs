@@ -275,7 +275,7 @@ impl Batch {
         self.ranges_up_to(row)
     }
     /// Tokens of a row's sequence up to it, its own included.
-    pub(crate) fn tokens_to(&self, row: usize) -> Vec<u32> {
+    pub fn tokens_to(&self, row: usize) -> Vec<u32> {
         self.ranges_up_to(row).into_iter().flatten().map(|r| self.rows[r].token).collect()
     }
     /// Number of sequences.
