@@ -279,6 +279,7 @@ fn section(decide: &Decide, context: &Context, decisions: &Table, parts: &Table)
         name: name.to_owned(),
         title,
         caption: format!("{caption} {basis}"),
+        by_prompt: None,
         kind: FigureKind::Heatmap {
             row_label: "model".to_owned(),
             col_label: "scenario".to_owned(),

@@ -340,6 +340,7 @@ fn section(lens: &Lens, context: &Context, table: &Table, decisions: &Table) -> 
              final norm and output matrix; above zero the reading prefers {b}. Mean over prompts with 95% bootstrap interval \
              over prompt templates ({RESAMPLES} resamples); the last layer is the model's own logit difference."
         ),
+        by_prompt: None,
         kind: FigureKind::Lines {
             x_label: "layer".to_owned(),
             y_label: format!("logit of {b} minus {a}"),

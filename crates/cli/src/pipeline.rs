@@ -225,6 +225,7 @@ fn page(
         ),
         sections,
         provenance,
+        ..Page::default()
     }
 }
 

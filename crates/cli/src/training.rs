@@ -84,6 +84,7 @@ pub fn page(
         ),
         sections: vec![section(steps, pool)],
         provenance,
+        ..Page::default()
     }
 }
 

@@ -96,6 +96,7 @@ impl Scene<'_> {
                 "Share of rounds in which the model cooperates, by opponent and game. {}",
                 self.basis()
             ),
+            by_prompt: None,
             kind: FigureKind::Heatmap {
                 row_label: "model".to_owned(),
                 col_label: "opponent".to_owned(),
@@ -131,6 +132,7 @@ impl Scene<'_> {
                  interval.",
                 t.board.surfaces.len()
             ),
+            by_prompt: None,
             kind: FigureKind::Heatmap {
                 row_label: "model".to_owned(),
                 col_label: "last round".to_owned(),
@@ -174,6 +176,7 @@ impl Scene<'_> {
                  against {against}. {}",
                 self.basis()
             ),
+            by_prompt: None,
             kind: FigureKind::Bars {
                 y_label: "share of rounds".to_owned(),
                 panels: self.games().into_iter().enumerate().map(of_game).collect(),
@@ -196,6 +199,7 @@ impl Scene<'_> {
                  answer: 0 is none. {}",
                 self.basis()
             ),
+            by_prompt: None,
             kind: FigureKind::Heatmap {
                 row_label: "model".to_owned(),
                 col_label: by.to_owned(),
@@ -258,6 +262,7 @@ impl Scene<'_> {
             caption: "Mean probability to cooperate over all states and games, by level of what should make no difference. \
                       A row that changes along a panel belongs to a model that reads the words, or prefers a symbol."
                 .to_owned(),
+            by_prompt: None,
             kind: FigureKind::Heatmap {
                 row_label: "model".to_owned(),
                 col_label: "level".to_owned(),

@@ -44,6 +44,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         circuits::ranked("ranked", &[""], 40, &["strategic"]),
         circuits::ranked("ranked-panels", &["CC_continue", "DD_trapped"], 40, &MODELS[..2]),
         named("long-names", common::decisions(&long, &long)),
+        common::prompts::large_map(100),
     ];
     for figure in &figures {
         let svg = render_svg(figure, &Theme::default())?;
@@ -51,6 +52,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         let dark = render_png(&render_svg(figure, &Theme::dark())?)?;
         std::fs::write(folder.join(format!("{}-dark.png", figure.name)), dark)?;
         std::fs::write(folder.join(format!("{}.svg", figure.name)), svg)?;
+        std::fs::write(folder.join(format!("{}.json", figure.name)), serde_json::to_string(figure)?)?;
     }
     let mut page = common::page();
     let shown: Vec<_> =

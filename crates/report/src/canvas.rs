@@ -171,6 +171,12 @@ impl<'a> Canvas<'a> {
         let _ = writeln!(self.body, "<g><title>{}</title>", escaped(title));
     }
 
+    /// A group that the page's script finds again: its kind as a class, and which one it is.
+    pub(crate) fn begin_part(&mut self, kind: &str, index: usize, title: &str) {
+        let title = escaped(title);
+        let _ = writeln!(self.body, r#"<g class="{kind}" data-index="{index}"><title>{title}</title>"#);
+    }
+
     pub(crate) fn end_group(&mut self) {
         self.body.push_str("</g>\n");
     }

@@ -40,6 +40,14 @@ pub enum Error {
         /// What is wrong, with the names.
         problem: String,
     },
+    /// Values of single prompts that don't belong to the figure's cells.
+    #[error(
+        "figure `{figure}`: its values by prompt have another shape than its cells; make them with `ByPrompt::new`"
+    )]
+    BadSlices {
+        /// Figure name.
+        figure: String,
+    },
     /// A figure without panels, or a panel without anything in it.
     #[error("figure `{figure}` has nothing to show: {problem}")]
     Empty {
@@ -73,6 +81,12 @@ pub enum Error {
     Raster {
         /// What the library said.
         problem: String,
+    },
+    /// The data for the page's script could not be written.
+    #[error("the page's data can't be written: {source}")]
+    Data {
+        /// The library's error.
+        source: serde_json::Error,
     },
     /// The page template failed.
     #[error("the page can't be written: {source}")]

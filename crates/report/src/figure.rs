@@ -4,6 +4,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::by_prompt::ByPrompt;
 use crate::error::{Error, Result};
 use crate::graph::GraphPanel;
 
@@ -20,6 +21,9 @@ pub struct Figure {
     pub title: String,
     /// What is shown, for which prompts, the unit and what the uncertainty is; stands beside the drawing.
     pub caption: String,
+    /// The same cells for single prompts, where they are known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub by_prompt: Option<ByPrompt>,
     /// The data.
     pub kind: FigureKind,
 }
@@ -214,9 +218,12 @@ impl Figure {
     ///
     /// # Errors
     /// [`Error::BadName`], [`Error::Empty`], [`Error::LengthMismatch`], [`Error::NotDrawable`],
-    /// [`Error::Graph`].
+    /// [`Error::Graph`], [`Error::BadSlices`].
     pub fn check(&self) -> Result<()> {
         check_name(&self.name)?;
+        if self.by_prompt.as_ref().is_some_and(|slices| slices.unpacked(&self.kind).is_none()) {
+            return Err(Error::BadSlices { figure: self.name.clone() });
+        }
         let (n_panels, filled) = match &self.kind {
             FigureKind::Lines { panels, .. } => (panels.len(), panels.iter().all(|p| !p.series.is_empty())),
             FigureKind::Heatmap { panels, .. } => {

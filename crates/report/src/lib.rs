@@ -5,6 +5,7 @@
 //! file that needs no network. It computes no statistics: intervals come with the data.
 
 mod bars;
+mod by_prompt;
 mod canvas;
 mod color;
 mod colorbar;
@@ -22,8 +23,12 @@ mod page;
 mod raster;
 mod render;
 mod scale;
+mod script;
+mod style;
 mod theme;
+mod verdicts;
 
+pub use by_prompt::{ByPrompt, Cell};
 pub use color::{Rgb, diverging, sequential};
 pub use downloads::figure_csv;
 pub use error::{Error, Result};
@@ -31,7 +36,10 @@ pub use figure::{
     BarPanel, BarSeries, ColorKey, Figure, FigureKind, HeatmapPanel, HeatmapScale, LinePanel, Series,
 };
 pub use graph::{Change, GraphEdge, GraphNode, GraphPanel, GraphPlace, HeadInput};
-pub use page::{Page, ProvenanceItem, Section, SummaryColumn, SummaryTable, render_html};
+pub use page::{
+    Page, PromptText, ProvenanceItem, Section, SummaryColumn, SummaryTable, TableFile, render_html,
+};
 pub use raster::{PNG_SCALE, render_png};
 pub use render::render_svg;
 pub use theme::Theme;
+pub use verdicts::{Verdict, VerdictKind};

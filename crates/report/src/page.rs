@@ -1,42 +1,58 @@
-//! The report as one HTML file: no network, no scripts, readable on a phone, in the dark and on paper.
+//! The report as one HTML file: no network, readable without scripts, on a phone, in the dark and on paper. Its one
+//! script makes the figures answer; what it needs to know stands in the page as data.
 //!
 //! All text is plain text and is escaped by the template; the only markup that passes through is the SVG
 //! drawn here. What a section claims is its caller's business.
 
 use std::collections::HashSet;
-use std::fmt::Write;
 
 use askama::Template;
+use serde::{Deserialize, Serialize};
 
-use crate::downloads::{data_uri, figure_csv, numbers_of};
+use crate::downloads::numbers_of;
 use crate::error::{Error, Result};
-use crate::figure::{ColorKey, Figure, check_name};
-use crate::fonts;
+use crate::figure::{Figure, check_name};
 use crate::render::render_svg;
+use crate::script::{SCRIPT, content_policy, data_block};
+use crate::style::style_sheet;
 use crate::theme::Theme;
+use crate::verdicts::{QuestionView, Verdict, by_question};
 
-/// Files up to this size are carried inside the page; larger ones only lie in the run folder.
-const LARGEST_DOWNLOAD: usize = 512 * 1024;
 /// Rows of a figure's numbers that the page shows; the rest is in its CSV.
 const MOST_ROWS: usize = 400;
 
-const STYLE: &str = include_str!("../templates/page.css");
-
 /// A report. All texts are plain text, not HTML.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Page {
     /// Heading of the page.
     pub title: String,
     /// What was done and found, in a few sentences.
     pub lead: String,
+    /// What a reader must know before anything else; shown above everything.
+    #[serde(default)]
+    pub warnings: Vec<String>,
+    /// What the study says of its questions, in order.
+    #[serde(default)]
+    pub verdicts: Vec<Verdict>,
+    /// Names of the models, the base first; the reader may choose among them.
+    #[serde(default)]
+    pub models: Vec<String>,
+    /// The prompts; the reader may choose one.
+    #[serde(default)]
+    pub prompts: Vec<PromptText>,
     /// Sections in order.
     pub sections: Vec<Section>,
+    /// Full tables in the run folder, with the section that they belong to.
+    #[serde(default)]
+    pub tables: Vec<TableFile>,
     /// Where the numbers come from: model, adapters, prompts, version, seed, command line.
     pub provenance: Vec<ProvenanceItem>,
 }
 
 /// One line of a report's origin.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct ProvenanceItem {
     /// What it is (`base model`).
     pub name: String,
@@ -44,8 +60,39 @@ pub struct ProvenanceItem {
     pub value: String,
 }
 
+/// A prompt as the reader sees it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PromptText {
+    /// Its id, by which slices of figures name it.
+    pub id: String,
+    /// Its scenario; empty for none.
+    pub scenario: String,
+    /// What is put to the model.
+    pub text: String,
+    /// Answer A as written.
+    pub answer_a: String,
+    /// Answer B as written.
+    pub answer_b: String,
+}
+
+/// A table in the run folder.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TableFile {
+    /// Id of the section that it belongs to.
+    pub section: String,
+    /// Its name: it lies in `tables/NAME.csv`.
+    pub name: String,
+    /// What a row is.
+    pub doc: String,
+    /// Number of rows.
+    pub rows: usize,
+}
+
 /// One question and its answer.
-#[derive(Debug, Clone, PartialEq, Default)]
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Section {
     /// HTML id, unique on the page: ASCII letters, digits, `_`, `-`.
     pub id: String,
@@ -64,7 +111,8 @@ pub struct Section {
 }
 
 /// A small table for reading; the full one lies in the run folder.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct SummaryTable {
     /// What the table shows.
     pub title: String,
@@ -75,7 +123,8 @@ pub struct SummaryTable {
 }
 
 /// A column of a small table.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct SummaryColumn {
     /// Heading.
     pub name: String,
@@ -89,30 +138,42 @@ pub struct SummaryColumn {
 #[template(path = "page.html")]
 struct PageView<'a> {
     page: &'a Page,
+    questions: Vec<QuestionView<'a>>,
     sections: Vec<SectionView<'a>>,
     style: String,
+    policy: String,
+    data: String,
+    script: &'static str,
 }
 
 struct SectionView<'a> {
     section: &'a Section,
     figures: Vec<FigureView<'a>>,
+    tables: Vec<&'a TableFile>,
 }
 
 struct FigureView<'a> {
     figure: &'a Figure,
     svg: String,
-    svg_link: Option<String>,
-    csv_link: Option<String>,
+    data: String,
     columns: Vec<&'static str>,
     rows: Vec<Vec<String>>,
     n_rows: usize,
+}
+
+/// What the script must know of the whole page.
+#[derive(Serialize)]
+struct PageData<'a> {
+    theme: Theme,
+    models: &'a [String],
+    prompts: &'a [PromptText],
 }
 
 /// Writes the page.
 ///
 /// # Errors
 /// Those of [`Figure::check`]; [`Error::BadName`] for section ids and figure names that are malformed or
-/// appear twice; [`Error::RowLength`] for ragged tables; [`Error::Template`].
+/// appear twice; [`Error::RowLength`] for ragged tables; [`Error::Data`]; [`Error::Template`].
 pub fn render_html(page: &Page) -> Result<String> {
     let names = page.sections.iter().flat_map(|section| {
         std::iter::once(&section.id).chain(section.figures.iter().map(|figure| &figure.name))
@@ -125,9 +186,19 @@ pub fn render_html(page: &Page) -> Result<String> {
             return Err(Error::BadName { name: name.clone(), problem });
         }
     }
+    page.tables.iter().try_for_each(|table| check_name(&table.name))?;
     page.sections.iter().flat_map(|section| &section.tables).try_for_each(check_table)?;
-    let sections = page.sections.iter().map(view_section).collect::<Result<_>>()?;
-    let view = PageView { page, sections, style: style_sheet() };
+    let sections = page.sections.iter().map(|section| view_section(page, section)).collect::<Result<_>>()?;
+    let data = PageData { theme: Theme::default(), models: &page.models, prompts: &page.prompts };
+    let view = PageView {
+        page,
+        questions: by_question(page),
+        sections,
+        style: style_sheet(),
+        policy: content_policy(),
+        data: data_block(&data)?,
+        script: SCRIPT,
+    };
     view.render().map_err(|source| Error::Template { source })
 }
 
@@ -141,57 +212,16 @@ fn check_table(table: &SummaryTable) -> Result<()> {
     }
 }
 
-fn view_section(section: &Section) -> Result<SectionView<'_>> {
+fn view_section<'a>(page: &'a Page, section: &'a Section) -> Result<SectionView<'a>> {
     let figures = section.figures.iter().map(view_figure).collect::<Result<_>>()?;
-    Ok(SectionView { section, figures })
+    let tables = page.tables.iter().filter(|table| table.section == section.id).collect();
+    Ok(SectionView { section, figures, tables })
 }
 
 fn view_figure(figure: &Figure) -> Result<FigureView<'_>> {
     let svg = render_svg(figure, &Theme::default())?;
-    let csv = figure_csv(figure)?;
-    let link = |media_type, contents: &str| {
-        (contents.len() <= LARGEST_DOWNLOAD).then(|| data_uri(media_type, contents.as_bytes()))
-    };
     let numbers = numbers_of(figure);
     let n_rows = numbers.rows.len();
     let rows = numbers.rows.into_iter().take(MOST_ROWS).collect();
-    let (svg_link, csv_link) = (link("image/svg+xml", &svg), link("text/csv", &csv));
-    Ok(FigureView { figure, svg, svg_link, csv_link, columns: numbers.columns, rows, n_rows })
-}
-
-/// The style sheet with fonts and both themes' colours put in.
-fn style_sheet() -> String {
-    let mut style = String::new();
-    for (weight, bytes) in [400, 600].into_iter().zip(fonts::WEB) {
-        let uri = data_uri("font/woff2", bytes);
-        // Writing into a String can't fail.
-        let _ = writeln!(
-            style,
-            r#"@font-face{{font-family:"{}";font-weight:{weight};src:url({uri}) format("woff2")}}"#,
-            fonts::MAIN_FAMILY
-        );
-    }
-    let (light, dark) = (Theme::default(), Theme::dark());
-    let _ = writeln!(style, ":root{{color-scheme:light dark;{}}}", variables(&light));
-    let _ = writeln!(style, "@media screen and (prefers-color-scheme:dark){{:root{{{}}}}}", variables(&dark));
-    for name in paint_names(&light) {
-        let _ = writeln!(
-            style,
-            "svg .fill-{name}{{fill:var(--{name})}}svg .stroke-{name}{{stroke:var(--{name})}}"
-        );
-    }
-    style.push_str(STYLE);
-    style
-}
-
-/// Names of the theme's colours, as classes of drawings and as variables of the style sheet.
-fn paint_names(theme: &Theme) -> Vec<String> {
-    let fixed = ["ink", "muted", "grid", "paper", "base"].map(str::to_owned);
-    fixed.into_iter().chain((0..theme.models.len()).map(|index| format!("c{index}"))).collect()
-}
-
-fn variables(theme: &Theme) -> String {
-    let colors = [theme.ink, theme.muted, theme.grid, theme.paper, theme.color(ColorKey::Base)];
-    let colors = colors.into_iter().chain(theme.models.iter().copied());
-    paint_names(theme).iter().zip(colors).map(|(name, color)| format!("--{name}:{color};")).collect()
+    Ok(FigureView { figure, svg, data: data_block(figure)?, columns: numbers.columns, rows, n_rows })
 }

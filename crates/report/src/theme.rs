@@ -2,10 +2,14 @@
 
 use crate::color::Rgb;
 use crate::figure::ColorKey;
+use crate::fonts::FAMILY;
+use serde::Serialize;
 
 /// Look of figures. Lengths are in CSS pixels, 96 to the inch.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Theme {
+    /// Font families, the first of which is embedded.
+    pub family: &'static str,
     /// Largest width of a figure.
     pub width: f64,
     /// Size of the figure's title.
@@ -33,6 +37,7 @@ impl Default for Theme {
     /// darkened where the original is too light for a thin line on white.
     fn default() -> Self {
         Self {
+            family: FAMILY,
             width: 960.0,
             title_size: 17.0,
             label_size: 13.0,

@@ -36,7 +36,7 @@ fn lines(series: Vec<Series>) -> Figure {
     let panels = vec![LinePanel { title: "p".to_owned(), series }];
     let (x_label, y_label) = ("layer".to_owned(), "delta".to_owned());
     let kind = FigureKind::Lines { x_label, y_label, panels, zero_line: false };
-    Figure { name: "f".to_owned(), title: "t".to_owned(), caption: "c".to_owned(), kind }
+    Figure { name: "f".to_owned(), title: "t".to_owned(), caption: "c".to_owned(), by_prompt: None, kind }
 }
 
 fn heatmap(values: Vec<Vec<Option<f64>>>, scale: HeatmapScale) -> Figure {
@@ -56,7 +56,7 @@ fn heatmap(values: Vec<Vec<Option<f64>>>, scale: HeatmapScale) -> Figure {
         unit: "nat".to_owned(),
         annotate: true,
     };
-    Figure { name: "h".to_owned(), title: "t".to_owned(), caption: "c".to_owned(), kind }
+    Figure { name: "h".to_owned(), title: "t".to_owned(), caption: "c".to_owned(), by_prompt: None, kind }
 }
 
 fn all_kinds() -> [Figure; 7] {

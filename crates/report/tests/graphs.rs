@@ -18,7 +18,7 @@ fn svg(figure: &Figure) -> String {
 fn part<'a>(svg: &'a str, name: &str) -> &'a str {
     let begins =
         |group: &&str| group.strip_prefix(name).is_some_and(|rest| rest.starts_with(['<', ':', ',']));
-    let mut found = svg.split("<g><title>").filter(begins);
+    let mut found = svg.split("<title>").filter(begins);
     let group = found.next().unwrap_or_else(|| panic!("no `{name}`"));
     assert!(found.next().is_none(), "`{name}` is drawn twice");
     group.split("</g>").next().unwrap()
@@ -135,7 +135,7 @@ fn a_component_has_the_same_place_in_every_panel() {
     second.nodes.push(node("L2.H0", GraphPlace::Attention(2), None));
     let text = svg(&graph("g", "t", vec![first, second]));
     let corners: Vec<_> = text
-        .split("<g><title>L2.H1:")
+        .split("<title>L2.H1:")
         .skip(1)
         .map(|group| (number(group, " x=\""), number(group, " y=\"")))
         .collect();

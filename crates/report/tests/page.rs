@@ -4,16 +4,19 @@
 
 mod common;
 
-use lorascope_report::{Error, Page, ProvenanceItem, render_html};
+use lorascope_report::{Error, Page, PromptText, ProvenanceItem, render_html};
 
 #[test]
 fn the_page_holds_everything_once() {
     let html = render_html(&common::page()).unwrap();
     let count = |pattern: &str| html.matches(pattern).count();
     assert!(html.starts_with("<!DOCTYPE html>"));
-    assert_eq!((count("<h1>"), count("<section "), count("<figure "), count("<svg ")), (1, 3, 4, 4));
+    assert_eq!((count("<h1>"), count("<section id"), count("<figure "), count("<svg ")), (1, 3, 4, 4));
     assert_eq!((count("<figcaption>"), count("<details>"), count("role=\"img\"")), (4, 4, 4));
-    assert_eq!((count("href=\"data:image/svg+xml;base64,"), count("href=\"data:text/csv;base64,")), (4, 4));
+    assert_eq!((count("href=\"figures/decisions."), count("href=\"tables/decisions.csv\"")), (4, 7));
+    assert_eq!((count("<script type=\"application/json\">"), count("<li class=\"card ")), (4, 4));
+    assert!(html.contains("<a href=\"#decisions\">Figure decisions</a>"));
+    assert!(!html.contains("href=\"#nowhere\""), "no link to a figure that is not there");
     assert!(html.contains("<li><a href=\"#lens\">Logit lens</a>"));
     assert!(html.contains("<div><dt>seed</dt> <dd>7</dd></div>"));
     assert!(html.contains("<th scope=\"col\" class=\"number\">delta</th>"));
@@ -22,17 +25,23 @@ fn the_page_holds_everything_once() {
 }
 
 #[test]
-fn the_page_needs_no_network_and_runs_no_script() {
+fn the_page_needs_no_network_and_runs_one_script_only() {
     let html = render_html(&common::page()).unwrap();
-    let addresses: Vec<_> =
-        html.match_indices("http").map(|(at, _)| &html[at..(at + 26).min(html.len())]).collect();
-    assert!(
-        addresses.iter().all(|a| a.starts_with("http://www.w3.org/2000/svg") || a.starts_with("http-equiv"))
-    );
-    for forbidden in ["<script", "<link", "<img", "<iframe", "@import", "javascript:", " src="] {
-        assert!(!html.contains(forbidden), "{forbidden}");
+    let own = html.rfind("<script>").unwrap();
+    let (before, script) = html.split_at(own);
+    for text in [before, script] {
+        let addresses: Vec<_> =
+            text.match_indices("http").map(|(at, _)| &text[at..(at + 26).min(text.len())]).collect();
+        let known = |a: &&str| a.starts_with("http://www.w3.org/2000/svg") || a.starts_with("http-equiv");
+        assert!(addresses.iter().all(known), "{addresses:?}");
     }
-    assert!(html.contains("default-src 'none'"));
+    for forbidden in ["<link", "<img", "<iframe", "@import", "javascript:", " src="] {
+        assert!(!before.contains(forbidden), "{forbidden}");
+    }
+    let n_scripts = before.matches("<script").count();
+    assert_eq!(n_scripts, before.matches("type=\"application/json\">").count(), "all others are data");
+    assert!(before.contains("default-src 'none'; script-src 'sha256-"));
+    assert!(!before.contains("script-src 'unsafe") && !before.contains("'unsafe-eval'"));
 }
 
 #[test]
@@ -60,8 +69,16 @@ fn markup_in_any_text_is_text() {
     section.tables[0].rows[0][0] = bad();
     (section.tables[0].columns[0].name, section.tables[0].columns[0].doc) = (bad(), bad());
     (section.figures[0].title, section.figures[0].caption) = (bad(), bad());
+    page.warnings.push(bad());
+    page.models.push(bad());
+    let prompt = page.prompts[0].clone();
+    page.prompts.push(PromptText { id: bad(), text: bad(), scenario: bad(), answer_a: bad(), ..prompt });
+    let verdict = &mut page.verdicts[0];
+    (verdict.question, verdict.claim, verdict.statement) = (bad(), bad(), bad());
+    (verdict.about, verdict.value, verdict.rows) = (bad(), bad(), bad());
+    page.tables[0].doc = bad();
     let html = render_html(&page).unwrap();
-    assert!(!html.contains("<script"));
+    assert!(!html.contains("<script>alert"));
     assert!(!html.contains("\"'&<"));
     assert!(html.matches("&#60;script&#62;").count() >= 14, "by the template");
     assert!(html.matches("&lt;script&gt;").count() >= 2, "inside the drawing");
@@ -70,7 +87,9 @@ fn markup_in_any_text_is_text() {
 #[test]
 fn both_colour_schemes_are_there_and_drawings_follow_them() {
     let html = render_html(&common::page()).unwrap();
-    assert!(html.contains("@media screen and (prefers-color-scheme:dark){:root{--ink:#E8EAED;"));
+    assert!(html.contains(
+        "(prefers-color-scheme:dark){:root:not([data-theme=light]){color-scheme:dark;--ink:#E8EAED;"
+    ));
     assert!(html.contains("svg .stroke-c0{stroke:var(--c0)}"));
     assert!(html.contains("class=\"stroke-c0\" stroke=\"#0072B2\""));
     assert!(html.contains("@media print"));
@@ -93,8 +112,7 @@ fn malformed_pages_are_refused() {
 
 #[test]
 fn an_empty_page_is_still_a_page() {
-    let page =
-        Page { title: "t".to_owned(), lead: "l".to_owned(), sections: Vec::new(), provenance: Vec::new() };
+    let page = Page { title: "t".to_owned(), lead: "l".to_owned(), ..Page::default() };
     let html = render_html(&page).unwrap();
     assert!(html.contains("<h1>t</h1>") && html.trim_end().ends_with("</html>"));
     assert!(!html.contains("provenance-heading"));

@@ -24,6 +24,7 @@ pub fn figures(steps: &[Step], pool: &Pool) -> Vec<Figure> {
             name: name.to_owned(),
             title: title.to_owned(),
             caption: format!("{caption} {basis}"),
+            by_prompt: None,
             kind: FigureKind::Lines {
                 x_label: "step".to_owned(),
                 y_label: y_label.to_owned(),

@@ -109,6 +109,7 @@ fn span_bars(context: &Context, values: &Values) -> Figure {
              figures. A token counts for the innermost span that holds it; the rest is on other tokens and the first token.",
             values.layout.heads()
         ),
+        by_prompt: None,
         kind: FigureKind::HorizontalBars { x_label: "share of attention".to_owned(), panels: vec![panel] },
     }
 }
@@ -169,6 +170,7 @@ fn heads_figure(
         name: name.to_owned(),
         title,
         caption,
+        by_prompt: None,
         kind: FigureKind::Heatmap {
             row_label: "layer".to_owned(),
             col_label: "head".to_owned(),
@@ -227,6 +229,7 @@ fn largest(context: &Context, mass: &[Comparison], top: usize) -> Figure {
              ({RESAMPLES} resamples; {ALL_PROMPTS}). They were picked as the largest of many, so that their sizes are more likely \
              over- than underestimated; tests corrected for all of them are in the tables."
         ),
+        by_prompt: None,
         kind: FigureKind::HorizontalBars {
             x_label: "change of attention mass".to_owned(),
             panels: mass.iter().map(of).collect(),

@@ -49,6 +49,7 @@ pub(super) fn section(
                  and the table of accuracy say how far off they are. A \
                  panel is a pair source → target."
             ),
+            by_prompt: None,
             kind: FigureKind::Heatmap {
                 row_label: "layer".to_owned(),
                 col_label: "place".to_owned(),
@@ -74,6 +75,7 @@ pub(super) fn section(
                 "The {SHOWN} places of each pair with the largest exact effects among those that were patched, mean over \
                  {n_prompts} prompts: the change in delta ({unit}) by the patch itself (grey) and by each estimator."
             ),
+            by_prompt: None,
             kind: FigureKind::HorizontalBars { x_label: "change of delta (logit)".to_owned(), panels: bars },
         });
     }

@@ -118,6 +118,7 @@ pub(super) fn figure(table: &Table, names: &[&str], n_test: usize) -> Result<Opt
              diagonal), on {n_test} held-out prompts; 95% intervals over prompt templates below the numbers. If another's circuit \
              serves as well as the own one, the two are not distinct. What random circuits bring is in the table circuit_crossed."
         ),
+        by_prompt: None,
         kind: FigureKind::Heatmap {
             row_label: "behaviour of".to_owned(),
             col_label: "circuit of".to_owned(),

@@ -99,6 +99,7 @@ fn graph_figure(name: &str, title: &str, caption: String, panels: Vec<GraphPanel
         name: name.to_owned(),
         title: title.to_owned(),
         caption,
+        by_prompt: None,
         kind: FigureKind::Graph {
             panels,
             node_unit: "change of delta (logit)".to_owned(),
@@ -283,6 +284,7 @@ fn curves(context: &Context, found: &[Found], curve: &Table, n_test: usize) -> R
              growth, then the others by their single effects) and of components in random order; 1 is all that the source does. \
              Bands are 95% bootstrap intervals over prompt templates ({RESAMPLES} resamples)."
         ),
+        by_prompt: None,
         kind: FigureKind::Lines {
             x_label: "log10(1 + number of components)".to_owned(),
             y_label: "faithfulness".to_owned(),

@@ -119,6 +119,7 @@ impl Figures<'_> {
                 "{caption} {} prompts of {} templates.",
                 self.measured.n, self.measured.n_clusters
             ),
+            by_prompt: None,
             kind: FigureKind::Lines {
                 x_label: "layer".to_owned(),
                 y_label: y_label.to_owned(),

@@ -132,6 +132,7 @@ fn heat_map(spec: &ModelSpec, name: &str, title: &str, caption: &str, of: &[Summ
         caption: format!(
             "{caption}{full} Intervals are in the tables below, and for every component in dla_means and dla_differences."
         ),
+        by_prompt: None,
         kind: FigureKind::Heatmap {
             row_label: "layer".to_owned(),
             col_label: "head".to_owned(),

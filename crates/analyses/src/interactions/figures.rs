@@ -316,6 +316,7 @@ fn matrix(
         name: name.to_owned(),
         title: title.to_owned(),
         caption,
+        by_prompt: None,
         kind: FigureKind::Heatmap {
             row_label: "component".to_owned(),
             col_label: "component".to_owned(),

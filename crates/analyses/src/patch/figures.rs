@@ -57,6 +57,7 @@ pub(super) fn section(
             name,
             title: format!("Effect of patching one place at: {position}"),
             caption: format!("{basis} {columns} A panel is a pair source → target."),
+            by_prompt: None,
             kind: FigureKind::Heatmap {
                 row_label: "layer".to_owned(),
                 col_label: "place".to_owned(),

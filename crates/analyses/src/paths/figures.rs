@@ -103,6 +103,7 @@ fn matrix(edges: &Edges, pairs: &BTreeSet<&Pair>, n_prompts: usize) -> Figure {
              between frozen; {n_prompts} prompts. Crossed cells: the receiver does not come after \
              the sender. 95% intervals over prompt templates ({RESAMPLES} resamples) are in the table path_effects."
         ),
+        by_prompt: None,
         kind: FigureKind::Heatmap {
             row_label: "sender".to_owned(),
             col_label: "receiver".to_owned(),
@@ -156,6 +157,7 @@ fn growing_spans(paths: &Paths, context: &Context, spans: &Table) -> Result<Figu
              difference, with 95% bootstrap interval over prompt templates ({RESAMPLES} resamples).",
             context.subject.prompts.len()
         ),
+        by_prompt: None,
         kind: FigureKind::Lines {
             x_label: "last layer".to_owned(),
             y_label: "recovery".to_owned(),

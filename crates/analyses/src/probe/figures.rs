@@ -156,6 +156,7 @@ fn figure(
             at.site,
             place(at.position)
         ),
+        by_prompt: None,
         kind: FigureKind::Lines {
             x_label: "layer".to_owned(),
             y_label: kind.y.to_owned(),

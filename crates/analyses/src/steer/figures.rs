@@ -112,6 +112,7 @@ fn map(settings: &Settings, doses: &Doses, pairs: &[&Pair], name: &str, is_share
              table steer_effects, controls in steer_against_controls.",
             tokens(settings)
         ),
+        by_prompt: None,
         kind: FigureKind::Heatmap {
             row_label: "layer".to_owned(),
             col_label: "strength (multiples of the vector)".to_owned(),
@@ -183,6 +184,7 @@ fn curves(context: &Context, settings: &Settings, doses: &Doses, pair: &Pair, nu
             settings.random,
             settings.shuffled
         ),
+        by_prompt: None,
         kind: FigureKind::Lines {
             x_label: "strength (multiples of the vector)".to_owned(),
             y_label: if is_share { "recovery" } else { "change of delta (logit)" }.to_owned(),
@@ -222,6 +224,7 @@ fn prices(context: &Context, settings: &Settings, doses: &Doses, pairs: &[&Pair]
             },
             settings.text_controls
         ),
+        by_prompt: None,
         kind: FigureKind::Lines {
             x_label: "strength (multiples of the vector)".to_owned(),
             y_label: "KL (nats per token)".to_owned(),

@@ -96,6 +96,7 @@ pub(super) fn section(
         name: name.to_owned(),
         title: title.to_owned(),
         caption: format!("{caption} {basis}"),
+        by_prompt: None,
         kind: FigureKind::Heatmap {
             row_label: "layer".to_owned(),
             col_label: "component".to_owned(),
@@ -204,6 +205,7 @@ fn largest_bars(
         name: "suppression_components".to_owned(),
         title: "The components in which the models differ most".to_owned(),
         caption: format!("The largest shares, direct or causal, with 95% intervals. {basis}"),
+        by_prompt: None,
         kind: FigureKind::HorizontalBars {
             x_label: "share of the difference".to_owned(),
             panels: models.iter().map(panel).collect(),

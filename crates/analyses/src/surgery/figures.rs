@@ -94,6 +94,7 @@ fn curves(context: &Context, settings: &Settings, table: &Table, patients: &[&Pa
             100.0 * settings.share,
             patients[0].moved.1
         ),
+        by_prompt: None,
         kind: FigureKind::Lines {
             x_label: "parameters that are on (% of the adapter)".to_owned(),
             y_label: "recovery".to_owned(),
@@ -132,6 +133,7 @@ fn maps(context: &Context, table: &Table, patients: &[&Patient]) -> Result<Figur
                   one block alone is on, its transplant into the base. Red goes the way of the adapter, blue against it. Intervals \
                   and corrected p-values are in surgery_blocks."
             .to_owned(),
+        by_prompt: None,
         kind: FigureKind::Heatmap {
             row_label: "layer".to_owned(),
             col_label: "block".to_owned(),
@@ -192,6 +194,7 @@ fn doses(context: &Context, table: &Table, patients: &[&Patient]) -> Result<Figu
         caption: "Share of the adapter's behaviour when everything that it adds is scaled: 0 is the base, 1 the adapter as it was \
                   trained. Bands are 95% intervals over prompt clusters."
             .to_owned(),
+        by_prompt: None,
         kind: FigureKind::Lines {
             x_label: "scale of the adapter".to_owned(),
             y_label: "recovery".to_owned(),

@@ -108,6 +108,7 @@ fn figure(context: &Context, settings: &Settings, table: &Table, matrix: &Matrix
              surgery_transplants.",
             settings.floor, matrix.n_prompts
         ),
+        by_prompt: None,
         kind: FigureKind::Heatmap {
             row_label: "pair".to_owned(),
             col_label: "modules".to_owned(),

@@ -167,6 +167,7 @@ fn trajectories(context: &Context, readings: &Table) -> Result<Figure> {
              (tuned). Above zero the reading prefers {b}. Mean over prompts with 95% bootstrap interval over prompt templates \
              ({RESAMPLES} resamples). At the last layer both are the model's own logit difference."
         ),
+        by_prompt: None,
         kind: FigureKind::Lines {
             x_label: "layer".to_owned(),
             y_label: "logit difference".to_owned(),
@@ -206,6 +207,7 @@ fn divergences(fits: &Table) -> Result<Figure> {
                   that had no part in training, and at the decision points of the study's prompts, none of which had. \
                   `Closed form alone` is the ridge regression that the steps begin with. Intervals of the differences are in the table `tuned_lens_fit`."
             .to_owned(),
+        by_prompt: None,
         kind: FigureKind::Lines {
             x_label: "layer".to_owned(),
             y_label: "divergence from final, nats".to_owned(),

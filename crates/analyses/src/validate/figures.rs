@@ -151,6 +151,7 @@ fn calibration(context: &Context, bins: &Table) -> Result<Figure> {
             "Share of {b} among drawn answers, for prompts with similar probability of {b}; 95% intervals of Clopper and Pearson. \
              On the dashed line answers are as frequent as the metric says."
         ),
+        by_prompt: None,
         kind: FigureKind::Lines {
             x_label: format!("probability of {b} (mean of the bin)"),
             y_label: format!("share of {b} drawn"),
@@ -194,6 +195,7 @@ fn shares(context: &Context, components: &Table) -> Result<Option<Figure>> {
              ({RESAMPLES} resamples).",
             subject.prompts.len()
         ),
+        by_prompt: None,
         kind: FigureKind::Bars {
             y_label: "share of variance".to_owned(),
             panels: vec![BarPanel {

@@ -203,6 +203,7 @@ fn ratios(subject: &Subject, weights: &Table) -> Result<Figure> {
                   layer. Empty cells are not adapted. Exact, no sampling; numbers are in the table weights."
             .to_owned()
             + &said,
+        by_prompt: None,
         kind: FigureKind::Heatmap {
             row_label: "layer".to_owned(),
             col_label: "module".to_owned(),
@@ -253,6 +254,7 @@ fn spectra(subject: &Subject, table: &Table, seed: u64) -> Result<Figure> {
              interval from resampling layers ({RESAMPLES} resamples). A first point near 100%: the update is almost a single direction; a \
              flat line: all of the rank is used. Values of each layer are in the table weights_spectrum."
         ),
+        by_prompt: None,
         kind: FigureKind::Lines {
             x_label: "component".to_owned(),
             y_label: "share of the squared norm in %".to_owned(),
@@ -307,6 +309,7 @@ fn heads(subject: &Subject, table: &Table) -> Result<Option<Figure>> {
                   Numbers, and each head's share of its module's change, are in the table weights_heads."
             .to_owned()
             + &said,
+        by_prompt: None,
         kind: FigureKind::Heatmap {
             row_label: "layer".to_owned(),
             col_label: "head".to_owned(),
@@ -367,6 +370,7 @@ fn alignments(subject: &Subject, table: &Table, pairs: &[TokenPair]) -> Result<O
         name: "weights_alignment".to_owned(),
         title: "How far changes write along the decision".to_owned(),
         caption,
+        by_prompt: None,
         kind: FigureKind::Lines {
             x_label: "layer".to_owned(),
             y_label: "alignment / chance".to_owned(),

@@ -105,6 +105,7 @@ pub(super) fn matrices(subject: &Subject, table: &Table) -> Result<Vec<Figure>> 
              gives the floor; on their diagonal a model meets its own control. Intervals over layers and p-values are in the table \
              weights_similarity_summary."
         ),
+        by_prompt: None,
         kind: FigureKind::Heatmap {
             row_label: String::new(),
             col_label: String::new(),
@@ -171,6 +172,7 @@ pub(super) fn modules(subject: &Subject, table: &Table) -> Result<Vec<Figure>> {
         caption: "The same by kind of module, over all layers; beside it the floor that controls of the second model with its updates in other \
              layers give."
             .to_owned(),
+        by_prompt: None,
         kind: FigureKind::Heatmap {
             row_label: String::new(),
             col_label: "module".to_owned(),

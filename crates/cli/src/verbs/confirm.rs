@@ -218,5 +218,6 @@ fn page(key: &RunKey, section: Section) -> Page {
         lead: "A set of blocks that surgery said to be enough, trained alone, beside everything and random sets.".to_owned(),
         sections: vec![section],
         provenance,
+        ..Page::default()
     }
 }

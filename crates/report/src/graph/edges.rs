@@ -45,17 +45,19 @@ pub(super) fn draw(
     (x, y): (f64, f64),
 ) {
     let faintest = (CROWD / panel.edges.len() as f64).clamp(FAINTEST, 0.85);
-    let mut routed: Vec<(&GraphEdge, Curve)> = panel
+    let mut routed: Vec<(usize, &GraphEdge, Curve)> = panel
         .edges
         .iter()
+        .enumerate()
         .zip(routes(panel, layout))
-        .filter_map(|(edge, curve)| Some((edge, curve?)))
+        .filter_map(|((index, edge), curve)| Some((index, edge, curve?)))
         .collect();
-    routed.sort_by(|a, b| widths.share(a.0.weight).total_cmp(&widths.share(b.0.weight)));
-    for (edge, curve) in routed {
+    routed.sort_by(|a, b| widths.share(a.1.weight).total_cmp(&widths.share(b.1.weight)));
+    for (index, edge, curve) in routed {
         let opacity = faintest + (0.95 - faintest) * widths.share(edge.weight);
         let curve = curve.map(|(px, py)| (x + px, y + py));
-        canvas.begin_group(&described(&edge.name(), edge.weight, edge.interval, edge.change));
+        let title = described(&edge.name(), edge.weight, edge.interval, edge.change);
+        canvas.begin_part("edge", index, &title);
         // Opacity in steps, so that it does not fill the file with digits.
         let look = (widths.of(edge.weight), (opacity * 100.0).round() / 100.0);
         draw_edge(canvas, curve, (edge.weight, edge.change), look);

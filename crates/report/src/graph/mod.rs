@@ -50,13 +50,13 @@ pub(crate) fn draw(canvas: &mut Canvas<'_>, figure: &Graph<'_>) -> (f64, f64) {
     y = key::draw(canvas, figure, &widths, (y, width));
     let titled = figure.panels.iter().any(|panel| !panel.title.is_empty());
     let (first, mut last) = (y, y);
-    for line in figure.panels.chunks(layout.n_columns) {
+    for (number, line) in figure.panels.chunks(layout.n_columns).enumerate() {
         if titled {
             y += theme.label_size * 1.8;
         }
         for (column, panel) in line.iter().enumerate() {
             let x = left + column as f64 * (panel_width + gap);
-            canvas.begin_group(&panel.title);
+            canvas.begin_part("panel", number * layout.n_columns + column, &panel.title);
             let title = shortened(&panel.title, panel_width, theme.label_size, Weight::Semibold);
             if !title.is_empty() {
                 let style = TextStyle::new(theme.label_size, Paint::Ink).bold();
@@ -64,8 +64,8 @@ pub(crate) fn draw(canvas: &mut Canvas<'_>, figure: &Graph<'_>) -> (f64, f64) {
             }
             draw_rows(canvas, &layout, (x, y));
             edges::draw(canvas, panel, &layout, &widths, (x, y));
-            for node in &panel.nodes {
-                draw_node(canvas, node, (&layout, &colors), (x, y));
+            for (index, node) in panel.nodes.iter().enumerate() {
+                draw_node(canvas, (index, node), (&layout, &colors), (x, y));
             }
             canvas.end_group();
         }
@@ -99,13 +99,14 @@ fn draw_rows(canvas: &mut Canvas<'_>, layout: &Layout, (x, y): (f64, f64)) {
 
 fn draw_node(
     canvas: &mut Canvas<'_>,
-    node: &GraphNode,
+    (index, node): (usize, &GraphNode),
     (layout, colors): (&Layout, &Colors),
     (x, y): (f64, f64),
 ) {
     let Some(place) = layout.rect(node.place, &node.id) else { return };
     let rect = Rect { x: x + place.x, y: y + place.y, ..place };
-    canvas.begin_group(&described(&node.id, node.weight, node.interval, node.change));
+    let title = described(&node.id, node.weight, node.interval, node.change);
+    canvas.begin_part("node", index, &title);
     let (fill, ink) = match node.weight.map(|weight| colors.of(weight)) {
         Some(color) => (Paint::Fixed(color), Paint::Fixed(text_on(color))),
         None => (Paint::Grid, Paint::Ink),

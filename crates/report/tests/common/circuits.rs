@@ -68,6 +68,7 @@ pub fn graph(name: &str, title: &str, panels: Vec<GraphPanel>) -> Figure {
         caption: "Components and connections whose joint patching recovers 85% of delta; colour and width: \
                   effect in nats, mean over prompts. Invented data."
             .to_owned(),
+        by_prompt: None,
         kind: FigureKind::Graph {
             panels,
             node_unit: "effect of the component (nat)".to_owned(),
@@ -134,6 +135,7 @@ pub fn sweep(name: &str, n_panels: usize, n_layers: usize, cols: &[String], reac
         caption: "Change of delta when the component's output is taken from the other model, in nats; mean \
                   over prompts. Invented data."
             .to_owned(),
+        by_prompt: None,
         kind: FigureKind::Heatmap {
             row_label: "layer".to_owned(),
             col_label: "component".to_owned(),
@@ -178,6 +180,7 @@ pub fn ranked(name: &str, titles: &[&str], n: usize, series: &[&str]) -> Figure 
         title: "Components that speak most for and against defecting".to_owned(),
         caption: "Direct contribution to delta in nats, mean over prompts; whiskers: 95% interval. Invented."
             .to_owned(),
+        by_prompt: None,
         kind: FigureKind::HorizontalBars {
             x_label: "contribution to delta (nat)".to_owned(),
             panels: titles.iter().enumerate().map(panel).collect(),

@@ -4,10 +4,11 @@
 #![allow(dead_code, reason = "each test file takes what it needs")]
 
 pub mod circuits;
+pub mod prompts;
 
 use lorascope_report::{
     BarPanel, BarSeries, ColorKey, Figure, FigureKind, HeatmapPanel, HeatmapScale, LinePanel, Page,
-    ProvenanceItem, Section, Series, SummaryColumn, SummaryTable,
+    ProvenanceItem, Section, Series, SummaryColumn, SummaryTable, TableFile,
 };
 
 pub const MODELS: [&str; 5] = ["base", "strategic", "deontological", "utilitarian", "hybrid"];
@@ -49,6 +50,7 @@ pub fn trajectories(models: &[&str], scenarios: &[&str], n_layers: usize) -> Fig
                   (resid_post), in nats; mean over 12 prompts a scenario. Bands: 95% bootstrap interval, \
                   clustered by template. Above the dashed line the model prefers to defect."
             .to_owned(),
+        by_prompt: None,
         kind: FigureKind::Lines {
             x_label: "layer".to_owned(),
             y_label: "delta (nat); > 0 prefers to defect".to_owned(),
@@ -70,6 +72,7 @@ pub fn decisions(models: &[&str], scenarios: &[&str]) -> Figure {
             "p_b = σ(delta), mean over 12 prompts a cell; under it the 95% bootstrap interval, clustered by \
                   template. White is indifference (0.5)."
                 .to_owned(),
+        by_prompt: None,
         kind: FigureKind::Heatmap {
             row_label: "model".to_owned(),
             col_label: "scenario".to_owned(),
@@ -98,6 +101,7 @@ pub fn heads(n_layers: usize, n_heads: usize) -> Figure {
         title: "Direct contribution of each head to delta".to_owned(),
         caption: "Contribution in nats, frozen final norm; mean over prompts. Struck cells: undefined."
             .to_owned(),
+        by_prompt: None,
         kind: FigureKind::Heatmap {
             row_label: "head".to_owned(),
             col_label: "layer".to_owned(),
@@ -129,6 +133,7 @@ pub fn bars(models: &[&str], scenarios: &[&str]) -> Figure {
         name: "delta-bars".to_owned(),
         title: "Decision delta, by scenario and model".to_owned(),
         caption: "logp(defect) − logp(cooperate) in nats; whiskers: 95% bootstrap interval.".to_owned(),
+        by_prompt: None,
         kind: FigureKind::Bars {
             y_label: "delta (nat)".to_owned(),
             panels: vec![BarPanel {
@@ -158,7 +163,7 @@ pub fn page() -> Page {
         title: "Decisions".to_owned(),
         question: "What does each model choose, and how firmly?".to_owned(),
         paragraphs: vec!["The strategic adapter defects in every scenario but CC_continue.".to_owned()],
-        figures: vec![decisions(&MODELS, &SCENARIOS), bars(&MODELS, &SCENARIOS)],
+        figures: [decisions(&MODELS, &SCENARIOS), bars(&MODELS, &SCENARIOS)].map(prompts::with_slices).into(),
         tables: vec![SummaryTable {
             title: "Decision metric by model".to_owned(),
             columns: vec![
@@ -178,7 +183,7 @@ pub fn page() -> Page {
         id: "lens".to_owned(),
         title: "Logit lens".to_owned(),
         question: "At which layer does the decision form?".to_owned(),
-        figures: vec![trajectories(&MODELS, &SCENARIOS, 30), heads(30, 9)],
+        figures: [trajectories(&MODELS, &SCENARIOS, 30), heads(30, 9)].map(prompts::with_slices).into(),
         ..Section::default()
     };
     let item = |name: &str, value: &str| ProvenanceItem { name: name.to_owned(), value: value.to_owned() };
@@ -187,11 +192,21 @@ pub fn page() -> Page {
         lead:
             "Five models, five scenarios. Every number on this page is invented; it shows how a report looks."
                 .to_owned(),
+        verdicts: prompts::verdicts(),
+        models: MODELS.map(str::to_owned).into(),
+        prompts: prompts::prompts(),
+        tables: vec![TableFile {
+            section: "decide".to_owned(),
+            name: "decisions".to_owned(),
+            doc: "One model's decision on one prompt.".to_owned(),
+            rows: 75,
+        }],
         sections: vec![decisions, lens],
         provenance: vec![
             item("lorascope", "0.1.0"),
             item("seed", "7"),
             item("prompts", "60, sha256 4f53cda1…"),
         ],
+        ..Page::default()
     }
 }

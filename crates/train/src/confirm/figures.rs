@@ -71,6 +71,7 @@ fn recovery(plan: &Plan, subject: &Subject, outcome: &Outcome) -> Figure {
             subject.prompts.len(),
             outcome.n_clusters
         ),
+        by_prompt: None,
         kind: FigureKind::Lines {
             x_label: "parameters that could move (% of the full training)".to_owned(),
             y_label: "recovery".to_owned(),
@@ -97,6 +98,7 @@ fn curves(outcome: &Outcome) -> Figure {
             "Expected reward among the two answers on each step's own prompts before its update; mean over the last {WINDOW} steps, \
              without an interval."
         ),
+        by_prompt: None,
         kind: FigureKind::Lines {
             x_label: "step".to_owned(),
             y_label: "points".to_owned(),
@@ -118,6 +120,7 @@ fn side_effects(outcome: &Outcome) -> Figure {
             "KL(base ‖ training) of the next token, mean over up to {TOKENS} tokens of each of {DOCUMENTS} documents that have nothing \
              to do with the prompts; 95% intervals over documents."
         ),
+        by_prompt: None,
         kind: FigureKind::HorizontalBars {
             x_label: "nats per token".to_owned(),
             panels: vec![BarPanel {

@@ -1,0 +1,97 @@
+//! What a study says of its questions: claims with their verdicts, shown before everything else.
+
+use serde::{Deserialize, Serialize};
+
+use crate::page::Page;
+
+/// One claim.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Verdict {
+    /// The question it belongs to, in words.
+    pub question: String,
+    /// What is claimed, as a short name.
+    pub claim: String,
+    /// The models it is about; empty for all.
+    pub about: String,
+    /// What is said of it.
+    pub verdict: VerdictKind,
+    /// The claim in words, with its numbers.
+    pub statement: String,
+    /// The number behind it with its interval, as text; empty for none.
+    pub value: String,
+    /// Figure on this page that shows it.
+    pub figure: Option<String>,
+    /// Table of the run folder that it comes from.
+    pub table: Option<String>,
+    /// Which rows of it.
+    pub rows: String,
+}
+
+/// What is said of a claim.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum VerdictKind {
+    /// Shown.
+    Yes,
+    /// Shown not to be so.
+    No,
+    /// These prompts do not decide it.
+    NotResolved,
+    /// The study did not ask.
+    #[default]
+    NotAsked,
+}
+
+impl VerdictKind {
+    /// The word for it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Yes => "yes",
+            Self::No => "no",
+            Self::NotResolved => "not resolved",
+            Self::NotAsked => "not asked",
+        }
+    }
+
+    /// Its class in the style sheet.
+    pub(crate) fn class(self) -> &'static str {
+        match self {
+            Self::Yes => "verdict-yes",
+            Self::No => "verdict-no",
+            Self::NotResolved => "verdict-open",
+            Self::NotAsked => "verdict-unasked",
+        }
+    }
+}
+
+/// A question with its claims.
+pub(crate) struct QuestionView<'a> {
+    pub(crate) question: &'a str,
+    pub(crate) verdicts: Vec<VerdictView<'a>>,
+}
+
+/// A claim, with links only to what is there.
+pub(crate) struct VerdictView<'a> {
+    pub(crate) verdict: &'a Verdict,
+    pub(crate) figure: Option<&'a str>,
+    pub(crate) table: Option<&'a str>,
+}
+
+/// The page's verdicts, question by question, in order of first appearance.
+pub(crate) fn by_question(page: &Page) -> Vec<QuestionView<'_>> {
+    let mut questions: Vec<QuestionView<'_>> = Vec::new();
+    for verdict in &page.verdicts {
+        let figures = page.sections.iter().flat_map(|section| &section.figures);
+        let mut names = figures.map(|figure| figure.name.as_str());
+        let figure = verdict.figure.as_deref().and_then(|wanted| names.find(|name| *name == wanted));
+        let mut tables = page.tables.iter().map(|table| table.name.as_str());
+        let table = verdict.table.as_deref().and_then(|wanted| tables.find(|name| *name == wanted));
+        let view = VerdictView { verdict, figure, table };
+        match questions.iter_mut().find(|known| known.question == verdict.question) {
+            Some(known) => known.verdicts.push(view),
+            None => questions.push(QuestionView { question: &verdict.question, verdicts: vec![view] }),
+        }
+    }
+    questions
+}

@@ -1,0 +1,44 @@
+// The page's script: reads what the page carries and makes its figures answer. Without it the page is complete, but still.
+
+import type { Theme } from "../figures";
+import { buildBar } from "./bar";
+import { FigureView } from "./figure";
+import { type Prompt, State } from "./state";
+
+interface PageData {
+  theme: Theme;
+  models: string[];
+  prompts: Prompt[];
+}
+
+/** Figures this far outside the window are drawn in advance. */
+const AHEAD = "400px 0px";
+
+function begin(): void {
+  const json = document.getElementById("page-data")?.textContent;
+  if (!json) {
+    return;
+  }
+  const data = JSON.parse(json) as PageData;
+  const state = new State(data.models, data.prompts);
+  document.querySelector("nav")?.before(buildBar(state, data.theme.models.length));
+  const views = new Map<Element, FigureView>();
+  for (const element of document.querySelectorAll<HTMLElement>("figure[id]")) {
+    views.set(element, new FigureView(element, data.theme, state));
+  }
+  const observer = new IntersectionObserver(
+    (entries) => {
+      for (const entry of entries) {
+        void views.get(entry.target)?.seen(entry.isIntersecting);
+      }
+    },
+    { rootMargin: AHEAD },
+  );
+  for (const element of views.keys()) {
+    observer.observe(element);
+  }
+  document.documentElement.classList.add("has-script");
+  performance.mark("lorascope-interactive");
+}
+
+begin();
