@@ -6,7 +6,7 @@ use crate::state::{Asked, State};
 use lorascope_analyses::{Context, Findings, Meanings, Progress, Subject, analysis};
 use lorascope_prompts::{Content, Item, PromptSet};
 use lorascope_record::{Cell, RunFolder, RunKey, Table};
-use lorascope_report::{Section, SummaryTable};
+use lorascope_report::{Section, SummaryTable, Theme};
 use lorascope_text::Wrapping;
 use serde_json::{Value, json};
 use std::path::Path;
@@ -82,6 +82,7 @@ impl Explorer {
             "meanings": [self.meanings.a, self.meanings.b],
             "edits": self.edits,
             "analyses": ANALYSES,
+            "theme": Theme::default(),
         })
     }
 

@@ -267,7 +267,7 @@ fn of_asset(name: &str) -> Response {
     match asset(name) {
         Some(asset) => {
             let kind = (header::CONTENT_TYPE, HeaderValue::from_static(asset.media_type));
-            ([kind], asset.bytes).into_response()
+            ([kind], asset.text()).into_response()
         }
         None => refused(StatusCode::NOT_FOUND, "there is nothing here"),
     }

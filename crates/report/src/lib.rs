@@ -41,5 +41,6 @@ pub use page::{
 };
 pub use raster::{PNG_SCALE, render_png};
 pub use render::render_svg;
+pub use style::style_sheet;
 pub use theme::Theme;
 pub use verdicts::{Verdict, VerdictKind};
