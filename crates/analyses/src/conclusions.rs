@@ -4,12 +4,15 @@
 //! interval and null; where they do not decide it, it says so: `not resolved` at this sample size, or `not asked` where the analysis
 //! that could tell was not part of the study. How its parts are decided is with each claim.
 
+mod cards;
 mod circuits;
 mod claim;
 mod controls;
 mod suppression;
 mod targets;
 mod validity;
+
+pub use cards::verdicts;
 
 use crate::Analysis;
 use crate::context::{Context, Findings, read_settings};

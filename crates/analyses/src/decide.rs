@@ -10,6 +10,7 @@ use crate::context::{Context, Findings, read_settings};
 use crate::error::Result;
 use crate::scenarios::{Scenario, mean_over, n_clusters, scenarios};
 use crate::score::{Decision, score};
+use crate::slices::with_prompts;
 use crate::subject::{Prompt, Subject};
 use crate::twins::{Twins, label_twins};
 use lorascope_record::ColumnKind::{Float, Int, Text, TextOrNull};
@@ -236,8 +237,11 @@ fn split_by_labels(subject: &Subject, decisions: &Table) -> Result<Table> {
     Ok(parts)
 }
 
+/// Values by model and prompt.
+type ByModel<'t> = BTreeMap<(&'t str, &'t str), f64>;
+
 /// Means per model and scenario: `[model][scenario]`.
-fn grid(context: &Context, groups: &[Scenario], values: &BTreeMap<(&str, &str), f64>) -> Vec<Vec<Interval>> {
+fn grid(context: &Context, groups: &[Scenario], values: &ByModel) -> Vec<Vec<Interval>> {
     let (prompts, model) = (&context.subject.prompts, &context.subject.model);
     let cell = |name: &str, group: &Scenario| {
         mean_over(prompts, &group.prompts, context.seed, |i| values[&(name, prompts[i].id())])
@@ -258,8 +262,7 @@ fn heatmap(subject: &Subject, groups: &[Scenario], grid: &[Vec<Interval>]) -> He
 fn section(decide: &Decide, context: &Context, decisions: &Table, parts: &Table) -> Result<Section> {
     let subject = context.subject;
     let groups = scenarios(&subject.prompts);
-    let p_b = grid(context, &groups, &by_prompt(decisions, "p_b")?);
-    let legal = grid(context, &groups, &by_prompt(decisions, "legal_mass")?);
+    let (p_all, legal_all) = (by_prompt(decisions, "p_b")?, by_prompt(decisions, "legal_mass")?);
     let sizes: Vec<String> = groups
         .iter()
         .map(|g| {
@@ -275,19 +278,26 @@ fn section(decide: &Decide, context: &Context, decisions: &Table, parts: &Table)
         "Mean over prompts ({}) with 95% bootstrap interval over prompt templates ({RESAMPLES} resamples).",
         sizes.join("; ")
     );
-    let map = |name: &str, title: String, caption: String, grid: &[Vec<Interval>], scale| Figure {
-        name: name.to_owned(),
-        title,
-        caption: format!("{caption} {basis}"),
-        by_prompt: None,
-        kind: FigureKind::Heatmap {
-            row_label: "model".to_owned(),
-            col_label: "scenario".to_owned(),
-            panels: vec![heatmap(subject, &groups, grid)],
-            scale,
-            unit: "probability".to_owned(),
-            annotate: true,
-        },
+    let names = subject.model.names();
+    let map = |name: &str, title: String, caption: String, values: &ByModel, scale| {
+        let figure = Figure {
+            name: name.to_owned(),
+            title,
+            caption: format!("{caption} {basis}"),
+            by_prompt: None,
+            kind: FigureKind::Heatmap {
+                row_label: "model".to_owned(),
+                col_label: "scenario".to_owned(),
+                panels: vec![heatmap(subject, &groups, &grid(context, &groups, values))],
+                scale,
+                unit: "probability".to_owned(),
+                annotate: true,
+            },
+        };
+        with_prompts(figure, &subject.prompts, |prompt, cell| {
+            let has_part = groups[cell.col].prompts.contains(&prompt);
+            values.get(&(names[cell.row], subject.prompts[prompt].id())).copied().filter(|_| has_part)
+        })
     };
     let b = &subject.meanings.b;
     let figures = vec![
@@ -295,7 +305,7 @@ fn section(decide: &Decide, context: &Context, decisions: &Table, parts: &Table)
             "decisions",
             format!("Probability of {b} among the two answers"),
             format!("Probability of {b} among the two answers, by model and scenario; 0.5 is indifference."),
-            &p_b,
+            &p_all,
             HeatmapScale::Diverging { center: 0.5, reach: Some(0.5) },
         ),
         map(
@@ -304,14 +314,12 @@ fn section(decide: &Decide, context: &Context, decisions: &Table, parts: &Table)
             "How much of each model's probability goes to the two answers at all; where it is small, the figure above \
              compares two unlikely answers."
                 .to_owned(),
-            &legal,
+            &legal_all,
             HeatmapScale::Sequential { min: 0.0, max: 1.0 },
         ),
     ];
     let tables = if parts.n_rows() == 0 { Vec::new() } else { vec![parts_summary(context, parts)?] };
     let prompts: Vec<usize> = (0..subject.prompts.len()).collect();
-    let (p_all, legal_all) = (by_prompt(decisions, "p_b")?, by_prompt(decisions, "legal_mass")?);
-    let names = subject.model.names();
     let paragraphs = names.iter().map(|name| {
         let of = |values: &BTreeMap<(&str, &str), f64>, i: usize| values[&(*name, subject.prompts[i].id())];
         let mean = |values| mean_over(&subject.prompts, &prompts, context.seed, |i| of(values, i));

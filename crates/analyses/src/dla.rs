@@ -10,6 +10,7 @@
 
 mod attribute;
 mod figures;
+mod slices;
 mod summary;
 mod tables;
 mod words;
@@ -122,7 +123,7 @@ impl Analysis for Dla {
         let values = summary::Values::new(subject, &contributions)?;
         let (means, differences) = summary::summarise(context, &values, settings.pairs)?;
         context.progress.end();
-        let section = figures::section(context, &settings, &check, &means, &differences)?;
+        let section = figures::section(context, &settings, &check, &means, &differences, &values)?;
         Ok(Findings { tables: vec![contributions, check, means, differences], section })
     }
 }

@@ -10,11 +10,12 @@ use crate::context::{Context, Findings, read_settings};
 use crate::decide::{MODEL, PROMPT_ID, SCENARIO, column};
 use crate::error::{Error, Result};
 use crate::scenarios::{mean_over, scenarios};
+use crate::slices::with_prompts;
 use crate::subject::{Prompt, Subject};
 use lorascope_engine::{Batch, Capture, HookPoint, Hooks, Mat, NextToken, Site, States};
 use lorascope_record::ColumnKind::{Float, Int, IntOrNull, Text};
 use lorascope_record::{Table, TableSpec};
-use lorascope_report::{Figure, FigureKind, LinePanel, Section, Series};
+use lorascope_report::{Cell, Figure, FigureKind, LinePanel, Section, Series};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::collections::BTreeMap;
@@ -348,6 +349,12 @@ fn section(lens: &Lens, context: &Context, table: &Table, decisions: &Table) -> 
             zero_line: true,
         },
     };
+    let groups = scenarios(&subject.prompts);
+    let names = subject.model.names();
+    let figure = with_prompts(figure, &subject.prompts, |prompt, Cell { panel, row, col }| {
+        let deltas = found.get(&(names[row], subject.prompts[prompt].id()))?;
+        groups[panel].prompts.contains(&prompt).then(|| deltas.get(col).copied())?
+    });
     Ok(Section {
         id: lens.name().to_owned(),
         title: lens.title().to_owned(),

@@ -32,6 +32,7 @@ mod probe;
 mod sampler;
 mod scenarios;
 mod score;
+mod slices;
 mod statistics;
 mod steer;
 mod subject;
@@ -52,6 +53,7 @@ pub use activity::{
 pub use answer_tree::{AnswerTree, Spelling, log_sum_exp};
 pub use answers::{Answers, Pair};
 pub use bootstrap::{Interval, RESAMPLES, Resampler, mean_interval};
+pub use conclusions::verdicts;
 pub use context::{Context, Findings, Progress, Silent};
 pub use edits::{EditPosition, ModelEdit};
 pub use error::{Error, Result};

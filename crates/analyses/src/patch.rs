@@ -13,6 +13,7 @@ mod figures;
 mod jobs;
 mod positions;
 mod settings;
+mod slices;
 
 pub(crate) use effects::keys;
 pub(crate) use jobs::{Job, Means, jobs, means};

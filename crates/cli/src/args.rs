@@ -68,6 +68,12 @@ Examples:
   lorascope explore --base ./model --adapter a=./A --prompts prompts.json --open
 The address that is printed holds a random token; whoever has it can ask. Ctrl-C ends the server. See docs/explore.md.")]
     Explore(Box<ExploreArgs>),
+    /// Write the report of a finished run again, from what lies in its folder; no model is needed
+    #[command(after_help = "\
+Examples:
+  lorascope report runs/organism
+  lorascope report runs/organism --page-only        (report.html alone, not the files in figures/)")]
+    Report(ReportArgs),
     /// Train a LoRA adapter by reinforcement on games
     #[command(after_help = "\
 Examples:
@@ -84,6 +90,17 @@ Examples:
   lorascope confirm runs/surgery --base BASE --settings train.toml --reward deontological --out runs/confirm
 The prediction is written into the run before anything is trained. The same command again goes on where it stopped. See docs/train.md.")]
     Confirm(Box<ConfirmArgs>),
+}
+
+/// Arguments of `lorascope report`.
+#[derive(Args, Debug)]
+pub struct ReportArgs {
+    /// Folder of a finished run
+    #[arg(value_name = "DIR")]
+    pub dir: PathBuf,
+    /// Write report.html alone
+    #[arg(long)]
+    pub page_only: bool,
 }
 
 /// Which models.

@@ -9,6 +9,7 @@ mod open;
 mod pipeline;
 mod progress;
 mod registry;
+mod report_files;
 mod study_file;
 mod training;
 mod verbs;
@@ -32,6 +33,7 @@ fn main() -> ExitCode {
             args::Verb::Play(a) => verbs::play::run(&a),
             args::Verb::Explore(a) => verbs::explore::run(&a),
             args::Verb::Study(a) => verbs::study::run(&a),
+            args::Verb::Report(a) => verbs::report::run(&a),
             args::Verb::Train(a) => verbs::train::run(&a),
             args::Verb::Confirm(a) => verbs::confirm::run(&a),
         }),

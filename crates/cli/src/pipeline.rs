@@ -2,11 +2,12 @@
 
 use crate::open::{Asked, Opened};
 use crate::progress::Bars;
+use crate::report_files::{add, prompt_texts, write_figures, write_page};
 use anyhow::{Context as _, Result, anyhow};
 use lorascope_analyses::{Analysis, Context, ModelEdit, Subject};
 use lorascope_prompts::PromptSet;
 use lorascope_record::{Opened as State, RunFolder, RunKey, sha256_hex};
-use lorascope_report::{Page, ProvenanceItem, Section, Theme, render_html, render_png, render_svg};
+use lorascope_report::{Page, ProvenanceItem};
 use serde_json::{Value, json};
 use std::path::Path;
 use std::time::Instant;
@@ -94,12 +95,10 @@ pub fn run(plan: &Plan, opened: Opened, asked: &Asked, out: &Path, bars: &Bars) 
     }
     folder.write_text("prompts.json", &prompts)?;
     folder.write_text("rendered.jsonl", &subject.rendered())?;
-    let (mut sections, mut warnings) = (Vec::new(), Vec::new());
+    let mut page = page(plan, &subject, asked, &key);
     if !plan.edits.is_empty() {
-        warnings.push(format!(
-            "Everything here is about edited models: {} edits stand, as the provenance says.",
-            plan.edits.len()
-        ));
+        let n = plan.edits.len();
+        page.warnings.push(format!("Everything here is about edited models: {n} edits stand, as the provenance says."));
     }
     for (analysis, settings, own) in &tasks {
         let memory = plan.memory / ROWS_SHARE;
@@ -116,19 +115,13 @@ pub fn run(plan: &Plan, opened: Opened, asked: &Asked, out: &Path, bars: &Bars) 
         for table in &found.tables {
             folder.write_table(table)?;
         }
-        for figure in &found.section.figures {
-            let svg = render_svg(figure, &Theme::default())?;
-            let png = render_png(&svg)?;
-            folder.write_figure(&figure.name, &svg, &png)?;
-        }
-        warnings.extend(analysis.warnings(&found.tables)?);
+        write_figures(&folder, &found.section)?;
+        page.warnings.extend(analysis.warnings(&found.tables)?);
         folder.mark_done(analysis.name())?;
         eprintln!("{name}: {:.1} s{}", begun.elapsed().as_secs_f64(), peak_memory());
-        let place = if analysis.concludes() { 0 } else { sections.len() };
-        sections.insert(place, found.section);
+        add(&mut page, found, analysis.concludes())?;
     }
-    let page = page(plan, &subject, asked, &key, (sections, warnings));
-    folder.write_text("report.html", &render_html(&page)?)?;
+    write_page(&folder, &page)?;
     folder.finish()?;
     println!("{}", out.join("report.html").display());
     Ok(())
@@ -163,14 +156,8 @@ fn controls(subject: &Subject) -> Vec<Value> {
     made.map(|(name, c)| json!({"name": name, "of": c.of, "kind": c.kind.name(), "seed": c.seed})).collect()
 }
 
-/// The report; warnings stand before everything else that it says.
-fn page(
-    plan: &Plan,
-    subject: &Subject,
-    asked: &Asked,
-    key: &RunKey,
-    (sections, warnings): (Vec<Section>, Vec<String>),
-) -> Page {
+/// The report before anything is found.
+fn page(plan: &Plan, subject: &Subject, asked: &Asked, key: &RunKey) -> Page {
     let spec = subject.model.spec();
     let item = |name: &str, value: String| ProvenanceItem { name: name.to_owned(), value };
     let mut provenance = vec![
@@ -215,15 +202,15 @@ fn page(
     Page {
         title: plan.title.clone(),
         lead: format!(
-            "{}{} models ({}) on {} prompts. A positive difference always means a preference for {} over {}.",
-            warnings.iter().map(|w| format!("{w} ")).collect::<String>(),
+            "{} models ({}) on {} prompts. A positive difference always means a preference for {} over {}.",
             names.len(),
             names.join(", "),
             subject.prompts.len(),
             subject.meanings.b,
             subject.meanings.a
         ),
-        sections,
+        models: names.into_iter().map(str::to_owned).collect(),
+        prompts: prompt_texts(subject),
         provenance,
         ..Page::default()
     }

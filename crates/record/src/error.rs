@@ -75,6 +75,12 @@ pub enum Error {
         /// Table whose rows were given.
         from: &'static str,
     },
+    /// A folder that should hold a finished run.
+    #[error("{}: no finished run lies there; give the folder that a run wrote, and let the run come to its end", dir.display())]
+    NotFinished {
+        /// The folder.
+        dir: PathBuf,
+    },
     /// Parquet bytes don't hold the table that they should.
     #[error("table `{table}`: {problem}")]
     WrongParquet {

@@ -90,6 +90,39 @@ impl RunFolder {
         Ok(run)
     }
 
+    /// Opens a finished run to write files of it anew, whatever made it; nothing is computed from it.
+    ///
+    /// # Errors
+    /// [`Error::NotFinished`] if `dir` holds no run that came to its end; [`Error::InUse`]; [`Error::BadManifest`].
+    pub fn reopen(dir: &Path) -> Result<Self> {
+        let not_finished = || Error::NotFinished { dir: dir.to_owned() };
+        let manifest =
+            Manifest::read(&dir.join(MANIFEST))?.filter(|m| m.finished).ok_or_else(not_finished)?;
+        let lock = lock(dir)?;
+        Ok(Self {
+            dir: dir.to_owned(),
+            opened: Opened::Finished,
+            parts: Parts::new(dir.join(PARTS), manifest.identity.clone()),
+            manifest: Mutex::new(manifest),
+            discarded_parts: AtomicUsize::new(0),
+            _lock: lock,
+        })
+    }
+
+    /// A text file of the run; `None` if there is none of this name.
+    ///
+    /// # Errors
+    /// [`Error::BadName`] as in [`RunFolder::write_text`]; [`Error::Io`].
+    pub fn read_text(&self, path: &str) -> Result<Option<String>> {
+        check_path(path)?;
+        let full = self.dir.join(path);
+        match fs::read_to_string(&full) {
+            Ok(text) => Ok(Some(text)),
+            Err(source) if source.kind() == std::io::ErrorKind::NotFound => Ok(None),
+            Err(source) => Err(Error::io("read", &full, source)),
+        }
+    }
+
     /// In what state the folder was found.
     pub fn opened(&self) -> &Opened {
         &self.opened
@@ -165,13 +198,18 @@ impl RunFolder {
         Table::from_parquet(spec, &bytes).map(Some)
     }
 
-    /// Writes `figures/NAME.svg` and `figures/NAME.png`.
+    /// Writes `figures/NAME.ENDING` for each form of a figure.
     ///
     /// # Errors
     /// [`Error::BadName`], [`Error::DiskFull`], [`Error::Io`].
-    pub fn write_figure(&self, name: &str, svg: &str, png: &[u8]) -> Result<()> {
-        self.write_file(&format!("figures/{name}.svg"), svg.as_bytes())?;
-        self.write_file(&format!("figures/{name}.png"), png)
+    pub fn write_figure(&self, name: &str, forms: &[(&str, Vec<u8>)]) -> Result<()> {
+        let mut entries = Vec::new();
+        for (ending, bytes) in forms {
+            let path = format!("figures/{name}.{ending}");
+            check_path(&path)?;
+            entries.push((path.clone(), self.write(&path, bytes)?));
+        }
+        self.update(|manifest| manifest.files.extend(entries))
     }
 
     /// Writes a text at `path`, relative to the folder (`report.html`).

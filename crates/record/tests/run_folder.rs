@@ -53,7 +53,7 @@ fn work(run: &RunFolder, killed_before: Option<i64>) -> Result<Vec<i64>, i64> {
         table.push(&row![unit, value]).unwrap();
     }
     run.write_table(&table).unwrap();
-    run.write_figure("heatmap", "<svg/>", b"png").unwrap();
+    run.write_figure("heatmap", &[("svg", b"<svg/>".to_vec()), ("png", b"png".to_vec())]).unwrap();
     run.write_text("report.html", "<html>").unwrap();
     run.mark_done("decide").unwrap();
     Ok(computed)
@@ -265,7 +265,7 @@ fn names_that_leave_the_folder_are_refused() {
     for path in ["../x", "/x", "a/../../x", ".lock", ".parts/x", "manifest.json", "tables/x.csv", "", "a/"] {
         assert!(matches!(run.write_text(path, "x"), Err(Error::BadName { .. })), "{path}");
     }
-    assert!(matches!(run.write_figure("../x", "", &[]), Err(Error::BadName { .. })));
+    assert!(matches!(run.write_figure("../x", &[("svg", Vec::new())]), Err(Error::BadName { .. })));
     run.write_text("notes/run.txt", "x").unwrap();
 }
 

@@ -11,7 +11,9 @@ use std::error::Error;
 use std::path::PathBuf;
 
 use common::{MODELS, SCENARIOS, circuits};
-use lorascope_report::{Figure, Section, Theme, render_html, render_png, render_svg};
+use lorascope_report::{
+    ByPrompt, Figure, Page, Section, Theme, render_html, render_pdf, render_png, render_svg,
+};
 
 fn main() -> Result<(), Box<dyn Error>> {
     let folder = PathBuf::from(std::env::args().nth(1).ok_or("name a folder to write into")?);
@@ -49,6 +51,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     for figure in &figures {
         let svg = render_svg(figure, &Theme::default())?;
         std::fs::write(folder.join(format!("{}.png", figure.name)), render_png(&svg)?)?;
+        std::fs::write(folder.join(format!("{}.pdf", figure.name)), render_pdf(&svg, &figure.title)?)?;
         let dark = render_png(&render_svg(figure, &Theme::dark())?)?;
         std::fs::write(folder.join(format!("{}-dark.png", figure.name)), dark)?;
         std::fs::write(folder.join(format!("{}.svg", figure.name)), svg)?;
@@ -65,5 +68,38 @@ fn main() -> Result<(), Box<dyn Error>> {
         ..Section::default()
     });
     std::fs::write(folder.join("report.html"), render_html(&page)?)?;
+    std::fs::write(folder.join("hostile.html"), render_html(&hostile())?)?;
     Ok(())
+}
+
+/// A page all of whose names and texts try to be markup.
+fn hostile() -> Page {
+    let bad = |i: usize| {
+        format!("{i}</script><script>window.hacked=1</script><img src=x onerror=\"window.hacked=1\">'\"")
+    };
+    let names: Vec<String> = (0..3).map(bad).collect();
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    let mut page = common::page();
+    page.title = bad(9);
+    page.models = names.iter().map(|name| (*name).to_owned()).collect();
+    for prompt in &mut page.prompts {
+        (prompt.text, prompt.answer_a) = (bad(8), bad(8));
+        (prompt.id, prompt.scenario) = (format!("{}{}", prompt.id, bad(7)), bad(6));
+    }
+    for verdict in &mut page.verdicts {
+        verdict.statement = bad(5);
+    }
+    let figures = [
+        common::decisions(&names, &names),
+        common::trajectories(&names, &names, 5),
+        common::bars(&names, &names),
+    ];
+    let sliced = |figure: Figure| {
+        let ids = page.prompts.iter().map(|prompt| prompt.id.clone()).collect();
+        let by_prompt = Some(ByPrompt::new(&figure.kind, ids, |_, cell| Some(cell.col as f64)));
+        Figure { title: bad(4), caption: bad(3), by_prompt, ..figure }
+    };
+    let figures = figures.map(sliced).into();
+    page.sections = vec![Section { id: "hostile".to_owned(), title: bad(2), figures, ..Section::default() }];
+    page
 }

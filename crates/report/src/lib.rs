@@ -1,7 +1,7 @@
 //! From results to pictures and a page: figures as data, drawn once, as SVG and PNG; and one HTML file.
 //!
 //! A [`Figure`] says what is shown, not how; [`render_svg`] draws it in the one [`Theme`], [`render_png`]
-//! rasterises that very drawing, and [`render_html`] puts drawings, small tables and text into a single
+//! rasterises that very drawing ([`render_pdf`] keeps it as lines and text), and [`render_html`] puts drawings, small tables and text into a single
 //! file that needs no network. It computes no statistics: intervals come with the data.
 
 mod bars;
@@ -39,8 +39,8 @@ pub use graph::{Change, GraphEdge, GraphNode, GraphPanel, GraphPlace, HeadInput}
 pub use page::{
     Page, PromptText, ProvenanceItem, Section, SummaryColumn, SummaryTable, TableFile, render_html,
 };
-pub use raster::{PNG_SCALE, render_png};
-pub use render::render_svg;
+pub use raster::{PNG_SCALE, render_pdf, render_png};
+pub use render::{figure_files, render_svg};
 pub use style::style_sheet;
 pub use theme::Theme;
 pub use verdicts::{Verdict, VerdictKind};

@@ -20,6 +20,8 @@ use crate::verdicts::{QuestionView, Verdict, by_question};
 
 /// Rows of a figure's numbers that the page shows; the rest is in its CSV.
 const MOST_ROWS: usize = 400;
+/// Bytes of values by prompt that a page carries.
+const MOST_SLICES: usize = 8 << 20;
 
 /// A report. All texts are plain text, not HTML.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
@@ -156,6 +158,8 @@ struct FigureView<'a> {
     figure: &'a Figure,
     svg: String,
     data: String,
+    /// Whether its values by prompt were left out.
+    whole_only: bool,
     columns: Vec<&'static str>,
     rows: Vec<Vec<String>>,
     n_rows: usize,
@@ -188,7 +192,9 @@ pub fn render_html(page: &Page) -> Result<String> {
     }
     page.tables.iter().try_for_each(|table| check_name(&table.name))?;
     page.sections.iter().flat_map(|section| &section.tables).try_for_each(check_table)?;
-    let sections = page.sections.iter().map(|section| view_section(page, section)).collect::<Result<_>>()?;
+    let too_large = beyond_budget(page);
+    let view = |section| view_section(page, section, &too_large);
+    let sections = page.sections.iter().map(view).collect::<Result<_>>()?;
     let data = PageData { theme: Theme::default(), models: &page.models, prompts: &page.prompts };
     let view = PageView {
         page,
@@ -212,16 +218,43 @@ fn check_table(table: &SummaryTable) -> Result<()> {
     }
 }
 
-fn view_section<'a>(page: &'a Page, section: &'a Section) -> Result<SectionView<'a>> {
-    let figures = section.figures.iter().map(view_figure).collect::<Result<_>>()?;
+/// Figures that go without their values by prompt, so that the page stays small enough: the largest ones.
+fn beyond_budget(page: &Page) -> HashSet<&str> {
+    let figures = page.sections.iter().flat_map(|section| &section.figures);
+    let sizes =
+        figures.filter_map(|f| f.by_prompt.as_ref().map(|slices| (slices.values.len(), f.name.as_str())));
+    let mut sizes: Vec<(usize, &str)> = sizes.collect();
+    sizes.sort_unstable();
+    let mut total = 0;
+    let mut beyond = HashSet::new();
+    for (size, name) in sizes {
+        total += size;
+        if total > MOST_SLICES {
+            beyond.insert(name);
+        }
+    }
+    beyond
+}
+
+fn view_section<'a>(
+    page: &'a Page,
+    section: &'a Section,
+    too_large: &HashSet<&str>,
+) -> Result<SectionView<'a>> {
+    let figure = |figure: &'a Figure| view_figure(figure, too_large.contains(figure.name.as_str()));
+    let figures = section.figures.iter().map(figure).collect::<Result<_>>()?;
     let tables = page.tables.iter().filter(|table| table.section == section.id).collect();
     Ok(SectionView { section, figures, tables })
 }
 
-fn view_figure(figure: &Figure) -> Result<FigureView<'_>> {
+fn view_figure(figure: &Figure, whole_only: bool) -> Result<FigureView<'_>> {
     let svg = render_svg(figure, &Theme::default())?;
     let numbers = numbers_of(figure);
     let n_rows = numbers.rows.len();
     let rows = numbers.rows.into_iter().take(MOST_ROWS).collect();
-    Ok(FigureView { figure, svg, data: data_block(figure)?, columns: numbers.columns, rows, n_rows })
+    let data = match whole_only {
+        true => data_block(&Figure { by_prompt: None, ..figure.clone() })?,
+        false => data_block(figure)?,
+    };
+    Ok(FigureView { figure, svg, data, whole_only, columns: numbers.columns, rows, n_rows })
 }

@@ -1,7 +1,12 @@
-//! SVG to PNG, with the embedded fonts and no others, so that a PNG is the same on every machine.
+//! SVG to PNG and PDF, with the embedded fonts and no others, so that files are the same on every machine.
 
 use std::sync::{Arc, OnceLock};
 
+use krilla::Document;
+use krilla::geom::Size;
+use krilla::metadata::Metadata;
+use krilla::page::PageSettings;
+use krilla_svg::{SurfaceExt, SvgSettings};
 use resvg::{tiny_skia, usvg};
 
 use crate::error::{Error, Result};
@@ -9,6 +14,9 @@ use crate::fonts;
 
 /// Dots of the PNG per CSS pixel: 300 dots to the inch.
 pub const PNG_SCALE: f32 = 300.0 / 96.0;
+
+/// Points of a PDF to the CSS pixel: 72 and 96 to the inch.
+const POINTS: f32 = 72.0 / 96.0;
 
 /// Largest side of a PNG; a drawing beyond it is an error of the caller, not a reason to take all memory.
 const LARGEST_SIDE: f32 = 20_000.0;
@@ -18,13 +26,7 @@ const LARGEST_SIDE: f32 = 20_000.0;
 /// # Errors
 /// [`Error::Raster`] if it isn't a drawing, or is too large.
 pub fn render_png(svg: &str) -> Result<Vec<u8>> {
-    let failed = |problem: String| Error::Raster { problem };
-    let options = usvg::Options {
-        fontdb: font_database(),
-        font_family: fonts::MAIN_FAMILY.to_owned(),
-        ..usvg::Options::default()
-    };
-    let tree = usvg::Tree::from_str(svg, &options).map_err(|error| failed(error.to_string()))?;
+    let tree = read(svg)?;
     let (width, height) =
         ((tree.size().width() * PNG_SCALE).ceil(), (tree.size().height() * PNG_SCALE).ceil());
     if width > LARGEST_SIDE || height > LARGEST_SIDE {
@@ -35,6 +37,38 @@ pub fn render_png(svg: &str) -> Result<Vec<u8>> {
     let scale = tiny_skia::Transform::from_scale(PNG_SCALE, PNG_SCALE);
     resvg::render(&tree, scale, &mut pixmap.as_mut());
     pixmap.encode_png().map_err(|error| failed(error.to_string()))
+}
+
+/// An SVG file as a PDF of one page of its size, with text as text in embedded fonts; equal drawings give equal bytes.
+///
+/// # Errors
+/// [`Error::Raster`] if it isn't a drawing.
+pub fn render_pdf(svg: &str, title: &str) -> Result<Vec<u8>> {
+    let tree = read(svg)?;
+    let (width, height) = (tree.size().width() * POINTS, tree.size().height() * POINTS);
+    let no_area = || failed("it has no area".to_owned());
+    let size = Size::from_wh(width, height).ok_or_else(no_area)?;
+    let mut document = Document::new();
+    document.set_metadata(Metadata::new().title(title.to_owned()).creator("lorascope".to_owned()));
+    let mut page = document.start_page_with(PageSettings::from_wh(width, height).ok_or_else(no_area)?);
+    let mut surface = page.surface();
+    surface.draw_svg(&tree, size, SvgSettings::default()).ok_or_else(no_area)?;
+    surface.finish();
+    page.finish();
+    document.finish().map_err(|error| failed(format!("{error:?}")))
+}
+
+fn read(svg: &str) -> Result<usvg::Tree> {
+    let options = usvg::Options {
+        fontdb: font_database(),
+        font_family: fonts::MAIN_FAMILY.to_owned(),
+        ..usvg::Options::default()
+    };
+    usvg::Tree::from_str(svg, &options).map_err(|error| failed(error.to_string()))
+}
+
+fn failed(problem: String) -> Error {
+    Error::Raster { problem }
 }
 
 fn font_database() -> Arc<usvg::fontdb::Database> {

@@ -2,12 +2,14 @@
 
 use crate::bars::{self, Bars};
 use crate::canvas::Canvas;
+use crate::downloads::figure_csv;
 use crate::error::Result;
 use crate::figure::{Figure, FigureKind};
 use crate::graph::{self, Graph};
 use crate::heatmap::{self, Heatmap};
 use crate::horizontal_bars::{self, HorizontalBars};
 use crate::lines::{self, Lines};
+use crate::raster::{render_pdf, render_png};
 use crate::theme::Theme;
 
 /// Draws `figure` as a complete SVG file; equal figures give equal bytes.
@@ -40,4 +42,18 @@ pub fn render_svg(figure: &Figure, theme: &Theme) -> Result<String> {
         }
     };
     Ok(canvas.finish(size, &figure.name, title, &figure.caption))
+}
+
+/// The figure as files for papers, each with the ending of its name: drawn as SVG, PNG and PDF, and its numbers as CSV.
+///
+/// # Errors
+/// Those of [`render_svg`], [`render_png`] and [`figure_csv`].
+pub fn figure_files(figure: &Figure, theme: &Theme) -> Result<Vec<(&'static str, Vec<u8>)>> {
+    let svg = render_svg(figure, theme)?;
+    Ok(vec![
+        ("png", render_png(&svg)?),
+        ("pdf", render_pdf(&svg, &figure.title)?),
+        ("csv", figure_csv(figure)?.into_bytes()),
+        ("svg", svg.into_bytes()),
+    ])
 }

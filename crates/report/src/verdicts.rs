@@ -65,10 +65,22 @@ impl VerdictKind {
     }
 }
 
+impl VerdictKind {
+    const ALL: [Self; 4] = [Self::Yes, Self::No, Self::NotResolved, Self::NotAsked];
+}
+
 /// A question with its claims.
 pub(crate) struct QuestionView<'a> {
     pub(crate) question: &'a str,
     pub(crate) verdicts: Vec<VerdictView<'a>>,
+}
+
+impl QuestionView<'_> {
+    /// How many claims have each verdict; those that none has are left out.
+    pub(crate) fn counts(&self) -> Vec<(VerdictKind, usize)> {
+        let n = |kind| self.verdicts.iter().filter(|view| view.verdict.verdict == kind).count();
+        VerdictKind::ALL.into_iter().map(|kind| (kind, n(kind))).filter(|(_, n)| *n > 0).collect()
+    }
 }
 
 /// A claim, with links only to what is there.

@@ -58,6 +58,13 @@ impl Question {
         }
     }
 
+    const ALL: [Self; 4] = [Self::Validity, Self::Suppression, Self::Circuits, Self::Targets];
+
+    /// The question of this name.
+    pub fn named(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|question| question.name() == name)
+    }
+
     /// In words, for readers.
     pub fn asked(self) -> &'static str {
         match self {

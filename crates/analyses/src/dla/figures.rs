@@ -1,5 +1,7 @@
 //! The section of the report: heat maps over layers and heads, and around them what they say in words.
 
+use super::slices::sliced;
+use super::summary::Values;
 use super::tables::{Component, Kind};
 use super::words::{Summary, Words, notes, summaries};
 use super::{NAME, Settings};
@@ -10,6 +12,7 @@ use crate::scenarios::{ALL_PROMPTS, scenarios};
 use lorascope_engine::ModelSpec;
 use lorascope_record::Table;
 use lorascope_report::{Figure, FigureKind, HeatmapPanel, HeatmapScale, Section};
+use std::collections::HashMap;
 
 /// The section, from finished tables.
 pub(super) fn section(
@@ -18,6 +21,7 @@ pub(super) fn section(
     check: &Table,
     means: &Table,
     differences: &Table,
+    values: &Values,
 ) -> Result<Section> {
     let names = context.subject.model.names();
     let has_twins = means.texts("part")?.contains(&"meaning");
@@ -43,13 +47,12 @@ pub(super) fn section(
             " Averaged over {n} scenarios, between which contributions of opposite sign cancel: see the differences by scenario."
         ),
     };
-    let mut figures = vec![heat_map(
-        spec,
-        "dla_contributions",
-        "Contributions to the logit difference",
-        &format!("What each head and MLP contributes, {unit}. {}.{cancels}", words.basis()),
-        &models,
-    )];
+    let map = |name: &str, title: &str, caption: &str, of: &[Summary], part: &str| {
+        sliced(context.subject, values, heat_map(spec, name, title, caption, of), of, part)
+    };
+    let caption = format!("What each head and MLP contributes, {unit}. {}.{cancels}", words.basis());
+    let title = "Contributions to the logit difference";
+    let mut figures = vec![map("dla_contributions", title, &caption, &models, part)];
     let mut tables: Vec<_> = models.iter().map(|s| words.table(s, settings.top)).collect();
     let mut paragraphs: Vec<String> = models.iter().map(|s| words.model(s)).collect();
     if !changes.is_empty() {
@@ -57,7 +60,7 @@ pub(super) fn section(
             "How much more each head and MLP of the first model contributes than that of the second, {unit}. {}.{cancels}",
             words.basis()
         );
-        figures.push(heat_map(spec, "dla_differences", "What the adapters changed", &caption, &changes));
+        figures.push(map("dla_differences", "What the adapters changed", &caption, &changes, part));
         tables.extend(changes.iter().map(|s| words.table(s, settings.top)));
         paragraphs.extend(changes.iter().map(|s| words.difference(s)));
     }
@@ -69,7 +72,7 @@ pub(super) fn section(
             words.basis()
         );
         let title = "What the adapters changed about the labels";
-        figures.push(heat_map(spec, "dla_labels", title, &caption, &labels));
+        figures.push(map("dla_labels", title, &caption, &labels, "label"));
         paragraphs.extend(labels.iter().map(|s| words.label(s)));
     }
     if named.len() > 1 && !changes.is_empty() {
@@ -93,27 +96,27 @@ pub(super) fn section(
     })
 }
 
+/// What stands in a cell: rows are layers from the last to the first, columns heads and then the MLP.
+pub(super) fn component_of(spec: &ModelSpec, row: usize, col: usize) -> Component {
+    let layer = spec.n_layers.checked_sub(row + 1);
+    match col {
+        head if head < spec.n_heads => Component { kind: Kind::Head, layer, head: Some(head) },
+        _ => Component { kind: Kind::Mlp, layer, head: None },
+    }
+}
+
 /// A panel for each summary: layers from the last to the first, columns heads and then the MLP.
 fn heat_map(spec: &ModelSpec, name: &str, title: &str, caption: &str, of: &[Summary]) -> Figure {
     let cols: Vec<String> = (0..spec.n_heads).map(|h| format!("H{h}")).chain(["MLP".to_owned()]).collect();
     let panel = |summary: &Summary| {
-        let mut values = vec![vec![None; cols.len()]; spec.n_layers];
-        for entry in &summary.entries {
-            let column = match entry.component {
-                Component { kind: Kind::Head, head: Some(head), .. } => head,
-                Component { kind: Kind::Mlp, .. } => spec.n_heads,
-                _ => continue,
-            };
-            if let Some(cell) = entry.component.layer.and_then(|l| values.get_mut(l)?.get_mut(column)) {
-                *cell = Some(entry.mean);
-            }
-        }
-        values.reverse();
+        let means: HashMap<Component, f64> = summary.entries.iter().map(|e| (e.component, e.mean)).collect();
+        let cell = |row: usize, col: usize| means.get(&component_of(spec, row, col)).copied();
+        let row = |row: usize| (0..cols.len()).map(|col| cell(row, col)).collect();
         HeatmapPanel {
             title: summary.title(),
             rows: (0..spec.n_layers).rev().map(|l| format!("L{l}")).collect(),
             cols: cols.clone(),
-            values,
+            values: (0..spec.n_layers).map(row).collect(),
             intervals: Vec::new(),
         }
     };

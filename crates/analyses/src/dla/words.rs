@@ -30,7 +30,7 @@ pub(super) struct Entry {
 pub(super) struct Summary {
     pub model: String,
     /// The model that is subtracted.
-    minus: Option<String>,
+    pub minus: Option<String>,
     pub entries: Vec<Entry>,
     total: Option<Entry>,
 }

@@ -3,6 +3,7 @@
 use super::Patch;
 use super::effects::{Key, keys};
 use super::settings::{From, Settings};
+use super::slices::{ByPlace, Cells};
 use crate::Analysis;
 use crate::bootstrap::RESAMPLES;
 use crate::context::Context;
@@ -32,7 +33,9 @@ pub(super) fn section(
     let n_prompts = patches.texts("prompt_id")?.into_iter().collect::<BTreeSet<_>>().len();
     let meanings = &subject.meanings;
     let (value, unit) = shown(found.values());
-    let what = if found.values().all(|e| e.recovery.is_some()) {
+    let all_recover = found.values().all(|e| e.recovery.is_some());
+    let by_place = ByPlace::new(patches, if all_recover { "recovery" } else { "change" })?;
+    let what = if all_recover {
         "Share of the difference in delta between source and target that arrives, prompts weighted by its size (1: all of it; \
          negative: away from the source),"
             .to_owned()
@@ -46,14 +49,19 @@ pub(super) fn section(
     let mut figures = Vec::new();
     let positions: BTreeSet<&str> = found.keys().map(|k| k.position.as_str()).collect();
     for (i, position) in positions.iter().filter(|p| p.parse::<usize>().is_err()).enumerate() {
-        let panels: Vec<HeatmapPanel> =
-            names.iter().filter_map(|pair| panel(&found, pair, position, value)).collect();
+        let mut cells = Cells::new();
+        let mut panels: Vec<HeatmapPanel> = Vec::new();
+        for pair in &names {
+            panels.extend(panel(&found, pair, position, value, |row, col, key| {
+                cells.insert((panels.len(), row, col), key);
+            }));
+        }
         if panels.is_empty() {
             continue;
         }
         let name = if i == 0 { "patch_map".to_owned() } else { format!("patch_map_{i}") };
         let columns = "Columns are heads, then whole attention and MLP outputs.";
-        figures.push(Figure {
+        let figure = Figure {
             name,
             title: format!("Effect of patching one place at: {position}"),
             caption: format!("{basis} {columns} A panel is a pair source → target."),
@@ -66,7 +74,8 @@ pub(super) fn section(
                 unit: unit.to_owned(),
                 annotate: false,
             },
-        });
+        };
+        figures.push(by_place.sliced(figure, &cells, &subject.prompts));
     }
     let paragraphs = names.iter().filter_map(|pair| sentence(&found, pair, meanings)).collect();
     let mut notes = vec![
@@ -102,12 +111,13 @@ fn of_pair<'f>(
     found.iter().filter(move |(k, _)| k.source == pair.0 && k.target == pair.1)
 }
 
-/// Layers from the last to the first, columns heads then whole vectors.
+/// Layers from the last to the first, columns heads then whole vectors; `note` is told what stands in each cell.
 fn panel(
     found: &BTreeMap<Key, Effect>,
     pair: &(String, String),
     position: &str,
     value: fn(&Effect) -> f64,
+    mut note: impl FnMut(usize, usize, Key),
 ) -> Option<HeatmapPanel> {
     let cells: Vec<(&Key, &Effect)> = of_pair(found, pair)
         .filter(|(k, _)| k.position == position && k.layer.is_some() && k.component.is_none())
@@ -124,6 +134,13 @@ fn panel(
         Some(h) => format!("{site} {h}"),
         None => site.clone(),
     };
+    for (key, _) in &cells {
+        let row = layers.iter().rev().position(|layer| Some(*layer) == key.layer);
+        let col = columns.iter().position(|c| *c == column(key));
+        if let (Some(row), Some(col)) = (row, col) {
+            note(row, col, (*key).clone());
+        }
+    }
     let values: BTreeMap<_, f64> = cells.iter().map(|(k, e)| ((k.layer, column(k)), value(e))).collect();
     let row = |&layer: &i64| columns.iter().map(|c| values.get(&(Some(layer), c.clone())).copied()).collect();
     Some(HeatmapPanel {

@@ -3,12 +3,13 @@
 use crate::args::{ConfirmArgs, Nf4};
 use crate::open::{Asked, Opened, OpenedBase, named, open_base, read_prompts, set_threads};
 use crate::progress::Bars;
+use crate::report_files::{add, write_figures, write_page};
 use crate::verbs::analyse::nf4_name;
 use crate::verbs::train::{Ended, INTERRUPTED, Job, interrupt, settings, train};
 use anyhow::{Context, Result, bail};
 use lorascope_engine::{Model, read_spec};
 use lorascope_record::{Opened as State, RunFolder, RunKey, sha256_hex};
-use lorascope_report::{Page, ProvenanceItem, Section, Theme, render_html, render_png, render_svg};
+use lorascope_report::{Page, ProvenanceItem};
 use lorascope_text::Wrapping;
 use lorascope_train::Pool;
 use lorascope_train::confirm::{Curve, HeldOut, Plan, SurgeryRun, findings, measure};
@@ -108,12 +109,11 @@ pub fn run(args: &ConfirmArgs) -> Result<ExitCode> {
     for table in &found.tables {
         folder.write_table(table)?;
     }
-    for figure in &found.section.figures {
-        let svg = render_svg(figure, &Theme::default())?;
-        folder.write_figure(&figure.name, &svg, &render_png(&svg)?)?;
-    }
+    write_figures(&folder, &found.section)?;
     let verdict = found.section.paragraphs.first().cloned().unwrap_or_default();
-    folder.write_text("report.html", &render_html(&page(&key, found.section))?)?;
+    let mut page = page(&key);
+    add(&mut page, found, false)?;
+    write_page(&folder, &page)?;
     folder.finish()?;
     println!("{verdict}");
     println!("{}", args.out.join("report.html").display());
@@ -202,7 +202,7 @@ impl Work<'_> {
     }
 }
 
-fn page(key: &RunKey, section: Section) -> Page {
+fn page(key: &RunKey) -> Page {
     let item = |name: &str, value: String| ProvenanceItem { name: name.to_owned(), value };
     let mut provenance = vec![
         item("lorascope", env!("CARGO_PKG_VERSION").to_owned()),
@@ -216,7 +216,6 @@ fn page(key: &RunKey, section: Section) -> Page {
     Page {
         title: "Did training confirm what surgery predicted?".to_owned(),
         lead: "A set of blocks that surgery said to be enough, trained alone, beside everything and random sets.".to_owned(),
-        sections: vec![section],
         provenance,
         ..Page::default()
     }

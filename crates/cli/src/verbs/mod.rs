@@ -7,6 +7,7 @@ pub mod explore;
 pub mod info;
 pub mod play;
 pub mod prompts;
+pub mod report;
 pub mod study;
 pub mod train;
 

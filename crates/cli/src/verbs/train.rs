@@ -3,17 +3,17 @@
 use crate::args::{Nf4, RecipeArgs, TrainArgs};
 use crate::open::{OpenedBase, named, open_base, set_threads};
 use crate::progress::Bars;
+use crate::report_files::{write_figures, write_page};
 use crate::training::{by_state, page};
 use crate::verbs::analyse::{nf4_name, today};
 use anyhow::{Context, Result, bail};
 use lorascope_analyses::Progress;
 use lorascope_engine::{Model, read_spec};
 use lorascope_record::{Opened as State, RunFolder, RunKey};
-use lorascope_report::{Theme, render_html, render_png, render_svg};
 use lorascope_text::{Clock, Wrapping};
 use lorascope_train::{
     CONFIG, Factors, ModelPolicy, Outcome, Pool, Settings, Step, Targets, Training, WEIGHTS, Watch, config,
-    config_text, figures, states_table, training_table, write_folder,
+    config_text, states_table, training_table, write_folder,
 };
 use serde_json::json;
 use std::io::IsTerminal;
@@ -143,7 +143,8 @@ pub fn train(job: &Job, base: OpenedBase, out: &Path) -> Result<Ended> {
     }
     write(&folder, &outcome, pool, &config_text(&written))?;
     let report = page(settings, &targets, &key, &outcome.steps, pool, policy.model());
-    folder.write_text("report.html", &render_html(&report)?)?;
+    report.sections.iter().try_for_each(|section| write_figures(&folder, section))?;
+    write_page(&folder, &report)?;
     folder.finish()?;
     Ok(Ended::Now(by_state(&outcome.steps, pool)))
 }
@@ -165,10 +166,6 @@ fn write(folder: &RunFolder, outcome: &Outcome, pool: &Pool, config: &str) -> Re
     folder.write_text(&format!("adapter/{CONFIG}"), config)?;
     folder.write_table(&training_table(&outcome.steps, pool)?)?;
     folder.write_table(&states_table(&outcome.steps, pool)?)?;
-    for figure in figures(&outcome.steps, pool) {
-        let svg = render_svg(&figure, &Theme::default())?;
-        folder.write_figure(&figure.name, &svg, &render_png(&svg)?)?;
-    }
     Ok(())
 }
 

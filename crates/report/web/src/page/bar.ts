@@ -16,7 +16,6 @@ export function buildBar(state: State, nColors: number): HTMLElement {
   if (state.allModels.length > 1) {
     row.append(modelPicker(state, nColors));
   }
-  row.append(themePicker());
   bar.append(row);
   if (state.prompts.length > 0) {
     bar.append(promptText(state));
@@ -103,7 +102,7 @@ function modelPicker(state: State, nColors: number): HTMLElement {
 const THEMES = ["auto", "light", "dark"] as const;
 const KEPT = "lorascope-theme";
 
-function themePicker(): HTMLElement {
+export function themePicker(): HTMLElement {
   const select = make("select");
   select.id = "theme-picker";
   for (const theme of THEMES) {

@@ -29,16 +29,18 @@ export function showCell(state: State, name: string, origin: Origin, slices: Sli
   const body = make("tbody");
   for (const { prompt, value } of found) {
     const row = make("tr");
+    const known = state.prompts.find((p) => p.id === prompt);
     const choose = make("button", "plain", prompt);
     choose.type = "button";
     choose.addEventListener("click", () => {
       shown.close();
       state.choosePrompt(prompt);
     });
-    const first = make("td");
-    first.append(choose);
-    const scenario = state.prompts.find((p) => p.id === prompt)?.scenario ?? "";
-    row.append(first, make("td", "", scenario), make("td", "number", exact(value)), bar(value / most));
+    const first = make("td", "", known ? "" : prompt);
+    if (known) {
+      first.append(choose);
+    }
+    row.append(first, make("td", "", known?.scenario ?? ""), make("td", "number", exact(value)), bar(value / most));
     body.append(row);
   }
   const thead = make("thead");

@@ -1,7 +1,7 @@
 // The page's script: reads what the page carries and makes its figures answer. Without it the page is complete, but still.
 
 import type { Theme } from "../figures";
-import { buildBar } from "./bar";
+import { buildBar, themePicker } from "./bar";
 import { FigureView } from "./figure";
 import { type Prompt, State } from "./state";
 
@@ -21,6 +21,7 @@ function begin(): void {
   }
   const data = JSON.parse(json) as PageData;
   const state = new State(data.models, data.prompts);
+  document.querySelector("header")?.prepend(themePicker());
   document.querySelector("nav")?.before(buildBar(state, data.theme.models.length));
   const views = new Map<Element, FigureView>();
   for (const element of document.querySelectorAll<HTMLElement>("figure[id]")) {
