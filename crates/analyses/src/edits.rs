@@ -106,15 +106,17 @@ impl Subject {
     /// # Errors
     /// An edit that names what is not there; models that are shared with another subject.
     pub fn edit(&mut self, edits: &[ModelEdit]) -> Result<()> {
-        self.change_model(|model| Ok(model.stand(Standing::default())?))?;
-        self.forget_answers();
-        if edits.is_empty() {
+        if edits.is_empty() && self.model.standing().is_empty() {
             return Ok(());
+        }
+        if !self.model.standing().is_empty() {
+            self.change_model(|model| Ok(model.stand(Standing::default())?))?;
+            self.forget_decisions();
         }
         let primary = self.primary_pairs()?;
         let standing = standing(self, edits)?;
         self.change_model(|model| Ok(model.stand(standing)?))?;
-        self.forget_answers();
+        self.forget_decisions();
         self.pin_primary_pairs(primary);
         Ok(())
     }

@@ -89,13 +89,14 @@ impl Subject {
             Ok(prompt)
         };
         self.prompts = set.items.iter().map(prompt).collect::<Result<Vec<_>>>()?;
-        self.forget_answers();
+        self.forget_decisions();
+        self.pinned = None;
         Ok(())
     }
 
-    /// What was computed once is no longer so.
-    pub(crate) fn forget_answers(&mut self) {
-        (self.base, self.pinned) = (OnceLock::new(), None);
+    /// The base has changed: what it decides is no longer known.
+    pub(crate) fn forget_decisions(&mut self) {
+        self.base = OnceLock::new();
     }
 
     /// Primary pairs that stay, whatever the models are made to answer.

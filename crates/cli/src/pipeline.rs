@@ -98,7 +98,9 @@ pub fn run(plan: &Plan, opened: Opened, asked: &Asked, out: &Path, bars: &Bars) 
     let mut page = page(plan, &subject, asked, &key);
     if !plan.edits.is_empty() {
         let n = plan.edits.len();
-        page.warnings.push(format!("Everything here is about edited models: {n} edits stand, as the provenance says."));
+        page.warnings.push(format!(
+            "Everything here is about edited models: {n} edits stand, as the provenance says."
+        ));
     }
     for (analysis, settings, own) in &tasks {
         let memory = plan.memory / ROWS_SHARE;

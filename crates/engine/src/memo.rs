@@ -9,13 +9,15 @@ use crate::forward::{Kept, Progress, Run};
 use crate::model::Model;
 use crate::tap::{Capture, Hooks};
 use lorascope_kernels::Real;
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 /// Sequences with their keys and values.
 #[derive(Debug)]
 pub(crate) struct Memo<R> {
     kept: Kept<R>,
     index: BTreeMap<(ModelId, Vec<u32>), usize>,
+    /// Models that have changed since.
+    stale: BTreeSet<ModelId>,
 }
 
 /// A run that begins after remembered sequences.
@@ -27,21 +29,40 @@ struct After {
 
 impl<R: Real> Model<R> {
     /// Runs these sequences and remembers their keys and values, `2 · n_layers · n_kv_heads · d_head` numbers a token, in place of those
-    /// remembered before. Results of later runs are the same, bit for bit; those that go on these sequences are faster.
+    /// remembered before. Where these are the same sequences, only models that edits have changed since are run. Results of later runs are the same, bit for bit; those that go on these sequences are faster.
     ///
     /// # Errors
     /// As [`Model::keep`].
     pub fn remember(&mut self, sequences: &[(ModelId, &[u32])], progress: Progress) -> Result<()> {
-        self.memo = None;
-        let kept = self.keep(sequences, progress)?;
-        let index = sequences.iter().enumerate().map(|(i, (m, tokens))| ((*m, tokens.to_vec()), i)).collect();
-        self.memo = Some(Memo { kept, index });
+        let index: BTreeMap<(ModelId, Vec<u32>), usize> =
+            sequences.iter().enumerate().map(|(i, (m, tokens))| ((*m, tokens.to_vec()), i)).collect();
+        let stale = BTreeSet::new();
+        let kept = match self.memo.take().filter(|old| old.index == index) {
+            None => self.keep(sequences, progress)?,
+            Some(old) if old.stale.is_empty() => old.kept,
+            Some(old) => {
+                let changed = sequences.iter().copied().filter(|(model, _)| old.stale.contains(model));
+                let changed: Vec<(ModelId, &[u32])> = changed.collect();
+                match &changed[..] {
+                    [] => old.kept,
+                    _ => old.kept.with_models_of(self.keep(&changed, progress)?),
+                }
+            }
+        };
+        self.memo = Some(Memo { kept, index, stale });
         Ok(())
     }
 
     /// Forgets what [`Model::remember`] has.
     pub fn forget(&mut self) {
         self.memo = None;
+    }
+
+    /// What is remembered of these models holds no more.
+    pub(crate) fn forget_models(&mut self, models: impl IntoIterator<Item = ModelId>) {
+        if let Some(memo) = &mut self.memo {
+            memo.stale.extend(models);
+        }
     }
 
     /// The run, where it can begin after remembered sequences.
@@ -74,6 +95,9 @@ impl<R: Real> Memo<R> {
         for sequence in 0..batch.n_sequences() {
             let Some(last) = batch.end_of(sequence) else { return Ok(None) };
             let (which, tokens) = (batch.row(last).model, batch.tokens_to(last));
+            if self.stale.contains(&which) {
+                return Ok(None);
+            }
             let known = |n: usize| self.index.get(&(which, tokens[..n].to_vec())).map(|&i| (i, n));
             let Some((of, n)) = (1..tokens.len()).rev().find_map(known) else { return Ok(None) };
             ends.push((of, n, tokens[n..].to_vec()));

@@ -80,6 +80,18 @@ impl<R: Real> Standing<R> {
         self.edits.is_empty() && self.muted.is_empty()
     }
 
+    /// Whether a model is the same under both.
+    fn is_same_for(&self, other: &Self, model: ModelId) -> bool {
+        let edits =
+            |s: &'_ Self| s.edits.iter().filter(|e| e.models.contains(&model)).cloned().collect::<Vec<_>>();
+        let muted = |s: &'_ Self| s.muted.iter().filter(|b| b.0 == model).copied().collect::<Vec<_>>();
+        let same = |(a, b): (&StandingEdit<R>, &StandingEdit<R>)| {
+            (a.point, &a.units, &a.rows, &a.op) == (b.point, &b.units, &b.rows, &b.op)
+        };
+        let (own, others) = (edits(self), edits(other));
+        muted(self) == muted(other) && own.len() == others.len() && own.iter().zip(&others).all(same)
+    }
+
     /// What is added to a model's residual stream at the last of these tokens, by itself: the layer and the vector of each.
     pub fn added_to_stream<'s>(
         &'s self,
@@ -192,8 +204,8 @@ impl<R: Real> Model<R> {
         &self.standing
     }
 
-    /// From now on every run happens under these edits, in place of those that stood before. What was kept or remembered of earlier
-    /// runs is no longer this model's: remembered sequences are forgotten here; whoever holds a [`crate::Kept`] has to make it anew.
+    /// From now on every run happens under these edits, in place of those that stood before. What is remembered of the models that
+    /// change holds no more ([`Model::remember`]); whoever holds a [`crate::Kept`] has to make it anew.
     ///
     /// # Errors
     /// An edit or a block that the models do not have; nothing changes then.
@@ -216,8 +228,10 @@ impl<R: Real> Model<R> {
             }
         }
         self.weights_mut().mute(&standing.muted);
-        self.standing = standing;
-        self.forget();
+        let before = std::mem::replace(&mut self.standing, standing);
+        let changed: Vec<ModelId> =
+            (0..self.n_models()).filter(|&m| !before.is_same_for(&self.standing, m)).collect();
+        self.forget_models(changed);
         Ok(())
     }
 }

@@ -218,7 +218,12 @@ fn long_and_slow_requests_are_refused_and_others_go_on() {
         format!("1000\r\n{}\r\n", "x".repeat(0x1000)).repeat(4)
     );
     assert_eq!(bench.raw(chunked.as_bytes()).unwrap().status, 413);
-    let head = format!("GET {} HTTP/1.1\r\nHost: {}\r\nX: {}\r\n\r\n", bench.api("about"), bench.host(), "y".repeat(50_000));
+    let head = format!(
+        "GET {} HTTP/1.1\r\nHost: {}\r\nX: {}\r\n\r\n",
+        bench.api("about"),
+        bench.host(),
+        "y".repeat(50_000)
+    );
     assert!(bench.raw(head.as_bytes()).is_none_or(|a| a.status == 431));
 
     // Slow heads, more of them than connections are allowed; a body that never comes.
@@ -256,15 +261,27 @@ fn what_is_no_state_gets_a_reason() {
         (of(json!({"prompt": {"text": " "}, "answers": ["a", "b"]})), 422, "blank"),
         (of(json!({"prompt": {"text": text}, "answers": ["a", "a"]})), 422, "equal"),
         (of(json!({"prompt": {"text": "x ".repeat(5000)}, "answers": ["a", "b"]})), 422, "context"),
-        (of(json!({"prompt": {"text": text}, "answers": ["a", "b"], "models": ["base", "other"]})), 422, "other"),
+        (
+            of(json!({"prompt": {"text": text}, "answers": ["a", "b"], "models": ["base", "other"]})),
+            422,
+            "other",
+        ),
         (json!({"state": typed(json!([])), "analyses": ["surgery"]}), 400, "`surgery` can't be asked"),
         (of(typed(json!([{"kind": "zero"}]))), 400, "missing field `unit`"),
         (of(typed(json!([{"kind": "zero", "unit": "z:99.0"}]))), 422, "edit 1"),
         (of(typed(json!([{"kind": "zero", "unit": "resid_mid:1"}]))), 422, "can't be edited"),
-        (of(typed(json!([{"kind": "patch", "unit": "z:1.0", "source": "nobody"}]))), 422, "no model `nobody`"),
+        (
+            of(typed(json!([{"kind": "patch", "unit": "z:1.0", "source": "nobody"}]))),
+            422,
+            "no model `nobody`",
+        ),
         (of(typed(json!([{"kind": "mute", "models": ["base"]}]))), 422, "no adapter to mute"),
         (of(typed(json!([{"kind": "mute", "layers": [77]}]))), 422, "no update there"),
-        (of(typed(json!([{"kind": "steer", "layer": 1, "plus": "base", "minus": "base", "strength": 1}]))), 422, "differ"),
+        (
+            of(typed(json!([{"kind": "steer", "layer": 1, "plus": "base", "minus": "base", "strength": 1}]))),
+            422,
+            "differ",
+        ),
     ] {
         let answer = bench.ask(&question);
         assert_eq!(answer.status, status, "{question}: {}", answer.body);
@@ -345,7 +362,8 @@ fn a_new_question_of_a_page_takes_the_place_of_its_old_ones() {
     let bench = bench(Limits { questions: 3, ..Limits::default() });
     let id = bench.first_prompt();
     let send = |page: &str, n: usize| {
-        let state = json!({"prompt": {"id": id}, "edits": [{"kind": "zero", "unit": format!("neuron:0.{n}")}]});
+        let state =
+            json!({"prompt": {"id": id}, "edits": [{"kind": "zero", "unit": format!("neuron:0.{n}")}]});
         let body = json!({"state": state, "analyses": ["decide", "lens", "dla", "attention"]}).to_string();
         let mut stream = bench.connect();
         let request = format!(

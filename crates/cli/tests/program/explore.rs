@@ -9,7 +9,8 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-const MODELS: &str = "--base organism --adapter strategic=organism:strategic --adapter hybrid=organism:hybrid";
+const MODELS: &str =
+    "--base organism --adapter strategic=organism:strategic --adapter hybrid=organism:hybrid";
 
 /// The program while it serves.
 struct Explorer {
@@ -166,7 +167,8 @@ fn edits_are_patched_runs() {
                 let patches = Csv::read(&dir.path().join(&out).join("tables/patches.csv"));
                 let (layer, head) = if site == "z" { ("2", "1") } else { ("1", "") };
                 let row = patches.row(&[("layer", layer), ("head", head)]);
-                let mut edit = json!({"kind": "zero", "unit": unit, "models": ["hybrid"], "position": position});
+                let mut edit =
+                    json!({"kind": "zero", "unit": unit, "models": ["hybrid"], "position": position});
                 if source == "base" {
                     edit["kind"] = "patch".into();
                     edit["source"] = "base".into();
@@ -185,7 +187,8 @@ fn edits_are_patched_runs() {
 #[test]
 fn an_export_is_a_study_that_says_the_same_and_a_run_folder_opens_again() {
     let (dir, id) = folder();
-    let explorer = Explorer::start(dir.path(), &format!("{MODELS} --control random:hybrid --prompts all.json"));
+    let explorer =
+        Explorer::start(dir.path(), &format!("{MODELS} --control random:hybrid --prompts all.json"));
     let edits = json!([
         {"kind": "zero", "unit": "z:2.1", "models": ["hybrid"], "position": "decision"},
         {"kind": "patch", "unit": "mlp_post:1", "source": "strategic", "models": ["base"]},

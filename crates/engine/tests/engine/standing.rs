@@ -254,6 +254,45 @@ fn remembered_sequences_change_no_bit() {
 }
 
 #[test]
+fn only_models_that_changed_are_run_again() {
+    for mut model in models::<f32>() {
+        let sequences = sequences(&model);
+        let batch = batch(&model, &sequences);
+        let ends: Vec<usize> =
+            sequences.iter().enumerate().map(|(s, (_, t))| batch.row_of(s, t.len() - 1).unwrap()).collect();
+        let hooks = Hooks::default();
+        let stems: Vec<(usize, Vec<u32>)> =
+            sequences.iter().map(|(m, t)| (*m, t[..t.len().min(18) - 1].to_vec())).collect();
+        let stems: Vec<(usize, &[u32])> = stems.iter().map(|(m, t)| (*m, t.as_slice())).collect();
+        model.remember(&stems, &|_, _| {}).unwrap();
+        let last = model.n_models() - 1;
+        let edits = |models: Vec<usize>| {
+            let mut edits = everywhere(&model);
+            edits.iter_mut().for_each(|e| e.models.clone_from(&models));
+            edits
+        };
+        let muted = model.adapters()[last - 1].adapted().map(|(l, m)| (last, l, m)).collect();
+        let standings = [
+            Standing { edits: edits(vec![last]), muted: BTreeSet::new() },
+            Standing { edits: edits(vec![0]), muted: BTreeSet::new() },
+            Standing { edits: Vec::new(), muted },
+            Standing::default(),
+        ];
+        for standing in standings {
+            model.stand(standing.clone()).unwrap();
+            // Before the changed models are run again nothing of them is taken for remembered.
+            let at_once = model.run(&batch, &hooks, &ends).unwrap().readout;
+            model.remember(&stems, &|_, _| {}).unwrap();
+            let remembered = model.run(&batch, &hooks, &ends).unwrap().readout;
+            model.forget();
+            assert_eq!(remembered, model.run(&batch, &hooks, &ends).unwrap().readout);
+            assert_eq!(remembered, at_once);
+            model.remember(&stems, &|_, _| {}).unwrap();
+        }
+    }
+}
+
+#[test]
 fn what_the_models_do_not_have_is_refused_and_changes_nothing() {
     let Some(mut model) = tiny::<f64>("llama") else { return };
     let batch = batch(&model, &[(1, tokens(8, 11))]);

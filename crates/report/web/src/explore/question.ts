@@ -9,7 +9,7 @@ import type { About, Asked, KnownPrompt, State } from "./types";
 const PAUSE = 600;
 
 export function questionPanel(store: Store, about: About): HTMLElement {
-  const panel = make("section", "panel question");
+  const panel = make("section", "panel ask");
   panel.setAttribute("aria-labelledby", "question-heading");
   const heading = make("h2", "", "Prompt");
   heading.id = "question-heading";
