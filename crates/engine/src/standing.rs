@@ -10,6 +10,7 @@
 //!
 //! Mixtures are no models with a name, so an edited model refuses them.
 
+use crate::adapter::Update;
 use crate::batch::{Batch, ModelId};
 use crate::branch::{Birth, Stage};
 use crate::error::{Error, Result};
@@ -202,6 +203,12 @@ impl<R: Real> Model<R> {
     /// What stands.
     pub fn standing(&self) -> &Standing<R> {
         &self.standing
+    }
+
+    /// A model's update at a module, unless it is muted.
+    pub(crate) fn standing_update(&self, model: ModelId, layer: usize, module: Module) -> Option<Update<'_>> {
+        let adapter = model.checked_sub(1).and_then(|i| self.adapters().get(i))?;
+        adapter.update(layer, module).filter(|_| !self.standing.muted.contains(&(model, layer, module)))
     }
 
     /// From now on every run happens under these edits, in place of those that stood before. What is remembered of the models that

@@ -14,6 +14,9 @@ use std::path::Path;
 /// Analyses that a page may ask for.
 pub(crate) const ANALYSES: [&str; 4] = ["decide", "lens", "dla", "attention"];
 
+/// The first of them answer where a page names none, and stand in exported studies: they need no text but the prompt.
+pub(crate) const USUAL: usize = 3;
+
 /// Prompts of the run that a page lists.
 const LISTED: usize = 1000;
 
@@ -216,7 +219,7 @@ impl Explorer {
     pub(crate) fn export(&self, state: &State) -> Result<Export> {
         state.check_models(&self.subject.model.names())?;
         let set = state.prompt_set(&self.prompts)?;
-        self.source.export(state, &set, &ANALYSES)
+        self.source.export(state, &set, &ANALYSES[..USUAL])
     }
 }
 

@@ -4,7 +4,7 @@
 //! say what it wants. Everything that is served is compiled in or computed; no name from a request becomes a path.
 
 use crate::error::{Error, Result};
-use crate::explorer::{ANALYSES, Explorer};
+use crate::explorer::{ANALYSES, Explorer, USUAL};
 use crate::guard::{Guard, protect, random_token};
 use crate::page::asset;
 use crate::queue::{Done, Queue, Task};
@@ -285,9 +285,6 @@ struct Question {
     #[serde(default)]
     analyses: Option<Vec<String>>,
 }
-
-/// What answers where a page does not say.
-const USUAL: usize = 3;
 
 async fn ask(Shared(site): Shared<Site>, headers: HeaderMap, body: Body) -> Response {
     answered(&site, &headers, body).await.unwrap_or_else(|refusal| refusal)

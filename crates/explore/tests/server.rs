@@ -258,7 +258,7 @@ fn what_is_no_state_gets_a_reason() {
         (of(json!({"prompt": {"file": "/etc/passwd"}})), 400, "unknown variant `file`"),
         (of(json!({"prompt": {"id": "no such"}})), 422, "no prompt `no such`"),
         (of(json!({"prompt": {"text": text}})), 422, "answer"),
-        (of(json!({"prompt": {"text": " "}, "answers": ["a", "b"]})), 422, "blank"),
+        (of(json!({"prompt": {"text": " "}, "answers": ["a", "b"]})), 422, "white space"),
         (of(json!({"prompt": {"text": text}, "answers": ["a", "a"]})), 422, "equal"),
         (of(json!({"prompt": {"text": "x ".repeat(5000)}, "answers": ["a", "b"]})), 422, "context"),
         (

@@ -263,7 +263,7 @@ fn what_can_not_be_explored_is_refused() {
         assert!(!outcome.ok);
         outcome.stderr
     };
-    let said = study("kind = 'zero'\nunit = 'z:2.1'\nposition = 'decision'", "interactions");
+    let said = study("kind = 'zero'\nunit = 'z:2.1'\nposition = 'decision'", "play");
     assert!(said.contains("prompts of its own"), "{said}");
     let said = study("kind = 'zero'\nunit = 'z:2.1'", "surgery");
     assert!(said.contains("edits stand"), "{said}");

@@ -142,6 +142,15 @@ fn a_muted_adapter_is_the_base_and_a_muted_block_is_an_update_of_zero() {
         model.stand(Standing { edits: Vec::new(), muted: all(&model, which) }).unwrap();
         assert_eq!(of(&model, which), base, "{}", model.spec().family);
         assert_eq!(of(&model, 0), base);
+        // Nothing goes back through it either.
+        let one = model.adapters()[which - 1].adapted().next().unwrap();
+        let Ok(Width::Fixed(n_out)) = HookPoint::Layer(one.0, Site::LoraOut(one.1)).width(model.spec())
+        else {
+            panic!("{one:?}")
+        };
+        let directions = Mat { data: noise(5, n_out), rows: 1, cols: n_out };
+        let pulled = model.pull_back(one.0, one.1, &[which], &directions).unwrap();
+        assert!(pulled.adapter.data.iter().chain(&pulled.adapter_bias).all(|v| *v == 0.0));
 
         model.stand(Standing::default()).unwrap();
         assert_eq!(of(&model, which), adapter);

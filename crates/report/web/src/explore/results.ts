@@ -101,7 +101,7 @@ export class Results {
 
   private async attribution(answer: Answer, plain: Answer | undefined): Promise<HTMLElement | undefined> {
     const section = answer.found["dla"]?.section;
-    const map = section && heatmapOf(section, "dla_means");
+    const map = section && heatmapOf(section, "dla_contributions");
     if (!section || !map) {
       return undefined;
     }
@@ -124,7 +124,7 @@ export class Results {
     const drawn = [
       await draw("attribution", "Direct logit attribution", `${what} Click one to switch it off or to put in another model's.`, panels, reachOf(panels)),
     ];
-    const before = plain?.found["dla"] && heatmapOf(plain.found["dla"].section, "dla_means");
+    const before = plain?.found["dla"] && heatmapOf(plain.found["dla"].section, "dla_contributions");
     if (before) {
       const changed = panels.map((p, i) => difference(p, before.panels[i]));
       const title = "What the edits changed in it";
