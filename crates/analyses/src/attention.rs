@@ -17,6 +17,7 @@ mod frozen;
 mod kinds;
 mod layout;
 mod measure;
+mod rows;
 mod spans;
 mod summary;
 mod tables;
@@ -62,6 +63,8 @@ struct Settings {
     sequences: usize,
     /// How many heads and spans the report lists for each comparison.
     top: usize,
+    /// Prompts of which the report shows the weights of every head on every token.
+    shown: usize,
 }
 
 impl Default for Settings {
@@ -74,6 +77,7 @@ impl Default for Settings {
             repeat: 50,
             sequences: 8,
             top: 15,
+            shown: 16,
         }
     }
 }
@@ -173,7 +177,8 @@ impl Analysis for Attention {
             check: &check,
             score_parts: layout.score_parts,
         };
-        let section = figures::section(context, &settings, &values, &found)?;
+        let mut section = figures::section(context, &settings, &values, &found)?;
+        section.figures.extend(rows::figure(context, &spans, settings.shown)?);
         Ok(Findings { tables: vec![each, means, differences, parts, writes, heads, check], section })
     }
 }

@@ -47,6 +47,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         circuits::ranked("ranked-panels", &["CC_continue", "DD_trapped"], 40, &MODELS[..2]),
         named("long-names", common::decisions(&long, &long)),
         common::prompts::large_map(100),
+        common::prompts::attention(),
     ];
     for figure in &figures {
         let svg = render_svg(figure, &Theme::default())?;

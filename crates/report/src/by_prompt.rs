@@ -59,14 +59,7 @@ impl ByPrompt {
     /// what it writes for `kind`.
     pub fn unpacked(&self, kind: &FigureKind) -> Option<Vec<Vec<Option<f32>>>> {
         let n_cells: usize = shape(kind).iter().flatten().sum();
-        let n_bytes = self.prompts.len().checked_mul(n_cells)?.checked_mul(4)?;
-        let packed = STANDARD.decode(&self.values).ok()?;
-        let mut bytes = Vec::new();
-        // One byte more than there should be, so that what is too long is seen without being read.
-        ZlibDecoder::new(packed.as_slice()).take(n_bytes as u64 + 1).read_to_end(&mut bytes).ok()?;
-        if bytes.len() != n_bytes {
-            return None;
-        }
+        let bytes = inflated(&self.values, self.prompts.len().checked_mul(n_cells)?.checked_mul(4)?)?;
         let values: Vec<_> = bytes.as_chunks::<4>().0.iter().map(|b| f32::from_le_bytes(*b)).collect();
         let cell = |value: &f32| (!value.is_nan()).then_some(*value);
         let prompt = |i: usize| values[i * n_cells..(i + 1) * n_cells].iter().map(cell).collect();
@@ -89,10 +82,21 @@ fn shape(kind: &FigureKind) -> Vec<Vec<usize>> {
         FigureKind::Graph { panels, .. } => {
             panels.iter().map(|panel| vec![panel.nodes.len(), panel.edges.len()]).collect()
         }
+        // Every prompt is in it already.
+        FigureKind::Attention(_) => Vec::new(),
     }
 }
 
-fn packed(bytes: &[u8]) -> Vec<u8> {
+/// What [`packed`] and base64 made of `n` bytes; `None` if it is not that.
+pub(crate) fn inflated(base64: &str, n: usize) -> Option<Vec<u8>> {
+    let packed = STANDARD.decode(base64).ok()?;
+    let mut bytes = Vec::new();
+    // One byte more than there should be, so that what is too long is seen without being read.
+    ZlibDecoder::new(packed.as_slice()).take(n as u64 + 1).read_to_end(&mut bytes).ok()?;
+    (bytes.len() == n).then_some(bytes)
+}
+
+pub(crate) fn packed(bytes: &[u8]) -> Vec<u8> {
     let mut encoder = ZlibEncoder::new(Vec::new(), Compression::default());
     // Writing into a Vec can't fail.
     let _ = encoder.write_all(bytes);

@@ -95,6 +95,13 @@ pub(crate) fn numbers_of(figure: &Figure) -> Numbers {
             }
             vec!["panel", "part", "node", "receiver", "input", "weight", "lo", "hi", "change", "member"]
         }
+        FigureKind::Attention(attention) => {
+            let masses = attention.span_masses().into_iter();
+            rows.extend(masses.map(|(prompt, model, span, mass)| {
+                vec![prompt.to_owned(), model.to_owned(), span.to_owned(), format!("{mass:.5}")]
+            }));
+            vec!["prompt", "model", "span", "mean weight over heads"]
+        }
     };
     Numbers { columns, rows }
 }

@@ -4,6 +4,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::attention::AttentionRows;
 use crate::by_prompt::ByPrompt;
 use crate::error::{Error, Result};
 use crate::graph::GraphPanel;
@@ -87,6 +88,8 @@ pub enum FigureKind {
         /// Size of a connection's weight at which it is widest; `None`: the largest in the data.
         edge_reach: Option<f64>,
     },
+    /// Attention over the tokens of prompts, to be looked through by prompt, model, layer and head.
+    Attention(AttentionRows),
 }
 
 /// One panel of curves.
@@ -233,6 +236,12 @@ impl Figure {
                 (panels.len(), panels.iter().all(|p| !p.series.is_empty() && !p.groups.is_empty()))
             }
             FigureKind::Graph { panels, .. } => (panels.len(), panels.iter().all(|p| !p.nodes.is_empty())),
+            FigureKind::Attention(rows) => match rows.problem() {
+                None => return Ok(()),
+                Some(problem) => {
+                    return Err(Error::Empty { figure: self.name.clone(), problem: problem.to_owned() });
+                }
+            },
         };
         if n_panels == 0 || !filled {
             let problem = if n_panels == 0 {
@@ -255,6 +264,7 @@ impl Figure {
                 self.drawable("scale", [*node_reach, *edge_reach].into_iter().flatten())?;
                 panels.iter().try_for_each(|panel| self.check_graph(panel))
             }
+            FigureKind::Attention(_) => Ok(()),
         }
     }
 

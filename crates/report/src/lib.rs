@@ -4,6 +4,7 @@
 //! rasterises that very drawing ([`render_pdf`] keeps it as lines and text), and [`render_html`] puts drawings, small tables and text into a single
 //! file that needs no network. It computes no statistics: intervals come with the data.
 
+mod attention;
 mod bars;
 mod by_prompt;
 mod canvas;
@@ -28,6 +29,7 @@ mod style;
 mod theme;
 mod verdicts;
 
+pub use attention::{AttentionPrompt, AttentionRows, pack_weights};
 pub use by_prompt::{ByPrompt, Cell};
 pub use color::{Rgb, diverging, sequential};
 pub use downloads::figure_csv;

@@ -192,7 +192,7 @@ pub fn render_html(page: &Page) -> Result<String> {
     }
     page.tables.iter().try_for_each(|table| check_name(&table.name))?;
     page.sections.iter().flat_map(|section| &section.tables).try_for_each(check_table)?;
-    let too_large = beyond_budget(page);
+    let too_large = beyond_budget(page, MOST_SLICES);
     let view = |section| view_section(page, section, &too_large);
     let sections = page.sections.iter().map(view).collect::<Result<_>>()?;
     let data = PageData { theme: Theme::default(), models: &page.models, prompts: &page.prompts };
@@ -219,7 +219,7 @@ fn check_table(table: &SummaryTable) -> Result<()> {
 }
 
 /// Figures that go without their values by prompt, so that the page stays small enough: the largest ones.
-fn beyond_budget(page: &Page) -> HashSet<&str> {
+fn beyond_budget(page: &Page, most: usize) -> HashSet<&str> {
     let figures = page.sections.iter().flat_map(|section| &section.figures);
     let sizes =
         figures.filter_map(|f| f.by_prompt.as_ref().map(|slices| (slices.values.len(), f.name.as_str())));
@@ -229,7 +229,7 @@ fn beyond_budget(page: &Page) -> HashSet<&str> {
     let mut beyond = HashSet::new();
     for (size, name) in sizes {
         total += size;
-        if total > MOST_SLICES {
+        if total > most {
             beyond.insert(name);
         }
     }
@@ -257,4 +257,34 @@ fn view_figure(figure: &Figure, whole_only: bool) -> Result<FigureView<'_>> {
         false => data_block(figure)?,
     };
     Ok(FigureView { figure, svg, data, whole_only, columns: numbers.columns, rows, n_rows })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::by_prompt::ByPrompt;
+    use crate::figure::{BarPanel, BarSeries, ColorKey, FigureKind};
+
+    fn figure(name: &str, n_prompts: usize) -> Figure {
+        let series = BarSeries {
+            name: "base".to_owned(),
+            color: ColorKey::Base,
+            values: vec![Some(1.0)],
+            intervals: Vec::new(),
+        };
+        let panel = BarPanel { title: String::new(), groups: vec!["g".to_owned()], series: vec![series] };
+        let kind = FigureKind::Bars { y_label: String::new(), panels: vec![panel] };
+        let ids = (0..n_prompts).map(|i| i.to_string()).collect();
+        let by_prompt = Some(ByPrompt::new(&kind, ids, |prompt, _| Some((prompt as f64).sin())));
+        Figure { name: name.to_owned(), title: String::new(), caption: String::new(), by_prompt, kind }
+    }
+
+    #[test]
+    fn the_largest_slices_go_first_where_there_is_no_room() {
+        let figures = vec![figure("large", 90), figure("small", 9), figure("middle", 30)];
+        let page = Page { sections: vec![Section { figures, ..Section::default() }], ..Page::default() };
+        assert!(beyond_budget(&page, MOST_SLICES).is_empty());
+        assert_eq!(beyond_budget(&page, 300), HashSet::from(["large"]));
+        assert_eq!(beyond_budget(&page, 60), HashSet::from(["large", "middle"]));
+    }
 }

@@ -2,6 +2,7 @@
 
 use std::sync::{Arc, OnceLock};
 
+use flate2::Crc;
 use krilla::Document;
 use krilla::geom::Size;
 use krilla::metadata::Metadata;
@@ -36,7 +37,22 @@ pub fn render_png(svg: &str) -> Result<Vec<u8>> {
         .ok_or_else(|| failed("it has no area".to_owned()))?;
     let scale = tiny_skia::Transform::from_scale(PNG_SCALE, PNG_SCALE);
     resvg::render(&tree, scale, &mut pixmap.as_mut());
-    pixmap.encode_png().map_err(|error| failed(error.to_string()))
+    let png = pixmap.encode_png().map_err(|error| failed(error.to_string()))?;
+    Ok(with_resolution(png))
+}
+
+/// The PNG with the chunk that says how many dots it has to the inch, for programs that place it by its size.
+fn with_resolution(mut png: Vec<u8>) -> Vec<u8> {
+    /// Signature and header come first in every PNG.
+    const HEAD: usize = 8 + 25;
+    let per_metre = ((PNG_SCALE * 96.0 / 0.0254).round() as u32).to_be_bytes();
+    let body = [b"pHYs".as_slice(), &per_metre, &per_metre, &[1]].concat();
+    let mut crc = Crc::new();
+    crc.update(&body);
+    let chunk = [&9_u32.to_be_bytes(), body.as_slice(), &crc.sum().to_be_bytes()].concat();
+    let head = HEAD.min(png.len());
+    png.splice(head..head, chunk);
+    png
 }
 
 /// An SVG file as a PDF of one page of its size, with text as text in embedded fonts; equal drawings give equal bytes.

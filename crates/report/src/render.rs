@@ -1,5 +1,6 @@
 //! From a figure to its SVG file.
 
+use crate::attention;
 use crate::bars::{self, Bars};
 use crate::canvas::Canvas;
 use crate::downloads::figure_csv;
@@ -40,6 +41,7 @@ pub fn render_svg(figure: &Figure, theme: &Theme) -> Result<String> {
                 ((node_unit.as_str(), *node_reach), (edge_unit.as_str(), *edge_reach));
             graph::draw(&mut canvas, &Graph { title, panels, node_scale, edge_scale })
         }
+        FigureKind::Attention(rows) => attention::draw(&mut canvas, title, rows),
     };
     Ok(canvas.finish(size, &figure.name, title, &figure.caption))
 }

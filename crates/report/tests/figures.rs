@@ -7,7 +7,7 @@ mod common;
 use common::{MODELS, SCENARIOS, circuits};
 use lorascope_report::{
     ColorKey, Error, Figure, FigureKind, HeatmapPanel, HeatmapScale, LinePanel, PNG_SCALE, Series, Theme,
-    figure_csv, render_png, render_svg,
+    figure_csv, render_pdf, render_png, render_svg,
 };
 use resvg::tiny_skia::Pixmap;
 
@@ -237,4 +237,33 @@ fn numbers_behind_a_figure_are_complete() {
         figure_csv(&lines(vec![one_series(&[f64::NAN])])).unwrap(),
         "panel,series,x,y,lo,hi\np,m,0.0,,,\n"
     );
+}
+
+#[test]
+fn a_pdf_holds_text_as_text_and_is_the_same_each_time() {
+    let figure = common::decisions(&MODELS, &SCENARIOS);
+    let pdf = render_pdf(&svg(&figure), &figure.title).unwrap();
+    assert!(pdf.starts_with(b"%PDF-1."));
+    let holds = |text: &[u8]| pdf.windows(text.len()).any(|window| window == text);
+    assert!(holds(b"OpenSans"), "the font is embedded under its name");
+    assert!(!holds(b"/CreationDate"), "nothing depends on the day");
+    assert_eq!(pdf, render_pdf(&svg(&figure), &figure.title).unwrap());
+    assert!(render_pdf("no drawing", "t").is_err());
+}
+
+#[test]
+fn a_png_says_its_resolution() {
+    let png = render_png(&svg(&lines(vec![one_series(&[0.0, 1.0])]))).unwrap();
+    assert_eq!(&png[37..41], b"pHYs");
+    assert_eq!(u32::from_be_bytes(png[41..45].try_into().unwrap()), 11_811, "300 dots to the inch");
+}
+
+#[test]
+fn attention_is_drawn_token_by_token() {
+    let figure = common::prompts::attention();
+    let svg = svg(&figure);
+    assert_eq!(count(&svg, ">another<") + count(&svg, "> another<"), 3);
+    assert!(svg.contains("&lt;b&gt;player&lt;/b&gt;") && !svg.contains("<b>"));
+    let csv = figure_csv(&figure).unwrap();
+    assert_eq!(csv.lines().count(), 1 + 2 * MODELS.len() * 2, "prompts, models, spans");
 }

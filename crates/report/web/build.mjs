@@ -5,11 +5,19 @@ import { readFile } from "node:fs/promises";
 const check = process.argv.includes("--check");
 const LARGEST = 400_000;
 const SCRIPTS = [
-  { from: "src/page/main.ts", to: "crates/report/assets/report.js" },
-  { from: "src/explore/main.ts", to: "crates/explore/assets/explore.js" },
+  { from: "src/page/main.ts", to: "crates/report/assets/report.js", of: "report page" },
+  { from: "src/explore/main.ts", to: "crates/explore/assets/explore.js", of: "explorer" },
 ];
 
-for (const { from, to } of SCRIPTS) {
+// Every page carries the bundle, so the bundle carries the licence of what is in it.
+const license = await readFile(new URL("node_modules/d3-scale/LICENSE", import.meta.url), "utf8");
+
+for (const { from, to, of } of SCRIPTS) {
+  const banner = `/*! lorascope's ${of} (MIT or Apache-2.0), with parts of D3 (d3-array, d3-color, d3-format, d3-interpolate, d3-path,
+d3-scale, d3-shape, d3-time, d3-time-format, internmap), under this licence:
+
+${license.trim()}
+*/`;
   const outfile = new URL(`../../../${to}`, import.meta.url).pathname;
   const result = await build({
     entryPoints: [new URL(from, import.meta.url).pathname],
@@ -22,6 +30,7 @@ for (const { from, to } of SCRIPTS) {
     charset: "ascii",
     legalComments: "inline",
     logLevel: "warning",
+    banner: { js: banner },
   });
   const bytes = check ? result.outputFiles[0].contents : await readFile(outfile);
   if (bytes.length > LARGEST) {

@@ -13,6 +13,8 @@ export default defineConfig({
   timeout: 30_000,
   fullyParallel: true,
   workers: 2,
+  // Under load a browser now and then fails to start.
+  retries: 1,
   forbidOnly: true,
   reporter: [["list"]],
   snapshotPathTemplate: "{testDir}/screenshots/{arg}{ext}",

@@ -18,6 +18,7 @@ mod patching_identities;
 mod paths;
 mod play;
 mod probes;
+mod report;
 mod resume;
 mod runs;
 mod smollm2;

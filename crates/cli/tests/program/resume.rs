@@ -10,7 +10,8 @@ use std::time::{Duration, Instant};
 /// Everything in a run folder but the manifest, whose list of sessions differs.
 fn results(bench: &Bench, folder: &str) -> BTreeMap<PathBuf, Vec<u8>> {
     let mut files = snapshot(&bench.path(folder));
-    files.retain(|path, _| !path.ends_with("manifest.json") && !path.ends_with("report.html"));
+    let differ = ["manifest.json", "report.html", "report.json"];
+    files.retain(|path, _| !differ.iter().any(|name| path.ends_with(name)));
     files
 }
 
@@ -20,7 +21,9 @@ fn manifest(bench: &Bench, folder: &str) -> serde_json::Value {
     let mut manifest: serde_json::Value =
         serde_json::from_slice(&bench.read(&format!("{folder}/manifest.json"))).unwrap();
     manifest.as_object_mut().unwrap().remove("sessions");
-    manifest["files"].as_object_mut().unwrap().remove("report.html");
+    for report in ["report.html", "report.json"] {
+        manifest["files"].as_object_mut().unwrap().remove(report);
+    }
     manifest
 }
 

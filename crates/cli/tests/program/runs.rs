@@ -33,15 +33,15 @@ fn a_study_writes_the_files_that_are_promised() {
     let said = bench.must(&words("study study.toml --out out")).stdout;
     assert_eq!(said, "out/report.html\n");
     let files: Vec<String> = snapshot(&bench.path("out")).keys().map(|p| p.display().to_string()).collect();
-    let mut expected =
-        vec![".lock".to_owned(), "manifest.json".into(), "prompts.json".into(), "report.html".into()];
+    let mut expected: Vec<String> =
+        [".lock", "manifest.json", "prompts.json", "report.html", "report.json"].map(str::to_owned).into();
     for table in ["decision_parts", "decisions", "lens", "lens_decisions"] {
         expected.extend([format!("tables/{table}.csv"), format!("tables/{table}.parquet")]);
     }
     let manifest = manifest(&bench, "out");
     let listed = manifest["files"].as_object().unwrap();
     for figure in ["decisions", "legal_mass", "lens_trajectories"] {
-        for ending in ["png", "svg"] {
+        for ending in ["csv", "pdf", "png", "svg"] {
             expected.push(format!("figures/{figure}.{ending}"));
             assert!(listed.contains_key(expected.last().unwrap()), "{figure} is not in the manifest");
         }

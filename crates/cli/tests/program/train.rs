@@ -30,7 +30,8 @@ fn bench(settings: &str) -> Option<Bench> {
 /// Everything in a run folder that must be equal in equal runs.
 fn results(bench: &Bench, folder: &str) -> BTreeMap<PathBuf, Vec<u8>> {
     let mut files = snapshot(&bench.path(folder));
-    files.retain(|path, _| !path.ends_with("manifest.json") && !path.ends_with("report.html"));
+    let differ = ["manifest.json", "report.html", "report.json"];
+    files.retain(|path, _| !differ.iter().any(|name| path.ends_with(name)));
     files
 }
 
@@ -43,10 +44,10 @@ fn a_training_writes_an_adapter_that_other_commands_take() {
     let files: Vec<String> = snapshot(&bench.path("out")).keys().map(|p| p.display().to_string()).collect();
     let mut expected = vec![".lock", "adapter/adapter_config.json", "adapter/adapter_model.safetensors"];
     let figures = ["training_kl", "training_policy", "training_reward", "training_states"];
-    let figures: Vec<String> =
-        figures.iter().flat_map(|f| [format!("figures/{f}.png"), format!("figures/{f}.svg")]).collect();
+    let forms = |f: &&str| ["csv", "pdf", "png", "svg"].map(|ending| format!("figures/{f}.{ending}"));
+    let figures: Vec<String> = figures.iter().flat_map(forms).collect();
     expected.extend(figures.iter().map(String::as_str));
-    expected.extend(["manifest.json", "prompts.json", "report.html"]);
+    expected.extend(["manifest.json", "prompts.json", "report.html", "report.json"]);
     expected.extend(["tables/training.csv", "tables/training.parquet"]);
     expected.extend(["tables/training_states.csv", "tables/training_states.parquet"]);
     assert_eq!(files, expected);

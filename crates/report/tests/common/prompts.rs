@@ -1,10 +1,11 @@
 //! Invented prompts, and figures' values on single ones.
 
 use lorascope_report::{
-    ByPrompt, Cell, Figure, FigureKind, HeatmapPanel, HeatmapScale, PromptText, Verdict, VerdictKind,
+    AttentionPrompt, AttentionRows, ByPrompt, Cell, Figure, FigureKind, HeatmapPanel, HeatmapScale,
+    PromptText, Verdict, VerdictKind, pack_weights,
 };
 
-use super::SCENARIOS;
+use super::{MODELS, SCENARIOS};
 
 pub const N_PROMPTS: usize = 15;
 
@@ -50,7 +51,7 @@ fn mean_and_names(kind: &FigureKind, Cell { panel, row, col }: Cell) -> (Option<
         FigureKind::Bars { panels, .. } | FigureKind::HorizontalBars { panels, .. } => {
             (panels[panel].series[row].values[col], vec![panels[panel].groups[col].clone()])
         }
-        FigureKind::Graph { .. } => (None, Vec::new()),
+        FigureKind::Graph { .. } | FigureKind::Attention(_) => (None, Vec::new()),
     }
 }
 
@@ -78,6 +79,37 @@ pub fn large_map(n: usize) -> Figure {
             annotate: false,
         },
     })
+}
+
+/// Attention of three layers of four heads over twenty tokens.
+pub fn attention() -> Figure {
+    let tokens = || -> Vec<String> {
+        let words = ["<bos>", "You", " and", " another", " <b>player</b>", " choose", ".", "\n"];
+        words.into_iter().cycle().take(20).map(str::to_owned).collect()
+    };
+    let prompt = |id: &str| AttentionPrompt {
+        id: id.to_owned(),
+        tokens: tokens(),
+        spans: ["payoffs", "other"].map(str::to_owned).into(),
+        span_of: (0..20).map(|t| usize::from(t % 5 != 0)).collect(),
+    };
+    let prompts: Vec<_> = ["p00", "p01"].into_iter().map(prompt).collect();
+    let n = prompts.len() * MODELS.len() * 3 * 4;
+    let weight = |row: usize, t: usize| (1.0 + ((row * 5 + t * 3) as f32).sin()) / 20.0;
+    let weights = (0..n).flat_map(|row| (0..20).map(move |t| weight(row, t)));
+    Figure {
+        name: "attention-rows".to_owned(),
+        title: "What each head reads".to_owned(),
+        caption: "Invented weights.".to_owned(),
+        by_prompt: None,
+        kind: FigureKind::Attention(AttentionRows {
+            models: MODELS.map(str::to_owned).into(),
+            n_layers: 3,
+            n_heads: 4,
+            prompts,
+            weights: pack_weights(weights),
+        }),
+    }
 }
 
 pub fn verdicts() -> Vec<Verdict> {

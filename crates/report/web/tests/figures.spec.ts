@@ -53,7 +53,7 @@ test("a cell lists its prompts, and one of them is shown everywhere", async ({ q
   const first = await list.locator("tbody button").first().textContent();
   await list.locator("tbody button").first().click();
   await expect(list).toHaveCount(0);
-  await expect(quiet.getByLabel("Prompt", { exact: true }).locator("option:checked")).toHaveText(first ?? "");
+  await expect(quiet.locator("#prompt-picker").locator("option:checked")).toHaveText(first ?? "");
   await expect(quiet.locator(".prompt-text")).toContainText(first ?? "");
   const decisions = await liveFigure(quiet, "decisions");
   // One prompt is of one scenario: one column is left.
@@ -108,7 +108,7 @@ test("a node of a circuit lights its connections, and a click pins it", async ({
 
 test("files hold what is shown", async ({ quiet }) => {
   await quiet.goto(SAMPLE);
-  await quiet.getByLabel("Prompt", { exact: true }).selectOption("p03");
+  await quiet.locator("#prompt-picker").selectOption("p03");
   const decisions = await liveFigure(quiet, "decisions");
   const file = async (form: string) => {
     const waiting = quiet.waitForEvent("download");
@@ -135,6 +135,32 @@ test("files hold what is shown", async ({ quiet }) => {
   expect(png.readUInt32BE(16)).toBe(3000);
   const chunk = png.indexOf("pHYs");
   expect(png.readUInt32BE(chunk + 4)).toBe(11811);
+});
+
+test("what a head reads, token by token", async ({ quiet }) => {
+  await quiet.goto(SAMPLE);
+  const rows = await liveFigure(quiet, "attention-rows");
+  const value = async () => {
+    await rows.locator(".stage").focus();
+    await quiet.keyboard.press("ArrowRight");
+    await quiet.keyboard.press("ArrowRight");
+    const spoken = (await rows.locator(".spoken[aria-live]").textContent()) ?? "";
+    expect(spoken).toContain('token 1, "You" in other');
+    return Number(spoken.split(": ").at(-1)?.replace("−", "-"));
+  };
+  // The sample's weights: (1 + sin(5 · row + 3 · token)) / 20, rows counted over models, layers of three, heads of four.
+  const weight = (model: number, layer: number, head: number) => (1 + Math.sin(5 * ((model * 3 + layer) * 4 + head) + 3)) / 20;
+  await rows.getByLabel("Layer", { exact: true }).selectOption("1");
+  await rows.getByLabel("Head", { exact: true }).selectOption("2");
+  expect(Math.abs((await value()) - (weight(1, 1, 2) - weight(0, 1, 2)))).toBeLessThan(0.003);
+  await rows.getByLabel("minus", { exact: true }).selectOption("nothing");
+  expect(Math.abs((await value()) - weight(1, 1, 2))).toBeLessThan(0.0015);
+  await rows.getByLabel("Model", { exact: true }).selectOption("base");
+  expect(Math.abs((await value()) - weight(0, 1, 2))).toBeLessThan(0.0015);
+  await expect(rows.locator(".span-sums div")).toHaveCount(2);
+  // The page's prompt is taken over where its weights are kept.
+  await quiet.locator("#prompt-picker").selectOption("p01");
+  await expect(rows.locator(".stage text").first()).toContainText("p01");
 });
 
 test("ten thousand cells stay fluid", async ({ quiet }) => {
@@ -176,4 +202,16 @@ test("figures of a real run show one prompt, and cells list theirs", async ({ qu
     await quiet.keyboard.press("ArrowRight");
     await expect(figure.locator(".tip"), name).toContainText("one prompt");
   }
+});
+
+test("a difference belongs to the model that is compared, not to the base", async ({ quiet }) => {
+  await quiet.goto(ORGANISM);
+  const map = await liveFigure(quiet, "patch_map");
+  const titles = async () => (await map.locator(".stage text").allTextContents()).filter((text) => text.includes("→"));
+  expect(await titles()).toContain("base → strategic");
+  const models = quiet.getByRole("group", { name: "Models shown" });
+  await models.getByRole("button", { name: "strategic" }).click();
+  await models.getByRole("button", { name: "base" }).click();
+  await expect.poll(titles).not.toContain("base → strategic");
+  expect(await titles()).toContain("hybrid → base");
 });

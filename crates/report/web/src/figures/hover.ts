@@ -46,7 +46,7 @@ export function attachHover(stage: HTMLElement, drawn: Drawn, options: HoverOpti
   const scale = () => stage.clientWidth / (drawn.svg.viewBox.baseVal.width || 1);
   const point = (mark: Mark | undefined) => {
     const same = mark?.panel === current?.panel && mark?.row === current?.row && mark?.col === current?.col;
-    if (same && !!mark === !!current) {
+    if (same && !!mark === !!current && frame.hidden === !mark) {
       return;
     }
     current = mark;
@@ -69,6 +69,10 @@ export function attachHover(stage: HTMLElement, drawn: Drawn, options: HoverOpti
   const onLeave = () => {
     cancelAnimationFrame(waiting);
     point(undefined);
+  };
+  // Who comes back with the keys goes on from where they were.
+  const onBlur = () => {
+    frame.hidden = tip.hidden = true;
   };
   const onClick = (event: MouseEvent) => {
     const mark = pointAt(event);
@@ -98,14 +102,14 @@ export function attachHover(stage: HTMLElement, drawn: Drawn, options: HoverOpti
   stage.addEventListener("pointerleave", onLeave);
   stage.addEventListener("click", onClick);
   stage.addEventListener("keydown", onKey);
-  stage.addEventListener("blur", onLeave);
+  stage.addEventListener("blur", onBlur);
   return () => {
     cancelAnimationFrame(waiting);
     stage.removeEventListener("pointermove", onMove);
     stage.removeEventListener("pointerleave", onLeave);
     stage.removeEventListener("click", onClick);
     stage.removeEventListener("keydown", onKey);
-    stage.removeEventListener("blur", onLeave);
+    stage.removeEventListener("blur", onBlur);
     frame.remove();
     tip.remove();
     spoken.remove();

@@ -1,5 +1,6 @@
 // Draws any figure into an element, with values under the pointer and the arrow keys. It knows nothing of the page.
 
+import { AttentionView } from "./attention";
 import { drawBars } from "./bars";
 import { dashesOf, seriesColor } from "./canvas";
 import { type DrawnGraph, drawGraph } from "./graph";
@@ -42,6 +43,9 @@ export interface Handle {
 
 /** Draws `figure` into `element`, which it fills. */
 export async function drawFigure(element: HTMLElement, figure: Figure, options: Options): Promise<Handle> {
+  if ("attention" in figure.kind) {
+    return AttentionView.begin(element, figure, figure.kind.attention, options);
+  }
   const drawing = new Drawing(element, figure, options);
   await drawing.draw();
   return drawing;
@@ -174,7 +178,7 @@ class Drawing implements Handle {
     if ("horizontal_bars" in kind) {
       return drawHorizontalBars(theme, title, kind.horizontal_bars, look);
     }
-    if (!drawing) {
+    if (!drawing || !("graph" in kind)) {
       throw new Error(`figure ${this.figure.name}: a graph needs the program's drawing`);
     }
     const panels = kind.graph.panels.map((_, i) => view.origin(i, 0, 0).panel);
@@ -184,7 +188,7 @@ class Drawing implements Handle {
   /** Buttons that hide and show series. */
   private legend(figure: Figure): HTMLElement | undefined {
     const { kind } = figure;
-    if ("heatmap" in kind || "graph" in kind) {
+    if ("heatmap" in kind || "graph" in kind || "attention" in kind) {
       return undefined;
     }
     const panels: { series: { name: string; color: ColorKey }[] }[] =

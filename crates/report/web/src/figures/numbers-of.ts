@@ -25,6 +25,9 @@ export function numbersOf(figure: Figure): { columns: string[]; rows: Cell[][] }
     ]);
     return { columns: ["panel", "part", "node", "receiver", "input", "weight", "lo", "hi", "change", "member"], rows };
   }
+  if ("attention" in kind) {
+    return { columns: [], rows: [] };
+  }
   const panels = "bars" in kind ? kind.bars.panels : kind.horizontal_bars.panels;
   const rows = panels.flatMap((p) =>
     p.groups.flatMap((group, g) => p.series.map((s): Cell[] => [p.title, group, s.name, s.values[g], ...ends(s.intervals[g])])),

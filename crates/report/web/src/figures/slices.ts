@@ -58,6 +58,9 @@ function shapeOf(kind: Kind): number[][] {
   if ("graph" in kind) {
     return kind.graph.panels.map((panel) => [panel.nodes.length, panel.edges.length]);
   }
+  if ("attention" in kind) {
+    return [];
+  }
   const panels = "bars" in kind ? kind.bars.panels : kind.horizontal_bars.panels;
   return panels.map((panel) => panel.series.map(() => panel.groups.length));
 }
@@ -113,7 +116,7 @@ function sliced(kind: Kind, at: At): Kind {
     });
     return { heatmap: { ...kind.heatmap, panels: kind.heatmap.panels.map(panel) } };
   }
-  if ("graph" in kind) {
+  if ("graph" in kind || "attention" in kind) {
     return kind;
   }
   const panel = (of: BarPanel, p: number): BarPanel => ({

@@ -22,7 +22,8 @@ export type Kind =
   | { heatmap: Heatmap }
   | { bars: Bars }
   | { horizontal_bars: HorizontalBars }
-  | { graph: Graph };
+  | { graph: Graph }
+  | { attention: AttentionRows };
 
 export type ColorKey = "base" | { model: number } | { reference: number };
 
@@ -123,6 +124,22 @@ export interface Graph {
   node_reach: number | null;
   edge_unit: string;
   edge_reach: number | null;
+}
+
+export interface AttentionPrompt {
+  id: string;
+  tokens: string[];
+  spans: string[];
+  span_of: number[];
+}
+
+export interface AttentionRows {
+  models: string[];
+  n_layers: number;
+  n_heads: number;
+  prompts: AttentionPrompt[];
+  /** Base64 of zlib of a byte for each weight, [prompt][model][layer][head][token]; a weight is (byte / 255)². */
+  weights: string;
 }
 
 /** Colours and sizes, from the one theme of the program. */

@@ -89,6 +89,9 @@ export function viewOf(figure: Figure, shown: Shown, dropEmpty: boolean): View |
     const panels = indices(kind.graph.panels, (panel) => shown(panel.title));
     return made(figure, { graph: { ...kind.graph, panels: pick(kind.graph.panels, panels) } }, panels, [], []);
   }
+  if ("attention" in kind) {
+    return made(figure, kind, [0], [], []);
+  }
   const all = "bars" in kind ? kind.bars.panels : kind.horizontal_bars.panels;
   const filled = (panel: BarPanel, g: number) => !dropEmpty || panel.series.some((s) => s.values[g] !== null);
   const kept = all.map((panel) => indices(panel.series, (s) => shown(s.name)));

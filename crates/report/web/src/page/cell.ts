@@ -2,6 +2,7 @@
 
 import type { Slices } from "../figures";
 import { make } from "../figures/hover";
+import type { Mark } from "../figures/marks";
 import { exact } from "../figures/numbers";
 import type { Origin } from "../figures/view";
 import type { State } from "./state";
@@ -9,12 +10,12 @@ import type { State } from "./state";
 let dialog: HTMLDialogElement | undefined;
 
 /** Shows the prompts of a cell, the largest value first; choosing one shows it everywhere. */
-export function showCell(state: State, name: string, origin: Origin, slices: Slices): void {
+export function showCell(state: State, mark: Mark, origin: Origin, slices: Slices): void {
   dialog?.remove();
   const shown = make("dialog", "cell");
   dialog = shown;
   document.body.append(shown);
-  const heading = make("h2", "", name);
+  const heading = make("h2", "", mark.name);
   heading.id = "cell-heading";
   shown.setAttribute("aria-labelledby", heading.id);
   const found = slices.ofCell(origin.panel, origin.row, origin.col);
@@ -55,7 +56,7 @@ export function showCell(state: State, name: string, origin: Origin, slices: Sli
   close.type = "button";
   close.addEventListener("click", () => shown.close());
   const about = `${found.length} prompt${found.length === 1 ? "" : "s"}, largest value first. Choose one to see it in all figures.`;
-  shown.append(heading, make("p", "small", about), scroll, close);
+  shown.append(heading, make("p", "card-value", mark.value), make("p", "small", about), scroll, close);
   shown.addEventListener("close", () => shown.remove());
   shown.showModal();
 }

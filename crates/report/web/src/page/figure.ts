@@ -66,7 +66,7 @@ export class FigureView {
         drawing: still.querySelector("svg"),
         onPick: (origin, mark, slices) => {
           if (slices) {
-            showCell(this.state, mark.name, origin, slices);
+            showCell(this.state, mark, origin, slices);
           }
         },
       });
