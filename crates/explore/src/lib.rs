@@ -22,4 +22,4 @@ pub use error::{Error, Result};
 pub use explorer::Explorer;
 pub use server::{Limits, Options, Running, start};
 pub use source::{Export, Source};
-pub use state::{Asked, State};
+pub use state::{Asked, State, Turn};

@@ -86,10 +86,8 @@ fn rows(subject: &Subject, inputs: &[Vec<u32>]) -> Result<Vec<f32>> {
     let mut decisions: Vec<usize> = (0..sequences.len()).map(decides).collect();
     decisions.sort_unstable();
     decisions.dedup();
-    let capture = |layer: usize| Capture {
-        point: HookPoint::Layer(layer, Site::Pattern),
-        rows: decisions.clone(),
-    };
+    let capture =
+        |layer: usize| Capture { point: HookPoint::Layer(layer, Site::Pattern), rows: decisions.clone() };
     let hooks = Hooks { captures: (0..spec.n_layers).map(capture).collect(), edits: Vec::new() };
     let run = model.run_with_progress(&batch, &hooks, &[], &|_, _| {})?;
     let mut weights = Vec::new();

@@ -74,8 +74,12 @@ fn values_by_prompt_are_those_of_the_tables() {
         let n_layers = shown.len() / page.models.len();
         let delta = |(model, layer): (&String, usize)| {
             let layer = layer.to_string();
-            let keys =
-                [("model", model.as_str()), ("prompt_id", &prompt.id), ("site", "resid_post"), ("layer", &layer)];
+            let keys = [
+                ("model", model.as_str()),
+                ("prompt_id", &prompt.id),
+                ("site", "resid_post"),
+                ("layer", &layer),
+            ];
             lens.number(lens.row(&keys), "delta") as f32
         };
         let cells = page.models.iter().flat_map(|m| (0..n_layers).map(move |l| (m, l)));

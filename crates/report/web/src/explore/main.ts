@@ -32,7 +32,7 @@ class Page {
 
   begin(): void {
     const main = make("main");
-    const left = make("div", "controls");
+    const left = make("div", "side");
     this.attention.type = "checkbox";
     this.attention.addEventListener("change", () => void this.refresh());
     const label = make("label", "panel check");
