@@ -97,6 +97,17 @@ pub enum Error {
         /// What is wrong.
         why: String,
     },
+    /// An edit of the models.
+    #[error("edit {number}: {why}")]
+    Edit {
+        /// Which of the edits, from 1.
+        number: usize,
+        /// What is wrong.
+        why: String,
+    },
+    /// Models that several subjects share can't be edited for one of them.
+    #[error("the models are in use by another analysis and can't be edited meanwhile")]
+    SharedModels,
     /// The user wants to stop.
     #[error("stopped; what is finished is kept, and the same command goes on from there")]
     Stopped,

@@ -50,6 +50,8 @@ pub struct Subject {
     /// What the answers stand for.
     pub meanings: Meanings,
     base: OnceLock<Vec<Decision>>,
+    /// Primary pairs where they are not those of the models as they stand.
+    pinned: Option<Vec<usize>>,
 }
 
 impl Subject {
@@ -65,17 +67,41 @@ impl Subject {
         meanings: Meanings,
     ) -> Result<Self> {
         let (model, tokenizer) = (model.into(), tokenizer.into());
-        let context = model.spec().n_ctx;
+        let base = OnceLock::new();
+        let mut subject = Self { model, tokenizer, prompts: Vec::new(), meanings, base, pinned: None };
+        subject.ask(set, answers, wrapping)?;
+        Ok(subject)
+    }
+
+    /// Puts other prompts to the same models; arguments as for [`Subject::new`]. Where it fails, the subject stays as it was. Edits
+    /// of the models stay; those that took values from prompts need to be made anew.
+    ///
+    /// # Errors
+    /// As [`Subject::new`].
+    pub fn ask(&mut self, set: &PromptSet, answers: Option<(&str, &str)>, wrapping: Wrapping) -> Result<()> {
+        let context = self.model.spec().n_ctx;
         let prompt = |item: &Item| {
-            let prompt = Prompt::new(&tokenizer, item, answers, wrapping)?;
+            let prompt = Prompt::new(&self.tokenizer, item, answers, wrapping)?;
             let tokens = prompt.tokens.ids.len() + prompt.answers.longest();
             if tokens > context {
                 return Err(Error::TooLong { id: item.id.clone(), tokens, context });
             }
             Ok(prompt)
         };
-        let prompts = set.items.iter().map(prompt).collect::<Result<Vec<_>>>()?;
-        Ok(Self { model, tokenizer, prompts, meanings, base: OnceLock::new() })
+        self.prompts = set.items.iter().map(prompt).collect::<Result<Vec<_>>>()?;
+        self.forget_decisions();
+        self.pinned = None;
+        Ok(())
+    }
+
+    /// The base has changed: what it decides is no longer known.
+    pub(crate) fn forget_decisions(&mut self) {
+        self.base = OnceLock::new();
+    }
+
+    /// Primary pairs that stay, whatever the models are made to answer.
+    pub(crate) fn pin_primary_pairs(&mut self, primary: Vec<usize>) {
+        self.pinned = Some(primary);
     }
 
     /// The base model's decision on every prompt, made once however many analyses need it.
@@ -95,6 +121,9 @@ impl Subject {
     /// For each prompt, the index of its *primary pair*: the pair with the most probability on the base model, at whose
     /// decision point per-component analyses work.
     pub fn primary_pairs(&self) -> Result<Vec<usize>> {
+        if let Some(pinned) = &self.pinned {
+            return Ok(pinned.clone());
+        }
         let decisions = self.base_decisions()?.iter();
         Ok(decisions.zip(&self.prompts).map(|(d, p)| d.primary_pair(&p.answers)).collect())
     }

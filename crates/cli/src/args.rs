@@ -62,6 +62,14 @@ Examples:
   lorascope study study.toml --out runs/moral       (again: goes on where it stopped)
 See docs/study.md for the keys of a study file.")]
     Study(StudyArgs),
+    /// Ask the next question on a local page: type prompts, switch heads off, patch, steer, mute, and see what changes
+    #[command(after_help = "\
+Examples:
+  lorascope explore runs/moral                      (the models and prompts of a finished or unfinished run)
+  lorascope explore --base organism --adapter hybrid=organism:hybrid
+  lorascope explore --base ./model --adapter a=./A --prompts prompts.json --open
+The address that is printed holds a random token; whoever has it can ask. Ctrl-C ends the server. See docs/explore.md.")]
+    Explore(Box<ExploreArgs>),
     /// Write the report of a finished run again, from what lies in its folder; no model is needed
     #[command(after_help = "\
 Examples:
@@ -304,6 +312,53 @@ pub struct StudyArgs {
     /// Use this seed instead of the file's
     #[arg(long)]
     pub seed: Option<u64>,
+    /// Memory for packed weights, e.g. 3GiB
+    #[arg(long, value_name = "SIZE", value_parser = parse_size, default_value = "3GiB")]
+    pub memory: usize,
+    /// Threads (default: all cores)
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    pub threads: Option<u16>,
+}
+
+/// `lorascope explore`.
+#[derive(Args, Debug)]
+pub struct ExploreArgs {
+    /// A run folder: its models and prompts are opened again, as its manifest names them
+    #[arg(conflicts_with_all = ["base", "adapters", "checkpoints", "controls", "nf4", "prompts", "answers", "raw"])]
+    pub run: Option<PathBuf>,
+    /// Base model: a folder, a .gguf file, a hub id, or `organism`, the embedded one
+    #[arg(long, value_name = "BASE", required_unless_present = "run")]
+    pub base: Option<String>,
+    /// An adapter of it; may be repeated
+    #[arg(long = "adapter", value_name = "NAME=PATH", value_parser = parse_adapter)]
+    pub adapters: Vec<(String, String)>,
+    /// Checkpoints of a training, as adapters NAME@STEP; may be repeated
+    #[arg(long = "checkpoints", value_name = "NAME=DIR", value_parser = parse_checkpoints)]
+    pub checkpoints: Vec<Checkpoints>,
+    /// A control made from an adapter; may be repeated
+    #[arg(long = "control", value_name = "KIND[:ADAPTER][@SEED]", value_parser = parse_control)]
+    pub controls: Vec<ControlOf>,
+    /// Round the base's weights through bitsandbytes NF4 first
+    #[arg(long, value_enum, value_name = "FROM")]
+    pub nf4: Option<Nf4>,
+    /// Prompts to choose from: a JSON file as docs/prompts.md describes (default: fifteen prompts about games)
+    #[arg(long, value_name = "FILE")]
+    pub prompts: Option<PathBuf>,
+    /// Answers A and B of prompts that name none
+    #[arg(long, value_name = "A,B", value_parser = parse_answers)]
+    pub answers: Option<(String, String)>,
+    /// Put prompts to the model as raw text, without its chat template
+    #[arg(long)]
+    pub raw: bool,
+    /// Port (default: one that is free)
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub port: u16,
+    /// Address to listen on; others than this machine's own let other machines in
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1")]
+    pub host: String,
+    /// Open the page in a browser
+    #[arg(long)]
+    pub open: bool,
     /// Memory for packed weights, e.g. 3GiB
     #[arg(long, value_name = "SIZE", value_parser = parse_size, default_value = "3GiB")]
     pub memory: usize,

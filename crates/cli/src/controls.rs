@@ -73,6 +73,11 @@ pub fn parse_control(text: &str) -> Result<ControlOf, String> {
     Ok(ControlOf { kind: kind.parse()?, of, seed })
 }
 
+/// How [`parse_control`] reads a control that was made: with its seed only where that is part of its name.
+pub fn written_control(name: &str, of: &str, kind: &str, seed: u64) -> String {
+    if name == format!("{of}.{kind}") { format!("{kind}:{of}") } else { format!("{kind}:{of}@{seed}") }
+}
+
 /// Writes the controls among some adapters as PEFT folders below `folder`. `originals` are the folders of the adapters.
 ///
 /// # Errors

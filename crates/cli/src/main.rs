@@ -32,6 +32,7 @@ fn main() -> ExitCode {
             args::Verb::Check(a) => verbs::check::run(&a),
             args::Verb::Prompts(a) => verbs::prompts::run(&a),
             args::Verb::Play(a) => verbs::play::run(&a),
+            args::Verb::Explore(a) => verbs::explore::run(&a),
             args::Verb::Study(a) => verbs::study::run(&a),
             args::Verb::Report(a) => verbs::report::run(&a),
             args::Verb::Train(a) => verbs::train::run(&a),

@@ -3,8 +3,8 @@
 use crate::open::{Asked, Opened};
 use crate::progress::Bars;
 use crate::report_files::{add, prompt_texts, write_figures, write_page};
-use anyhow::{Context as _, Result};
-use lorascope_analyses::{Analysis, Context, Subject};
+use anyhow::{Context as _, Result, anyhow};
+use lorascope_analyses::{Analysis, Context, ModelEdit, Subject};
 use lorascope_prompts::PromptSet;
 use lorascope_record::{Opened as State, RunFolder, RunKey, sha256_hex};
 use lorascope_report::{Page, ProvenanceItem};
@@ -13,7 +13,7 @@ use std::path::Path;
 use std::time::Instant;
 
 /// The part of `--memory` that rows of patched runs may take besides.
-const ROWS_SHARE: usize = 4;
+pub const ROWS_SHARE: usize = 4;
 
 /// What is to be run.
 pub struct Plan {
@@ -23,6 +23,8 @@ pub struct Plan {
     pub title: String,
     /// Analyses with their resolved settings.
     pub analyses: Vec<(&'static dyn Analysis, Value)>,
+    /// Edits of the models, under which everything is run.
+    pub edits: Vec<ModelEdit>,
     /// Seed of everything random.
     pub seed: u64,
     /// Whether the base was rounded through NF4, and from what.
@@ -36,24 +38,29 @@ pub struct Plan {
 /// Runs the plan into `out`, resuming what is there.
 pub fn run(plan: &Plan, opened: Opened, asked: &Asked, out: &Path, bars: &Bars) -> Result<()> {
     let prompts = asked.set.to_json();
-    let (subject, inputs) = opened.into_subject(asked)?;
+    let (mut subject, inputs) = opened.into_subject(asked)?;
+    subject.edit(&plan.edits)?;
     let settings: Vec<Value> = plan
         .analyses
         .iter()
         .map(|(a, settings)| json!({"analysis": a.name(), "settings": settings}))
         .collect();
+    let mut run_settings = json!({
+        "models": subject.model.names(),
+        "controls": controls(&subject),
+        "analyses": settings,
+        "prompts_sha256": sha256_hex(prompts.as_bytes()),
+        "answers": asked.answers,
+        "wrapping": asked.wrapping,
+        "date": asked.now.filter(|_| subject.tokenizer.chat_depends_on_date()),
+        "nf4": plan.nf4,
+    });
+    if !plan.edits.is_empty() {
+        run_settings["edits"] = json!(plan.edits);
+    }
     let key = RunKey {
         command: plan.command.clone(),
-        settings: json!({
-            "models": subject.model.names(),
-            "controls": controls(&subject),
-            "analyses": settings,
-            "prompts_sha256": sha256_hex(prompts.as_bytes()),
-            "answers": asked.answers,
-            "wrapping": asked.wrapping,
-            "date": asked.now.filter(|_| subject.tokenizer.chat_depends_on_date()),
-            "nf4": plan.nf4,
-        }),
+        settings: run_settings,
         seed: plan.seed,
         inputs,
         command_line: std::env::args().collect(),
@@ -63,6 +70,12 @@ pub fn run(plan: &Plan, opened: Opened, asked: &Asked, out: &Path, bars: &Bars) 
     for (analysis, settings) in &plan.analyses {
         let named = || format!("analysis `{}`", analysis.name());
         let own = own_subject(*analysis, settings, &subject, asked).with_context(named)?;
+        if own.is_some() && plan.edits.iter().any(ModelEdit::is_of_prompts) {
+            return Err(anyhow!(
+                "it asks prompts of its own, for which the study's edits have no values or decision points; leave it out"
+            ))
+            .with_context(named);
+        }
         analysis.check(own.as_ref().map_or(&subject, |(_, own)| own), settings).with_context(named)?;
         tasks.push((*analysis, settings, own));
     }
@@ -83,6 +96,12 @@ pub fn run(plan: &Plan, opened: Opened, asked: &Asked, out: &Path, bars: &Bars) 
     folder.write_text("prompts.json", &prompts)?;
     folder.write_text("rendered.jsonl", &subject.rendered())?;
     let mut page = page(plan, &subject, asked, &key);
+    if !plan.edits.is_empty() {
+        let n = plan.edits.len();
+        page.warnings.push(format!(
+            "Everything here is about edited models: {n} edits stand, as the provenance says."
+        ));
+    }
     for (analysis, settings, own) in &tasks {
         let memory = plan.memory / ROWS_SHARE;
         let name = analysis.name();
@@ -169,6 +188,9 @@ fn page(plan: &Plan, subject: &Subject, asked: &Asked, key: &RunKey) -> Page {
                 format!("made from {of}: {kind}; seed {}", control.seed),
             ));
         }
+    }
+    for (i, edit) in plan.edits.iter().enumerate() {
+        provenance.push(item(&format!("edit {}", i + 1), json!(edit).to_string()));
     }
     if let Some(from) = &plan.nf4 {
         provenance.push(item("base weights", format!("rounded through NF4 from {from}")));

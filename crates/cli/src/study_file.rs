@@ -5,14 +5,14 @@ use crate::checkpoints::{Checkpoints, check_trajectory_name};
 use crate::controls::{ControlOf, parse_control};
 use crate::registry;
 use anyhow::{Context, Result, anyhow, bail};
-use lorascope_analyses::Analysis;
+use lorascope_analyses::{Analysis, ModelEdit};
 use lorascope_games::Design;
 use lorascope_prompts::PromptSet;
 use serde_json::Value;
 use std::path::{Path, PathBuf};
 use toml::Table;
 
-const KEYS: [&str; 13] = [
+const KEYS: [&str; 14] = [
     "title",
     "base",
     "adapter",
@@ -26,6 +26,7 @@ const KEYS: [&str; 13] = [
     "nf4",
     "raw",
     "date",
+    "edits",
 ];
 
 /// A study as its file describes it; nothing is opened yet.
@@ -45,6 +46,8 @@ pub struct StudyFile {
     pub raw: bool,
     /// Seconds since 1970 of `date`.
     pub now: Option<i64>,
+    /// Edits of the models.
+    pub edits: Vec<ModelEdit>,
 }
 
 /// Where a study's prompts come from.
@@ -114,6 +117,7 @@ impl StudyFile {
             nf4,
             raw: raw.unwrap_or(false),
             now: text_of("date")?.map(|d| seconds_of_date(&d)).transpose()?,
+            edits: edits(&table)?,
         })
     }
 }
@@ -190,6 +194,15 @@ fn controls(value: &toml::Value) -> Result<Vec<ControlOf>> {
     let list: Option<Vec<&str>> = value.as_array().and_then(|a| a.iter().map(toml::Value::as_str).collect());
     let list = list.context("`controls` must be a list of texts such as \"random\" or \"shuffled:moral\"")?;
     list.into_iter().map(|text| parse_control(text).map_err(|e| anyhow!("`controls`: {e}"))).collect()
+}
+
+fn edits(table: &Table) -> Result<Vec<ModelEdit>> {
+    let Some(value) = table.get("edits") else { return Ok(Vec::new()) };
+    let list = value.as_array().context("`edits` must be written as [[edits]], one for each")?;
+    let edit = |(i, value): (usize, &toml::Value)| {
+        value.clone().try_into().map_err(|e: toml::de::Error| anyhow!("edit {}: {}", i + 1, e.message()))
+    };
+    list.iter().enumerate().map(edit).collect()
 }
 
 fn prompts(table: &Table, folder: &Path) -> Result<Prompts> {
@@ -272,6 +285,18 @@ fn seconds_of_date(date: &str) -> Result<i64> {
     Ok(days * 86_400)
 }
 
+/// The day of a time in seconds since 1970, written `YYYY-MM-DD` (civil from days, Hinnant 2013).
+pub fn date_of_seconds(seconds: i64) -> String {
+    let shifted = seconds.div_euclid(86_400) + 719_468;
+    let (era, of_era) = (shifted.div_euclid(146_097), shifted.rem_euclid(146_097));
+    let year = (of_era - of_era / 1460 + of_era / 36_524 - of_era / 146_096) / 365;
+    let of_year = of_era - (365 * year + year / 4 - year / 100);
+    let of_march = (5 * of_year + 2) / 153;
+    let (day, month) = (of_year - (153 * of_march + 2) / 5 + 1, (of_march + 2) % 12 + 1);
+    let year = year + era * 400 + i64::from(month <= 2);
+    format!("{year:04}-{month:02}-{day:02}")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -282,6 +307,9 @@ mod tests {
         assert_eq!(seconds_of_date("1970-01-01").unwrap(), 0);
         assert_eq!(seconds_of_date("2024-02-29").unwrap(), 1_709_164_800);
         assert_eq!(seconds_of_date("2024-07-26").unwrap(), 1_721_952_000);
+        for day in ["1970-01-01", "1999-12-31", "2000-02-29", "2024-02-29", "2024-03-01", "2100-03-01"] {
+            assert_eq!(date_of_seconds(seconds_of_date(day).unwrap()), day);
+        }
         for wrong in
             ["26.7.2024", "2024-13-01", "2024-02-30", "2023-02-29", "1900-02-29", "2024-04-31", "2024-04-00"]
         {
@@ -302,6 +330,7 @@ mod tests {
         assert_eq!(study.controls.len(), 2);
         assert_eq!(study.seed, 7);
         assert_eq!(study.now, Some(1_740_787_200));
+        assert_eq!(study.edits.len(), 2);
         let lens = study.analyses.iter().find(|(a, _)| a.name() == "lens").unwrap();
         assert_eq!(lens.1, serde_json::json!({"tolerance": 0.3, "top": 10}));
         assert!(!study.prompts.load().unwrap().items.is_empty());

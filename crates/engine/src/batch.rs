@@ -274,6 +274,18 @@ impl Batch {
     pub fn keys_of(&self, row: usize) -> Vec<Range<usize>> {
         self.ranges_up_to(row)
     }
+    /// Tokens of a row's sequence up to it, its own included.
+    pub fn tokens_to(&self, row: usize) -> Vec<u32> {
+        self.ranges_up_to(row).into_iter().flatten().map(|r| self.rows[r].token).collect()
+    }
+    /// Number of sequences.
+    pub(crate) fn n_sequences(&self) -> usize {
+        self.sequences.len()
+    }
+    /// The row of a sequence's last token.
+    pub(crate) fn end_of(&self, sequence: usize) -> Option<usize> {
+        self.sequences.get(sequence)?.last().map(|range| range.end - 1)
+    }
     /// The row of a sequence's token at `position`; `None` past its end.
     pub fn row_of(&self, sequence: usize, position: usize) -> Option<usize> {
         let mut left = position;

@@ -112,6 +112,10 @@ impl<R: Real> Model<R> {
             let why = "its rows must be whole sequences of the base".to_owned();
             return Err(Error::BadMixture { mixture: 0, why });
         }
+        if !self.standing().is_empty() {
+            let why = "edits stand in these models, and a mixture is none of them; run it without edits";
+            return Err(Error::BadMixture { mixture: 0, why: why.to_owned() });
+        }
         for (i, mixture) in mixtures.iter().enumerate() {
             self.check_mixture(mixture).map_err(|why| Error::BadMixture { mixture: i, why })?;
         }

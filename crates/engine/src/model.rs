@@ -8,8 +8,10 @@ use crate::families::{Family, Names, read_spec};
 use crate::forward::{self, Memory, Progress, Run, norm_row};
 use crate::hook::{HookPoint, Site};
 use crate::mat::Mat;
+use crate::memo::Memo;
 use crate::module::Module;
 use crate::spec::ModelSpec;
+use crate::standing::Standing;
 use crate::tap::Hooks;
 use crate::unembed::{OutputBlocks, n_blocks};
 use crate::weights::{NormWeights, PerModel, WeightStore, vector};
@@ -33,6 +35,8 @@ pub struct Model<R> {
     embeddings: Embeddings<R>,
     final_norm: PerModel<NormWeights<R>>,
     output_blocks: OutputBlocks<R>,
+    pub(crate) standing: Standing<R>,
+    pub(crate) memo: Option<Memo<R>>,
 }
 
 impl<R: Real> Model<R> {
@@ -77,7 +81,8 @@ impl<R: Real> Model<R> {
         let output_bytes = spec.d_vocab * spec.d_model * size_of::<R>();
         let kept = weights.is_resident() && weights.panel_bytes(&spec) + output_bytes <= memory;
         let output_blocks = OutputBlocks::new(if kept { n_blocks(spec.d_vocab) } else { 0 });
-        Ok(Self { spec, family, weights, embeddings, final_norm, output_blocks })
+        let standing = Standing::default();
+        Ok(Self { spec, family, weights, embeddings, final_norm, output_blocks, standing, memo: None })
     }
 
     /// What the model is.
@@ -148,6 +153,9 @@ impl<R: Real> Model<R> {
             return Err(Error::OtherBatch);
         }
         self.check_readout(batch, readout)?;
+        if let Some(run) = self.run_from_memo(batch, hooks, readout, progress)? {
+            return Ok(run);
+        }
         forward::run(self, batch, hooks, readout, progress, Memory::None)
     }
 
@@ -197,11 +205,13 @@ impl<R: Real> Model<R> {
         module: Module,
         change: impl FnOnce(&mut LowRank),
     ) -> Result<()> {
+        self.memo = None;
         self.weights.set_factor(&self.spec, model, layer, module, change)
     }
 
     /// Replaces the base's embedding or final norm.
     pub(crate) fn replace_outside_layers(&mut self, new: StoredTensor) -> Result<()> {
+        self.memo = None;
         self.weights.base.replace(new);
         let names = &self.family.names;
         self.final_norm = self.weights.norm(&self.spec, names.final_norm)?;
@@ -213,6 +223,9 @@ impl<R: Real> Model<R> {
     /// Rank of a model's adapter at a low-rank hook point.
     pub(crate) fn rank_at(&self, model: ModelId, point: HookPoint) -> Option<usize> {
         let HookPoint::Layer(layer, Site::LoraA(module) | Site::LoraOut(module)) = point else { return None };
+        if self.standing.muted.contains(&(model, layer, module)) {
+            return None;
+        }
         model.checked_sub(1).and_then(|i| self.adapters().get(i))?.rank(layer, module)
     }
 

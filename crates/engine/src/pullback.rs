@@ -13,7 +13,7 @@
 
 mod place;
 
-use crate::adapter::Adapter;
+use crate::adapter::{Adapter, Update};
 use crate::batch::ModelId;
 use crate::error::{Error, Result};
 use crate::families::{LinearSource, in_layer};
@@ -94,7 +94,8 @@ impl<R: Real> Model<R> {
             }
             let (own, base) = (directions.gather(&rows), pulled.base.gather(&rows));
             let added = self.through_adapter(layer, module, adapter, i + 1, &place, &own, &base)?;
-            let bias = adapter_bias_shares(adapter, layer, module, &path, &place, &own)?;
+            let update = self.standing_update(i + 1, layer, module);
+            let bias = adapter_bias_shares(adapter, update, &path, &place, &own)?;
             let replaced = adapter.replaced_bias(&path).is_some();
             for (at, &row) in rows.iter().enumerate() {
                 if let Some(added) = &added {
@@ -247,7 +248,7 @@ impl<R: Real> Model<R> {
         base: &Mat<f64>,
     ) -> Result<Option<Mat<f64>>> {
         let path = self.source(layer, module)?.path(layer);
-        let (update, replaced) = (adapter.update(layer, module), adapter.replaced_weight(&path));
+        let (update, replaced) = (self.standing_update(model, layer, module), adapter.replaced_weight(&path));
         if update.is_none() && replaced.is_none() {
             return Ok(None);
         }
@@ -360,8 +361,7 @@ fn bad<T>(why: String) -> Result<T> {
 /// `u·bias` of what an adapter brings to a module: its own bias in place of the base's, and the scaled bias of B.
 fn adapter_bias_shares(
     adapter: &Adapter,
-    layer: usize,
-    module: Module,
+    update: Option<Update>,
     path: &str,
     place: &Place,
     directions: &Mat<f64>,
@@ -370,7 +370,7 @@ fn adapter_bias_shares(
         Some(bias) => place.through_bias(bias, directions)?,
         None => vec![0.0; directions.rows],
     };
-    if let Some(update) = adapter.update(layer, module)
+    if let Some(update) = update
         && let Some(bias) = &update.factors.bias
     {
         let of_b = place.through_bias(bias, directions)?;

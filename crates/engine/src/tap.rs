@@ -10,6 +10,7 @@ use crate::error::{Error, Result};
 use crate::hook::{HookPoint, Width};
 use crate::mat::Mat;
 use crate::spec::ModelSpec;
+use crate::standing::Standing;
 use lorascope_kernels::Real;
 use std::collections::{BTreeMap, HashMap};
 use std::ops::Range;
@@ -105,12 +106,17 @@ struct AtRow {
     captures: Vec<(usize, usize)>,
 }
 
+/// Values of rows, each with the number of later edits that read them.
+type Stash<R> = HashMap<(HookPoint, usize), (Vec<R>, usize)>;
+
 /// The requests of one run, ordered by where they happen.
 pub(crate) struct Tap<'h, R> {
     hooks: &'h Hooks<R>,
+    /// Edits that stand; those of the hooks are numbered after them.
+    standing: Vec<Edit<R>>,
     plan: HashMap<HookPoint, BTreeMap<usize, AtRow>>,
     /// Values that later edits read, and how many of those are still to come.
-    stash: HashMap<(HookPoint, usize), (Vec<R>, usize)>,
+    stash: Stash<R>,
     values: Vec<Vec<Vec<R>>>,
     captured: Vec<Vec<usize>>,
     edited: Vec<usize>,
@@ -119,10 +125,11 @@ pub(crate) struct Tap<'h, R> {
 }
 
 impl<'h, R: Real> Tap<'h, R> {
-    /// Checks every request against the model and the batch. `rank(row, point)` is the adapter's rank at a
-    /// low-rank point, `None` where the row's model has no adapter there.
+    /// Checks every request against the model and the batch; what stands goes before the hooks' own edits. `rank(row, point)` is
+    /// the adapter's rank at a low-rank point, `None` where the row's model has no adapter there.
     pub fn new(
         hooks: &'h Hooks<R>,
+        standing: &Standing<R>,
         batch: &Batch,
         spec: &ModelSpec,
         rank: impl Fn(usize, HookPoint) -> Option<usize>,
@@ -162,7 +169,8 @@ impl<'h, R: Real> Tap<'h, R> {
                 plan.entry(point).or_default().entry(row).or_default().captures.push((c, i));
             }
         }
-        for (e, edit) in hooks.edits.iter().enumerate() {
+        let standing = standing.edits_of(batch)?;
+        for (e, edit) in standing.iter().chain(&hooks.edits).enumerate() {
             let (point, row) = (edit.point, edit.row);
             let bad = |why: String| Error::BadHook { kind: "edit", point: point.to_string(), row, why };
             check_row(row, point).map_err(bad)?;
@@ -203,7 +211,8 @@ impl<'h, R: Real> Tap<'h, R> {
             stash: HashMap::new(),
             values: hooks.captures.iter().map(|c| vec![Vec::new(); c.rows.len()]).collect(),
             captured: hooks.captures.iter().map(|c| vec![0; c.rows.len()]).collect(),
-            edited: vec![0; hooks.edits.len()],
+            edited: vec![0; standing.len() + hooks.edits.len()],
+            standing,
             log: None,
             hooks,
         })
@@ -240,7 +249,7 @@ impl<'h, R: Real> Tap<'h, R> {
     pub fn at_row(&mut self, point: HookPoint, row: usize, values: &mut [R]) {
         let Some(at) = self.plan.get(&point).and_then(|rows| rows.get(&row)).cloned() else { return };
         for &e in &at.edits {
-            let edit = &self.hooks.edits[e];
+            let edit = numbered(&self.standing, self.hooks, e);
             let target = &mut values[edit.units.clone()];
             match &edit.op {
                 EditOp::Set(new) => target.copy_from_slice(new),
@@ -248,7 +257,7 @@ impl<'h, R: Real> Tap<'h, R> {
                 EditOp::Scale(factor) => target.iter_mut().for_each(|t| *t *= *factor),
                 EditOp::CopyFrom(_) | EditOp::CopyAlong { .. } | EditOp::Shift(_) => {
                     // An absent source leaves the edit uncounted, which `finish` reports.
-                    if !self.apply_from_stash(edit, target) {
+                    if !apply_from_stash(&mut self.stash, edit, target) {
                         continue;
                     }
                 }
@@ -277,7 +286,7 @@ impl<'h, R: Real> Tap<'h, R> {
             self.captured[c][i] += 1;
         }
         for &e in at.edits.iter().rev() {
-            let edit = &self.hooks.edits[e];
+            let edit = numbered(&self.standing, self.hooks, e);
             let part = &mut gradient[edit.units.clone()];
             match &edit.op {
                 EditOp::Set(_) | EditOp::CopyFrom(_) => part.fill(R::ZERO),
@@ -298,35 +307,9 @@ impl<'h, R: Real> Tap<'h, R> {
         }
     }
 
-    /// Carries out an edit that reads earlier rows; whether all of them were there.
-    fn apply_from_stash(&mut self, edit: &Edit<R>, target: &mut [R]) -> bool {
-        let sources = edit.sources();
-        let values: Vec<&[R]> =
-            sources.iter().filter_map(|s| self.stash.get(s)).map(|(v, _)| &v[..]).collect();
-        match (&edit.op, &values[..]) {
-            (EditOp::CopyFrom(_), [from]) => target.copy_from_slice(&from[edit.units.clone()]),
-            (EditOp::CopyAlong { basis, .. }, [from]) => copy_along(target, &from[edit.units.clone()], basis),
-            (EditOp::Shift(shift), [plus, minus]) => {
-                let differences = plus[shift.units.clone()].iter().zip(&minus[shift.units.clone()]);
-                target.iter_mut().zip(differences).for_each(|(t, (&p, &m))| *t += p - m);
-            }
-            _ => return false,
-        }
-        for source in sources {
-            // What nobody will read any more is let go.
-            if let Some((_, readers)) = self.stash.get_mut(&source) {
-                *readers -= 1;
-                if *readers == 0 {
-                    self.stash.remove(&source);
-                }
-            }
-        }
-        true
-    }
-
     /// The captured values, one list of rows per capture; an error if any request did not happen exactly once.
     pub fn finish(self) -> Result<Vec<Vec<Vec<R>>>> {
-        for (edit, &times) in self.hooks.edits.iter().zip(&self.edited) {
+        for (edit, &times) in self.standing.iter().chain(&self.hooks.edits).zip(&self.edited) {
             if times != 1 {
                 return Err(fired_wrongly("edit", edit.point, edit.row, times));
             }
@@ -345,6 +328,36 @@ impl<'h, R: Real> Tap<'h, R> {
         }
         Ok(self.values)
     }
+}
+
+/// Carries out an edit that reads earlier rows; whether all of them were there.
+fn apply_from_stash<R: Real>(stash: &mut Stash<R>, edit: &Edit<R>, target: &mut [R]) -> bool {
+    let sources = edit.sources();
+    let values: Vec<&[R]> = sources.iter().filter_map(|s| stash.get(s)).map(|(v, _)| &v[..]).collect();
+    match (&edit.op, &values[..]) {
+        (EditOp::CopyFrom(_), [from]) => target.copy_from_slice(&from[edit.units.clone()]),
+        (EditOp::CopyAlong { basis, .. }, [from]) => copy_along(target, &from[edit.units.clone()], basis),
+        (EditOp::Shift(shift), [plus, minus]) => {
+            let differences = plus[shift.units.clone()].iter().zip(&minus[shift.units.clone()]);
+            target.iter_mut().zip(differences).for_each(|(t, (&p, &m))| *t += p - m);
+        }
+        _ => return false,
+    }
+    for source in sources {
+        // What nobody will read any more is let go.
+        if let Some((_, readers)) = stash.get_mut(&source) {
+            *readers -= 1;
+            if *readers == 0 {
+                stash.remove(&source);
+            }
+        }
+    }
+    true
+}
+
+/// The edit of that number.
+fn numbered<'e, R>(standing: &'e [Edit<R>], hooks: &'e Hooks<R>, e: usize) -> &'e Edit<R> {
+    standing.get(e).unwrap_or_else(|| &hooks.edits[e - standing.len()])
 }
 
 fn fired_wrongly(kind: &'static str, point: HookPoint, row: usize, times: usize) -> Error {
@@ -423,7 +436,7 @@ mod tests {
     /// What the account says after the point was reached at these rows, one after the other.
     fn account(hooks: &Hooks<f64>, reached: &[usize]) -> std::result::Result<Vec<Vec<Vec<f64>>>, String> {
         let (spec, batch) = three_rows();
-        let mut tap = Tap::new(hooks, &batch, &spec, |_, _| None).unwrap();
+        let mut tap = Tap::new(hooks, &Standing::default(), &batch, &spec, |_, _| None).unwrap();
         for &row in reached {
             tap.at_row(POINT, row, &mut [row as f64; 4]);
         }
@@ -465,7 +478,7 @@ mod tests {
         let edits = vec![Edit { point: POINT, row: 2, units: 0..4, op: EditOp::CopyFrom(0) }];
         let hooks = Hooks::<f64> { captures: vec![Capture { point: POINT, rows: vec![1, 1] }], edits };
         let (spec, batch) = three_rows();
-        let tap = Tap::new(&hooks, &batch, &spec, |_, _| None).unwrap();
+        let tap = Tap::new(&hooks, &Standing::default(), &batch, &spec, |_, _| None).unwrap();
         assert_eq!(tap.rows_wanted(POINT, 0..3), [0, 1, 2], "the source of a copy is wanted too");
         assert_eq!(tap.rows_wanted(POINT, 1..2), [1]);
         let elsewhere = HookPoint::Layer(0, Site::MlpPre);

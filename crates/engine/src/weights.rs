@@ -12,6 +12,7 @@ use crate::module::Module;
 use crate::spec::{ModelSpec, NormKind};
 use lorascope_checkpoint::{Checkpoint, StoredTensor};
 use lorascope_kernels::{MatRef, PANEL, Packed, Real, Write, all_finite, matmul};
+use std::collections::BTreeSet;
 use std::sync::{Arc, OnceLock};
 
 /// A norm's parameters, with the unit offset of the family already added.
@@ -59,14 +60,20 @@ pub(crate) struct LowRankWeights<R> {
 pub(crate) struct LinearWeights<R> {
     pub weight: PerModel<Packed<R>>,
     pub bias: PerModel<Option<Vec<R>>>,
-    /// Indexed by adapter (model − 1).
-    pub low_rank: Vec<Option<LowRankWeights<R>>>,
+    /// Indexed by adapter (model − 1), muted ones included.
+    low_rank: Vec<Option<LowRankWeights<R>>>,
+    /// Adapters (model − 1) whose update is switched off.
+    muted: Vec<usize>,
 }
 
 impl<R> LinearWeights<R> {
-    /// The model's low-rank update.
+    /// The model's low-rank update; none where it is muted.
     pub fn low_rank(&self, model: ModelId) -> Option<&LowRankWeights<R>> {
-        model.checked_sub(1).and_then(|i| self.low_rank.get(i)).and_then(Option::as_ref)
+        model
+            .checked_sub(1)
+            .filter(|i| !self.muted.contains(i))
+            .and_then(|i| self.low_rank.get(i))
+            .and_then(Option::as_ref)
     }
 }
 
@@ -101,6 +108,7 @@ pub(crate) struct WeightStore<R> {
     names: &'static Names,
     layers: Vec<OnceLock<Arc<LayerWeights<R>>>>,
     resident: bool,
+    muted: BTreeSet<(ModelId, usize, Module)>,
 }
 
 impl<R: Real> WeightStore<R> {
@@ -119,6 +127,7 @@ impl<R: Real> WeightStore<R> {
             names,
             layers: (0..spec.n_layers).map(|_| OnceLock::new()).collect(),
             resident: false,
+            muted: BTreeSet::new(),
         };
         let resident = store.panel_bytes(spec) <= memory;
         Ok(Self { resident, ..store })
@@ -147,6 +156,24 @@ impl<R: Real> WeightStore<R> {
             return Ok(self.layers[layer].get_or_init(|| made).clone());
         }
         Ok(made)
+    }
+
+    /// Switches these updates off, and all others on. No number is touched.
+    pub fn mute(&mut self, muted: &BTreeSet<(ModelId, usize, Module)>) {
+        self.muted.clone_from(muted);
+        for (layer, ready) in self.layers.iter_mut().enumerate() {
+            let Some(weights) = ready.get_mut() else { continue };
+            // A layer that somebody still holds is made anew for whoever asks next.
+            let Some(weights) = Arc::get_mut(weights) else {
+                *ready = OnceLock::new();
+                continue;
+            };
+            for (module, linear) in Module::ALL.into_iter().zip(&mut weights.linears) {
+                if let Some(linear) = linear {
+                    linear.muted = muted_at(muted, layer, module);
+                }
+            }
+        }
     }
 
     /// Replaces one of the base's tensors, which belongs to a layer.
@@ -258,8 +285,14 @@ impl<R: Real> WeightStore<R> {
                 .map(|(place, update)| low_rank(update, place.outputs.clone(), weight.of(i + 1)))
                 .transpose()
         });
-        Ok(LinearWeights { low_rank: low_rank.collect::<Result<_>>()?, weight, bias })
+        let (low_rank, muted) = (low_rank.collect::<Result<_>>()?, muted_at(&self.muted, layer, module));
+        Ok(LinearWeights { low_rank, muted, weight, bias })
     }
+}
+
+/// Adapters (model − 1) that are muted at a module of a layer.
+fn muted_at(muted: &BTreeSet<(ModelId, usize, Module)>, layer: usize, module: Module) -> Vec<usize> {
+    muted.iter().filter(|m| (m.1, m.2) == (layer, module)).map(|m| m.0 - 1).collect()
 }
 
 /// Packs the factors of one module, and the gain of DoRA.

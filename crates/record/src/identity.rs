@@ -30,7 +30,9 @@ impl InputFile {
     /// [`Error::Io`] if it can't be read.
     pub fn read(name: impl Into<String>, path: &Path) -> Result<Self> {
         let (sha256, bytes) = sha256_file(path)?;
-        Ok(Self { name: name.into(), path: path.to_owned(), sha256, bytes })
+        // Whoever opens the run later may stand in another folder.
+        let path = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+        Ok(Self { name: name.into(), path, sha256, bytes })
     }
 }
 

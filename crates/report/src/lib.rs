@@ -43,5 +43,6 @@ pub use page::{
 };
 pub use raster::{PNG_SCALE, render_pdf, render_png};
 pub use render::{figure_files, render_svg};
+pub use style::style_sheet;
 pub use theme::Theme;
 pub use verdicts::{Verdict, VerdictKind};

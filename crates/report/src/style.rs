@@ -10,8 +10,8 @@ use crate::theme::Theme;
 const RULES: [&str; 2] =
     [include_str!("../templates/page.css"), include_str!("../templates/interactive.css")];
 
-/// The style sheet with fonts and both themes' colours put in.
-pub(crate) fn style_sheet() -> String {
+/// The style sheet of the report, for other pages that draw figures: with fonts and both themes' colours put in.
+pub fn style_sheet() -> String {
     let mut style = String::new();
     for (weight, bytes) in [400, 600].into_iter().zip(fonts::WEB) {
         let uri = data_uri("font/woff2", bytes);

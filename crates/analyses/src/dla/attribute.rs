@@ -10,7 +10,7 @@ use lorascope_engine::{
 };
 use lorascope_record::Table;
 use std::collections::hash_map::Entry;
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 /// A sum is complete within this times max(1, |logit difference|): what f32 activations allow.
 const TOLERANCE: f64 = 1e-4;
@@ -92,6 +92,7 @@ pub(super) fn block(
     let read = model.readout_directions(&questions)?;
     let mut found = Found { rows: Table::new(&CONTRIBUTIONS), sums: vec![(0.0, 0); asked.len()] };
     found.outside_layers(subject, &asked, &read)?;
+    found.steering(subject, &asked, &sequences, &read)?;
     let models: Vec<usize> = questions.iter().map(|q| q.0).collect();
     for layer in 0..spec.n_layers {
         for module in [Module::O, Module::Down] {
@@ -168,6 +169,9 @@ impl Writer<'_> {
     }
 }
 
+/// Model and tokens of every sequence.
+type Inputs<'t> = [(usize, &'t [u32])];
+
 /// What has been found so far.
 struct Found {
     rows: Table,
@@ -224,6 +228,36 @@ impl Found {
             if let NormKind::Layer { .. } = spec.norm {
                 let (base, adapter) = (read.base_bias[one.direction], read.adapter_bias[one.direction]);
                 self.push(s, one, Component::whole(Kind::FinalBias), None, Shares { base, adapter })?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Vectors that standing edits add to the residual stream, layer by layer; every model has a row where any has.
+    fn steering(
+        &mut self,
+        subject: &Subject,
+        asked: &[Asked],
+        inputs: &Inputs,
+        read: &ThroughNorm,
+    ) -> Result<()> {
+        let standing = subject.model.standing();
+        let mut added: Vec<BTreeMap<usize, f64>> = Vec::with_capacity(asked.len());
+        for (one, (_, tokens)) in asked.iter().zip(inputs) {
+            let u = read.directions.row(one.direction);
+            let mut by_layer = BTreeMap::new();
+            for (layer, vector) in standing.added_to_stream(one.model, tokens) {
+                let through: f64 = u.iter().zip(vector).map(|(u, &v)| u * f64::from(v)).sum();
+                *by_layer.entry(layer).or_insert(0.0) += through / one.scale;
+            }
+            added.push(by_layer);
+        }
+        let layers: BTreeSet<usize> = added.iter().flat_map(|by_layer| by_layer.keys().copied()).collect();
+        for (s, one) in asked.iter().enumerate() {
+            for &layer in &layers {
+                let base = added[s].get(&layer).copied().unwrap_or(0.0);
+                let component = Component { kind: Kind::Steering, layer: Some(layer), head: None };
+                self.push(s, one, component, None, Shares { base, adapter: 0.0 })?;
             }
         }
         Ok(())

@@ -9,7 +9,7 @@ const KIND: ColumnSpec = column(
     Text,
     "",
     "`embed`, `pos_embed` (GPT-2), `head`, `attn_bias` (where a model has one), `mlp` (its bias included), `final_bias` (of a \
-     LayerNorm), `softcap` (what the soft cap changes), `neuron` (on request).",
+     LayerNorm), `steering` (vectors that a standing edit adds after a layer), `softcap` (what the soft cap changes), `neuron` (on request).",
 );
 const LAYER: ColumnSpec = column("layer", IntOrNull, "", "Layer, from 0; null outside the layers.");
 const HEAD: ColumnSpec = column("head", IntOrNull, "", "Query head, from 0; null but for heads.");
@@ -149,6 +149,7 @@ pub(crate) enum Kind {
     AttnBias,
     Mlp,
     FinalBias,
+    Steering,
     Softcap,
     Neuron,
     /// The sum of all but the soft cap; in summaries only.
@@ -156,13 +157,14 @@ pub(crate) enum Kind {
 }
 
 impl Kind {
-    const ALL: [Kind; 9] = [
+    const ALL: [Kind; 10] = [
         Kind::Embed,
         Kind::PosEmbed,
         Kind::Head,
         Kind::AttnBias,
         Kind::Mlp,
         Kind::FinalBias,
+        Kind::Steering,
         Kind::Softcap,
         Kind::Neuron,
         Kind::Total,
@@ -176,6 +178,7 @@ impl Kind {
             Kind::AttnBias => "attn_bias",
             Kind::Mlp => "mlp",
             Kind::FinalBias => "final_bias",
+            Kind::Steering => "steering",
             Kind::Softcap => "softcap",
             Kind::Neuron => "neuron",
             Kind::Total => "total",
@@ -232,6 +235,7 @@ impl Component {
             Kind::Embed => "embedding".to_owned(),
             Kind::PosEmbed => "position embedding".to_owned(),
             Kind::FinalBias => "bias of the final norm".to_owned(),
+            Kind::Steering => "steering vector".to_owned(),
             other => other.name().to_owned(),
         };
         format!("{layer}{name}")

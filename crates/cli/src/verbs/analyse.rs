@@ -23,6 +23,7 @@ pub fn run(name: &str, args: &AnalyseArgs, flags: Vec<(String, Vec<String>)>) ->
         command: name.to_owned(),
         title: analysis.title().to_owned(),
         analyses: vec![(analysis, settings)],
+        edits: Vec::new(),
         seed: args.out.seed,
         nf4: args.models.nf4.map(nf4_name),
         threads,

@@ -23,6 +23,7 @@ pub fn run(args: &PlayArgs) -> Result<ExitCode> {
         command: PLAY.name().to_owned(),
         title: PLAY.title().to_owned(),
         analyses: vec![(PLAY, serde_json::to_value(&settings)?)],
+        edits: Vec::new(),
         seed: args.out.seed,
         nf4: args.models.nf4.map(nf4_name),
         threads,

@@ -50,6 +50,7 @@ pub fn run(args: &StudyArgs) -> Result<ExitCode> {
         command: "study".to_owned(),
         title: study.title,
         analyses,
+        edits: study.edits,
         seed,
         nf4: study.nf4,
         threads: n_threads,

@@ -10,6 +10,7 @@ mod circuits;
 mod conclusions;
 mod confirm;
 mod dla;
+mod explore;
 mod interactions;
 mod organism;
 mod patching;

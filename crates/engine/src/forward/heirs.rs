@@ -13,6 +13,8 @@ use std::ops::Range;
 /// A value of a layer that can be inherited, edits of the origin included.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Wire {
+    /// `hook_resid_pre`.
+    ResidPre,
     /// `hook_z`.
     Z,
     /// `hook_attn_out`.
@@ -39,8 +41,8 @@ impl<R: Real> Heirs<R> {
         for (stage, rows) in batch.parts(layer).into_iter().skip(1) {
             let wires: &[Wire] = match stage {
                 Stage::Layer => &[],
-                Stage::Heads => &[Wire::Z],
-                Stage::Mlp => &[Wire::AttnOut],
+                Stage::Heads => &[Wire::ResidPre, Wire::Z],
+                Stage::Mlp => &[Wire::ResidPre, Wire::AttnOut],
                 Stage::Neurons => &[Wire::ResidMid, Wire::MlpPost],
                 Stage::End => &[Wire::ResidMid, Wire::MlpOut],
             };

@@ -146,6 +146,22 @@ impl<R: Real> Kept<R> {
         keys.v.data[..v.data.len()].copy_from_slice(&v.data);
     }
 
+    /// The same with the keys and values of other models, or of models that have changed: those of `others`, whose sequences are the
+    /// kept ones of their models.
+    pub(crate) fn with_models_of(mut self, others: Self) -> Self {
+        for (model, rows) in others.batch.runs() {
+            let Some((_, own)) = self.batch.runs().iter().find(|(m, _)| m == model) else { continue };
+            for ((k, v), (new_k, new_v)) in self.layers.iter_mut().zip(&others.layers) {
+                for (mat, new) in [(k, new_k), (v, new_v)] {
+                    let cols = mat.cols;
+                    mat.data[own.start * cols..own.end * cols]
+                        .copy_from_slice(&new.data[rows.start * cols..rows.end * cols]);
+                }
+            }
+        }
+        self
+    }
+
     /// A batch of sequences that go on kept ones: each names one by its index, and the tokens that follow it, at least one.
     ///
     /// # Errors

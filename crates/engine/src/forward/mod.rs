@@ -93,7 +93,9 @@ pub(crate) fn run_mixtures<R: Real>(
     mixtures: &[Mixture],
 ) -> Result<Run<R>> {
     let spec = model.spec();
-    let tap = Tap::new(hooks, batch, spec, |row, point| model.rank_at(batch.row(row).model, point))?;
+    let tap = Tap::new(hooks, model.standing(), batch, spec, |row, point| {
+        model.rank_at(batch.row(row).model, point)
+    })?;
     let mut pass = Pass::new(model, batch, tap);
     pass.mixtures = mixtures;
     if memory.is_record() {
@@ -174,9 +176,14 @@ impl<'a, 'h, R: Real> Pass<'a, 'h, R> {
 
         self.record_block(&rows);
         if stage <= Stage::Mlp {
+            if stage > Stage::Layer {
+                let inherited = self.heirs.inherit(self.batch, Wire::ResidPre, rows.clone());
+                self.scratch.give(std::mem::replace(&mut x, inherited));
+            }
             let mut attn_out = match stage {
                 Stage::Layer => {
                     self.tap(layer, Site::ResidPre, first, &mut x);
+                    self.heirs.keep(Wire::ResidPre, first, &x);
                     let z = self.attend(layer, w, first, &x, cache);
                     self.project_heads(layer, w, first, z)
                 }

@@ -27,6 +27,7 @@ use crate::hook::{HookPoint, Site};
 use crate::mat::Mat;
 use crate::model::Model;
 use crate::spec::ModelSpec;
+use crate::standing::Standing;
 use crate::tap::{Capture, Edit, EditOp, Hooks, Tap};
 use lorascope_kernels::Real;
 use parameter::Collected;
@@ -138,10 +139,12 @@ impl<R: Real> Model<R> {
         }
         // On the way back captures take gradients, and edits let through what came from before them.
         let back = Hooks { captures: wanted.captures.clone(), edits: hooks.edits.clone() };
-        let tap = Tap::new(&back, batch, spec, |row, point| self.rank_at(batch.row(row).model, point))?;
+        let tap = Tap::new(&back, self.standing(), batch, spec, |row, point| {
+            self.rank_at(batch.row(row).model, point)
+        })?;
         let replay = replayed(&record.edited);
         let mut walk = Walk {
-            pass: Pass::new(self, batch, Tap::new(&replay, batch, spec, |_, _| None)?),
+            pass: Pass::new(self, batch, Tap::new(&replay, &Standing::default(), batch, spec, |_, _| None)?),
             tap,
             rules: wanted.rules,
             edited: record.edited,

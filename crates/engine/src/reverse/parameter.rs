@@ -311,6 +311,9 @@ impl<R: Real> Model<R> {
             Parameter::LoraA(layer, module) | Parameter::LoraB(layer, module) => {
                 let update = adapter.and_then(|a: &Adapter| a.low_rank(layer, module));
                 let Some((_, factors)) = update else { return refuse("the adapter has no update there") };
+                if self.standing().muted.contains(&(model, layer, module)) {
+                    return refuse("the adapter's update there is muted");
+                }
                 if factors.magnitude.is_some() {
                     return refuse("the update is a DoRA, whose norms would have to be trained with it");
                 }

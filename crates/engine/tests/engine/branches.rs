@@ -86,7 +86,7 @@ fn patch<R: Real>(
     Some(Patch { point, position, together: (units, op), alone })
 }
 
-fn branches_are_whole_runs<R: Real>(model: &Model<R>, cases: u32) {
+pub fn branches_are_whole_runs<R: Real>(model: &Model<R>, cases: u32) {
     let seqs = sequences(model);
     let borrowed: Vec<(usize, &[u32])> = seqs.iter().map(|(m, t)| (*m, t.as_slice())).collect();
     let trunk = Batch::new(model.spec(), &borrowed).unwrap();

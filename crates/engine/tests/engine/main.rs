@@ -18,4 +18,5 @@ mod patching;
 mod pullback;
 mod refused_hooks;
 mod refused_runs;
+mod standing;
 mod support;

@@ -1,0 +1,124 @@
+//! `lorascope explore`: the explorer on the models and prompts of a run, or on others.
+
+mod reopen;
+
+use crate::args::{ExploreArgs, ModelArgs};
+use crate::controls::written_control;
+use crate::open::{Asked, open, read_prompts, set_threads};
+use crate::pipeline::ROWS_SHARE;
+use crate::progress::Bars;
+use crate::verbs::analyse::{nf4_name, today};
+use anyhow::{Context, Result};
+use lorascope_analyses::ModelEdit;
+use lorascope_explore::{Explorer, Options, Source, start};
+use lorascope_games::Design;
+use lorascope_record::InputFile;
+use lorascope_text::Wrapping;
+use std::process::{Command, ExitCode, Stdio};
+
+/// What is explored.
+struct Explored {
+    models: ModelArgs,
+    asked: Asked,
+    seed: u64,
+    edits: Vec<ModelEdit>,
+    /// What a run was made with, which must still be so.
+    inputs: Vec<InputFile>,
+}
+
+/// Opens models and prompts and serves until ctrl-C.
+pub fn run(args: &ExploreArgs) -> Result<ExitCode> {
+    set_threads(args.threads)?;
+    let bars = Bars::default();
+    let explored = match &args.run {
+        Some(folder) => reopen::explored(folder, args)?,
+        None => named(args)?,
+    };
+    let Explored { models, asked, seed, edits, inputs } = explored;
+    let opened = open(&models, seed, &bars)?;
+    reopen::check_inputs(&inputs, &opened.inputs)?;
+    let (subject, _) = opened.into_subject(&asked)?;
+    let made = subject.model.adapters().iter().filter_map(|a| {
+        let made = a.control.as_ref()?;
+        Some(written_control(&a.name, &made.of, made.kind.name(), made.seed))
+    });
+    let dated = subject.tokenizer.chat_depends_on_date() && asked.wrapping != Wrapping::Raw;
+    let source = Source {
+        base: absolute(&models.base),
+        adapters: models.adapters.iter().map(|(name, path)| (name.clone(), absolute(path))).collect(),
+        controls: made.collect(),
+        nf4: models.nf4.map(nf4_name),
+        raw: asked.wrapping == Wrapping::Raw,
+        date: asked.now.filter(|_| dated).map(crate::study_file::date_of_seconds),
+        answers: asked.answers.clone(),
+        seed,
+    };
+    let explorer = Explorer::new(subject, asked.set, source, edits, models.memory / ROWS_SHARE);
+    let options =
+        Options { host: args.host.clone(), port: args.port, until_ctrl_c: true, ..Options::default() };
+    let running = start(explorer, &options)?;
+    if !running.address().ip().is_loopback() {
+        eprintln!(
+            "warning: {} can be reached from other machines; whoever has the address below can ask this one",
+            running.address()
+        );
+    }
+    println!("{}", running.url());
+    eprintln!("open this address in a browser; ctrl-C ends the server");
+    if args.open {
+        open_in_browser(running.url());
+    }
+    running.wait();
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Models and prompts that the command line names.
+fn named(args: &ExploreArgs) -> Result<Explored> {
+    let base = args.base.clone().context("name a run folder, or a base with --base")?;
+    let (memory, threads) = (args.memory, args.threads);
+    let models = ModelArgs {
+        base,
+        adapters: args.adapters.clone(),
+        checkpoints: args.checkpoints.clone(),
+        controls: args.controls.clone(),
+        save_controls: None,
+        nf4: args.nf4,
+        memory,
+        threads,
+    };
+    let set = match &args.prompts {
+        Some(path) => read_prompts(path)?,
+        None => Design::fifteen().build()?,
+    };
+    let wrapping = if args.raw { Wrapping::Raw } else { Wrapping::Auto };
+    let asked = Asked { set, answers: args.answers.clone(), wrapping, now: Some(today()) };
+    Ok(Explored { models, asked, seed: 0, edits: Vec::new(), inputs: Vec::new() })
+}
+
+/// A local path as it is from everywhere; a hub id or an embedded name as it is.
+fn absolute(spec: &str) -> String {
+    let path = std::path::Path::new(spec);
+    let full = path.exists().then(|| std::path::absolute(path).ok()).flatten();
+    full.map_or_else(|| spec.to_owned(), |p| p.to_string_lossy().into_owned())
+}
+
+/// Asks the system to open an address; where it can't, the user still has it in the terminal.
+fn open_in_browser(url: &str) {
+    let (program, first): (&str, &[&str]) = if cfg!(target_os = "macos") {
+        ("open", &[])
+    } else if cfg!(windows) {
+        ("explorer", &[])
+    } else {
+        ("xdg-open", &[])
+    };
+    let started = Command::new(program)
+        .args(first)
+        .arg(url)
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn();
+    if let Err(e) = started {
+        eprintln!("note: no browser could be opened ({program}: {e})");
+    }
+}

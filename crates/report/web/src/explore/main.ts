@@ -1,0 +1,178 @@
+// The explorer's page: a state is asked of the server whenever it changes, and its answer is drawn.
+
+import { save } from "../figures/files";
+import { make } from "../figures/hover";
+import * as api from "./api";
+import { componentMenu, editsPanel } from "./edits";
+import { button } from "./parts";
+import { questionPanel } from "./question";
+import { Results } from "./results";
+import { linked, Store } from "./store";
+import type { About, Answer, State } from "./types";
+
+const USUAL = ["decide", "lens", "dla"];
+
+class Page {
+  private readonly status = make("p", "status");
+  private readonly results: Results;
+  private readonly attention = make("input");
+  private turn = 0;
+  private abort = new AbortController();
+  /** The last answers without edits, by what was asked. */
+  private readonly plain = new Map<string, Answer>();
+
+  constructor(
+    private readonly about: About,
+    private readonly store: Store,
+  ) {
+    this.results = new Results(about.theme, (unit, model, value) => componentMenu(store, about, unit, model, value));
+    this.status.setAttribute("role", "status");
+    store.follow(() => void this.refresh());
+  }
+
+  begin(): void {
+    const main = make("main");
+    const left = make("div", "side");
+    this.attention.type = "checkbox";
+    this.attention.addEventListener("change", () => void this.refresh());
+    const label = make("label", "panel check");
+    label.append(this.attention, " also read where heads attend (slower)");
+    left.append(questionPanel(this.store, this.about), editsPanel(this.store, this.about), label);
+    const right = make("div", "answers");
+    right.append(this.status, this.results.element);
+    main.append(left, right);
+    document.body.append(this.header(), main);
+    document.addEventListener("keydown", (event) => this.key(event));
+    void this.refresh();
+  }
+
+  private header(): HTMLElement {
+    const header = make("header", "top");
+    const { models, layers, heads, family } = this.about;
+    const names = models.map(({ name }) => name).join(", ");
+    const title = make("div");
+    title.append(make("h1", "", "lorascope explore"), make("p", "small", `${names}; ${family}, ${layers} layers of ${heads} heads`));
+    const tools = make("div", "actions");
+    tools.setAttribute("role", "group");
+    tools.setAttribute("aria-label", "State");
+    const undo = button("Undo", () => this.store.undo());
+    const redo = button("Redo", () => this.store.redo());
+    const enable = () => {
+      undo.disabled = !this.store.canUndo;
+      redo.disabled = !this.store.canRedo;
+    };
+    this.store.follow(enable);
+    enable();
+    tools.append(
+      undo,
+      redo,
+      button("Copy link", () => void this.copy()),
+      button("Export as study", () => void this.export()),
+    );
+    header.append(title, tools);
+    return header;
+  }
+
+  private key(event: KeyboardEvent): void {
+    const typing = event.target instanceof HTMLTextAreaElement || event.target instanceof HTMLInputElement;
+    if (typing || !(event.ctrlKey || event.metaKey)) {
+      return;
+    }
+    const key = event.key.toLowerCase();
+    if (key === "z" && !event.shiftKey) {
+      event.preventDefault();
+      this.store.undo();
+    } else if (key === "y" || (key === "z" && event.shiftKey)) {
+      event.preventDefault();
+      this.store.redo();
+    }
+  }
+
+  private say(text: string, name: "" | "busy" | "failed" = ""): void {
+    this.status.textContent = text;
+    this.status.className = `status ${name}`;
+    this.results.element.classList.toggle("stale", name !== "");
+  }
+
+  /** Asks what the state asks, first without its edits. */
+  private async refresh(): Promise<void> {
+    this.turn += 1;
+    const turn = this.turn;
+    this.abort.abort();
+    this.abort = new AbortController();
+    const { signal } = this.abort;
+    const { state } = this.store;
+    const analyses = this.attention.checked ? [...USUAL, "attention"] : USUAL;
+    this.say("Asking the models …", "busy");
+    try {
+      const plain = await this.withoutEdits(state, analyses, signal);
+      const answer = state.edits.length > 0 ? await api.answer(state, analyses, signal) : plain;
+      if (turn !== this.turn) {
+        return;
+      }
+      await this.results.show(answer, answer === plain ? undefined : plain);
+      if (turn === this.turn) {
+        this.say(`Answered in ${answer.seconds.toFixed(2)} s.`);
+        document.documentElement.dataset["answered"] = String(turn);
+      }
+    } catch (error) {
+      if (turn === this.turn && !signal.aborted) {
+        this.say(error instanceof Error ? error.message : String(error), "failed");
+      }
+    }
+  }
+
+  private async withoutEdits(state: State, analyses: string[], signal: AbortSignal): Promise<Answer> {
+    const bare = { ...state, edits: [] };
+    const key = JSON.stringify([bare, analyses]);
+    const known = this.plain.get(key);
+    if (known) {
+      return known;
+    }
+    const answer = await api.answer(bare, analyses, signal);
+    if (this.plain.size > 20) {
+      this.plain.clear();
+    }
+    this.plain.set(key, answer);
+    return answer;
+  }
+
+  private async copy(): Promise<void> {
+    try {
+      await navigator.clipboard.writeText(location.href);
+      this.say("The link is copied. It holds this server's token and works while the server runs.");
+    } catch {
+      this.say("The browser does not let the link be copied; the address bar has it.", "failed");
+    }
+  }
+
+  private async export(): Promise<void> {
+    try {
+      const files = await api.exported(this.store.state);
+      save(files.study_name, new Blob([files.study], { type: "application/toml" }));
+      save(files.prompts_name, new Blob([files.prompts], { type: "application/json" }));
+      this.say(`Saved ${files.study_name} and ${files.prompts_name}; put them into one folder and run lorascope study ${files.study_name}.`);
+    } catch (error) {
+      this.say(error instanceof Error ? error.message : String(error), "failed");
+    }
+  }
+}
+
+/** What the page begins with: the link's state, or the first prompt. */
+function first(about: About): State {
+  const models = about.models.map(({ name }) => name);
+  const prompt = about.prompts[0];
+  return linked() ?? { models, prompt: prompt ? { id: prompt.id } : { text: "" }, edits: about.edits };
+}
+
+async function begin(): Promise<void> {
+  try {
+    const about = await api.about();
+    new Page(about, new Store(first(about))).begin();
+  } catch (error) {
+    const failed = make("p", "status failed", error instanceof Error ? error.message : String(error));
+    document.body.append(failed);
+  }
+}
+
+void begin();
