@@ -30,7 +30,7 @@ pub const CASES: &[Case] = &[
     study!(
         "an unknown key like no other",
         "base = './base'\nzzz = 1\n",
-        "study file study.toml: unknown key `zzz`; known are title, base, adapter, checkpoints, controls, prompts, answers, analyses, settings, seed, nf4, raw, date\n"
+        "study file study.toml: unknown key `zzz`; known are title, base, adapter, checkpoints, controls, prompts, answers, analyses, settings, seed, nf4, raw, date, edits\n"
     ),
     study!(
         "an unknown key of an adapter",
