@@ -297,7 +297,10 @@ async fn answered(site: &Site, headers: &HeaderMap, body: Body) -> std::result::
     let state = State::from_value(question.state).map_err(|e| failed(&e))?;
     let analyses =
         question.analyses.unwrap_or_else(|| ANALYSES[..USUAL].iter().map(|&a| a.to_owned()).collect());
-    let ticket = site.queue.ask(&page_of(headers)?, Task::Answer(state, analyses)).map_err(|e| failed(&e))?;
+    let ticket = site
+        .queue
+        .ask(&page_of(headers).ok_or_else(unnamed)?, Task::Answer(state, analyses))
+        .map_err(|e| failed(&e))?;
     match ticket.wait().await {
         Ok(Done::Answer(text)) => Ok(json_response(StatusCode::OK, text.to_string())),
         Ok(Done::Export(_)) => Err(failed(&Error::Failed)),
@@ -313,7 +316,7 @@ async fn exported(site: &Site, headers: &HeaderMap, body: Body) -> std::result::
     let body = read(site, headers, body).await?;
     let state = State::parse(&body).map_err(|e| failed(&e))?;
     // An export replaces no question of its page.
-    let page = format!("{} export", page_of(headers)?);
+    let page = format!("{} export", page_of(headers).ok_or_else(unnamed)?);
     let ticket = site.queue.ask(&page, Task::Export(state)).map_err(|e| failed(&e))?;
     match ticket.wait().await {
         Ok(Done::Export(export)) => Ok(json_response(StatusCode::OK, json!(export).to_string())),
@@ -353,13 +356,12 @@ fn closing(mut response: Response) -> Response {
     response
 }
 
-/// The name that a page gives itself, so that its new questions replace its old ones.
-fn page_of(headers: &HeaderMap) -> std::result::Result<String, Response> {
+/// The name that a page gives itself, so that its new questions replace its old ones; `None` where it is no name.
+fn page_of(headers: &HeaderMap) -> Option<String> {
     let name = headers.get("x-lorascope-page").map_or(Some("no name"), |v| v.to_str().ok());
-    match name.filter(|name| name.len() <= 64) {
-        Some(name) => Ok(name.to_owned()),
-        None => {
-            Err(refused(StatusCode::BAD_REQUEST, "`x-lorascope-page` must be at most 64 plain characters"))
-        }
-    }
+    name.filter(|name| name.len() <= 64).map(str::to_owned)
+}
+
+fn unnamed() -> Response {
+    refused(StatusCode::BAD_REQUEST, "`x-lorascope-page` must be at most 64 plain characters")
 }
