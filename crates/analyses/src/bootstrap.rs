@@ -35,10 +35,12 @@ pub(crate) fn tail(n_clusters: usize) -> f64 {
     }
 }
 
-/// The ends of an interval with this [`tail`], from sorted resamples; `None` where there are none.
-pub(crate) fn ends(sorted: &[f64], tail: f64) -> Option<(f64, f64)> {
-    let at = |q: f64| sorted.get((sorted.len().saturating_sub(1) as f64 * q).round() as usize).copied();
-    at(tail).zip(at(1.0 - tail))
+/// The ends of an interval with this [`tail`], from resamples, whose order it changes; `None` where there are none.
+pub(crate) fn ends(resamples: &mut [f64], tail: f64) -> Option<(f64, f64)> {
+    let last = resamples.len().checked_sub(1)? as f64;
+    // Two of them are wanted, so they are not sorted as a whole.
+    let mut at = |q: f64| *resamples.select_nth_unstable_by((last * q).round() as usize, f64::total_cmp).1;
+    Some((at(tail), at(1.0 - tail)))
 }
 
 /// Resamples per interval.
@@ -142,8 +144,7 @@ impl Resampler {
             over / under
         };
         let mut ratios: Vec<f64> = self.draws.iter().map(resampled).collect();
-        ratios.sort_by(f64::total_cmp);
-        let (lo, hi) = ends(&ratios, self.tail).unwrap_or((mean, mean));
+        let (lo, hi) = ends(&mut ratios, self.tail).unwrap_or((mean, mean));
         Interval { mean, lo, hi }
     }
 
@@ -171,8 +172,7 @@ impl Resampler {
             of(&sums.iter().map(sum).collect::<Vec<f64>>())
         };
         let mut found: Vec<f64> = self.draws.iter().map(resampled).filter(|v| !v.is_nan()).collect();
-        found.sort_by(f64::total_cmp);
-        let (lo, hi) = ends(&found, self.tail).unwrap_or((mean, mean));
+        let (lo, hi) = ends(&mut found, self.tail).unwrap_or((mean, mean));
         Some(Interval { mean, lo, hi })
     }
 }
@@ -233,8 +233,8 @@ mod tests {
             assert!((tail(c) - expected).abs() < 1e-9, "{c}: {}", tail(c));
         }
         assert!(tail(2) < 1e-12 && (tail(100_000) - 0.025).abs() < 1e-5);
-        assert_eq!(ends(&[1.0, 2.0, 3.0, 4.0, 5.0], 0.25), Some((2.0, 4.0)));
-        assert_eq!((ends(&[1.0, 2.0], 0.0), ends(&[], 0.025)), (Some((1.0, 2.0)), None));
+        assert_eq!(ends(&mut [3.0, 5.0, 2.0, 1.0, 4.0], 0.25), Some((2.0, 4.0)));
+        assert_eq!((ends(&mut [2.0, 1.0], 0.0), ends(&mut [], 0.025)), (Some((1.0, 2.0)), None));
     }
 
     #[test]

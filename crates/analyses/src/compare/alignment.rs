@@ -174,8 +174,7 @@ pub(super) fn alignment(one: &Kernel, other: &Kernel, weights: &Weights) -> [Opt
             return None;
         }
         let mut found: Vec<f64> = (1..cross.len()).map(at).filter(|v| v.is_finite()).collect();
-        found.sort_by(f64::total_cmp);
-        let (lo, hi) = ends(&found, tail(weights.n_clusters())).unwrap_or((mean, mean));
+        let (lo, hi) = ends(&mut found, tail(weights.n_clusters())).unwrap_or((mean, mean));
         Some(Interval { mean, lo, hi })
     })
 }

@@ -45,10 +45,9 @@ impl Concordance {
         };
         let mean = area(&|_| 1.0)?;
         let mut areas: Vec<f64> = draws.iter().filter_map(|times| area(&|c| f64::from(times[c]))).collect();
-        areas.sort_by(f64::total_cmp);
         debug_assert!(draws.len() <= RESAMPLES);
         let n_clusters = draws.first().map_or(1, Vec::len);
-        let (lo, hi) = ends(&areas, tail(n_clusters)).unwrap_or((mean, mean));
+        let (lo, hi) = ends(&mut areas, tail(n_clusters)).unwrap_or((mean, mean));
         Some(Interval { mean, lo, hi })
     }
 }

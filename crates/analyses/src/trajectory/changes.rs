@@ -238,10 +238,9 @@ fn resample(found: &mut Found, trajectory: &Trajectory, shares: &[Share], resamp
     let tail = tail(resampler.n_clusters());
     for (i, change) in found.changes.iter_mut().enumerate() {
         let mut at: Vec<f64> = refitted.iter().map(|starts| starts[i] as f64).collect();
-        at.sort_by(f64::total_cmp);
         let same = at.iter().filter(|a| trajectory.steps[**a as usize] == change.between.1).count();
         change.agreement = Some(same as f64 / at.len() as f64);
-        change.interval = ends(&at, tail)
+        change.interval = ends(&mut at, tail)
             .map(|(lo, hi)| (trajectory.steps[lo as usize - 1], trajectory.steps[hi as usize]));
     }
 }
