@@ -5,6 +5,7 @@ use crate::checkpoints::{Checkpoints, check_trajectory_name};
 use crate::controls::{ControlOf, parse_control};
 use crate::registry;
 use anyhow::{Context, Result, anyhow, bail};
+use chrono::{DateTime, Datelike, NaiveDate, NaiveTime};
 use lorascope_analyses::{Analysis, ModelEdit};
 use lorascope_games::Design;
 use lorascope_prompts::PromptSet;
@@ -260,41 +261,17 @@ fn analyses(table: &Table) -> Result<Vec<(&'static dyn Analysis, Value)>> {
     registry::analyses().filter(wanted).map(resolve).collect()
 }
 
-/// Midnight UTC of a date `YYYY-MM-DD`, in seconds since 1970 (days from civil, Hinnant 2013).
+/// Midnight UTC of a date `YYYY-MM-DD`, in seconds since 1970.
 fn seconds_of_date(date: &str) -> Result<i64> {
-    let wrong = || anyhow!("`date` is `{date}`; it must be a day, written YYYY-MM-DD");
-    let parts: Vec<i64> = date.split('-').map(str::parse).collect::<Result<_, _>>().map_err(|_| wrong())?;
-    let [year, month, day] = parts[..] else { return Err(wrong()) };
-    if !(1970..=9999).contains(&year) || !(1..=12).contains(&month) || day < 1 {
-        return Err(wrong());
-    }
-    let leap = year % 4 == 0 && (year % 100 != 0 || year % 400 == 0);
-    let days_of_month = match month {
-        2 if leap => 29,
-        2 => 28,
-        4 | 6 | 9 | 11 => 30,
-        _ => 31,
-    };
-    if day > days_of_month {
-        return Err(wrong());
-    }
-    let shifted = if month <= 2 { year - 1 } else { year };
-    let (era, of_era) = (shifted.div_euclid(400), shifted.rem_euclid(400));
-    let day_of_year = (153 * (month + if month > 2 { -3 } else { 9 }) + 2) / 5 + day - 1;
-    let days = era * 146_097 + of_era * 365 + of_era / 4 - of_era / 100 + day_of_year - 719_468;
-    Ok(days * 86_400)
+    let day = NaiveDate::parse_from_str(date, "%Y-%m-%d").ok();
+    let day = day.filter(|day| (1970..=9999).contains(&day.year()));
+    let day = day.ok_or_else(|| anyhow!("`date` is `{date}`; it must be a day, written YYYY-MM-DD"))?;
+    Ok(day.and_time(NaiveTime::MIN).and_utc().timestamp())
 }
 
-/// The day of a time in seconds since 1970, written `YYYY-MM-DD` (civil from days, Hinnant 2013).
-pub fn date_of_seconds(seconds: i64) -> String {
-    let shifted = seconds.div_euclid(86_400) + 719_468;
-    let (era, of_era) = (shifted.div_euclid(146_097), shifted.rem_euclid(146_097));
-    let year = (of_era - of_era / 1460 + of_era / 36_524 - of_era / 146_096) / 365;
-    let of_year = of_era - (365 * year + year / 4 - year / 100);
-    let of_march = (5 * of_year + 2) / 153;
-    let (day, month) = (of_year - (153 * of_march + 2) / 5 + 1, (of_march + 2) % 12 + 1);
-    let year = year + era * 400 + i64::from(month <= 2);
-    format!("{year:04}-{month:02}-{day:02}")
+/// The day of a time in seconds since 1970, written `YYYY-MM-DD`; `None` where no calendar reaches.
+pub fn date_of_seconds(seconds: i64) -> Option<String> {
+    Some(DateTime::from_timestamp(seconds, 0)?.date_naive().to_string())
 }
 
 #[cfg(test)]
@@ -308,7 +285,7 @@ mod tests {
         assert_eq!(seconds_of_date("2024-02-29").unwrap(), 1_709_164_800);
         assert_eq!(seconds_of_date("2024-07-26").unwrap(), 1_721_952_000);
         for day in ["1970-01-01", "1999-12-31", "2000-02-29", "2024-02-29", "2024-03-01", "2100-03-01"] {
-            assert_eq!(date_of_seconds(seconds_of_date(day).unwrap()), day);
+            assert_eq!(date_of_seconds(seconds_of_date(day).unwrap()).as_deref(), Some(day));
         }
         for wrong in
             ["26.7.2024", "2024-13-01", "2024-02-30", "2023-02-29", "1900-02-29", "2024-04-31", "2024-04-00"]
