@@ -29,7 +29,8 @@ struct After {
 
 impl<R: Real> Model<R> {
     /// Runs these sequences and remembers their keys and values, `2 · n_layers · n_kv_heads · d_head` numbers a token, in place of those
-    /// remembered before. Where these are the same sequences, only models that edits have changed since are run. Results of later runs are the same, bit for bit; those that go on these sequences are faster.
+    /// remembered before. Where these are the same sequences, only models that edits have changed since are run. Results of later
+    /// runs are the same, bit for bit; those that go on these sequences are faster.
     ///
     /// # Errors
     /// As [`Model::keep`].

@@ -223,10 +223,7 @@ impl<R: Real> Model<R> {
     /// Rank of a model's adapter at a low-rank hook point.
     pub(crate) fn rank_at(&self, model: ModelId, point: HookPoint) -> Option<usize> {
         let HookPoint::Layer(layer, Site::LoraA(module) | Site::LoraOut(module)) = point else { return None };
-        if self.standing.muted.contains(&(model, layer, module)) {
-            return None;
-        }
-        model.checked_sub(1).and_then(|i| self.adapters().get(i))?.rank(layer, module)
+        self.standing_update(model, layer, module).map(|update| update.factors.rank)
     }
 
     /// Whether an adapter brings an output matrix of its own.
