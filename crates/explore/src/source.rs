@@ -76,23 +76,26 @@ const HEAD: &str = "\
 ";
 
 impl Source {
+    /// Answers of prompts that name none.
+    pub(crate) fn default_answers(&self) -> Option<(&str, &str)> {
+        self.answers.as_ref().map(|(a, b)| (a.as_str(), b.as_str()))
+    }
+
     /// The state as a study file and its prompts.
     pub(crate) fn export(&self, state: &State, set: &PromptSet, analyses: &[&str]) -> Result<Export> {
         let prompts_name = "explored.prompts.json";
-        let adapter = |(name, path): &'_ (String, String)| (name.clone(), path.clone());
-        let adapters: Vec<(String, String)> = self.adapters.iter().map(adapter).collect();
         let study = Study {
             title: "A state of the explorer",
             base: &self.base,
             prompts: prompts_name,
-            answers: self.answers.as_ref().map(|(a, b)| (a.as_str(), b.as_str())),
+            answers: self.default_answers(),
             analyses,
             seed: self.seed,
             nf4: self.nf4.as_deref(),
             raw: self.raw,
             date: self.date.as_deref(),
             controls: &self.controls,
-            adapter: adapters.iter().map(|(name, path)| Adapter { name, path }).collect(),
+            adapter: self.adapters.iter().map(|(name, path)| Adapter { name, path }).collect(),
             edits: &state.edits,
         };
         let text = toml::to_string(&study).map_err(|e| Error::Export(e.to_string()))?;

@@ -3,10 +3,12 @@
 mod reopen;
 
 use crate::args::{ExploreArgs, ModelArgs};
+use crate::checkpoints::with_checkpoints;
 use crate::controls::written_control;
 use crate::open::{Asked, open, read_prompts, set_threads};
 use crate::pipeline::ROWS_SHARE;
 use crate::progress::Bars;
+use crate::study_file::date_of_seconds;
 use crate::verbs::analyse::{nf4_name, today};
 use anyhow::{Context, Result};
 use lorascope_analyses::ModelEdit;
@@ -49,7 +51,7 @@ pub fn run(args: &ExploreArgs) -> Result<ExitCode> {
         controls: made.collect(),
         nf4: models.nf4.map(nf4_name),
         raw: asked.wrapping == Wrapping::Raw,
-        date: asked.now.filter(|_| dated).map(crate::study_file::date_of_seconds),
+        date: asked.now.filter(|_| dated).and_then(date_of_seconds),
         answers: asked.answers.clone(),
         seed,
     };
@@ -78,8 +80,9 @@ fn named(args: &ExploreArgs) -> Result<Explored> {
     let (memory, threads) = (args.memory, args.threads);
     let models = ModelArgs {
         base,
-        adapters: args.adapters.clone(),
-        checkpoints: args.checkpoints.clone(),
+        // By name each, so that an exported study names them too.
+        adapters: with_checkpoints(&args.adapters, &args.checkpoints)?,
+        checkpoints: Vec::new(),
         controls: args.controls.clone(),
         save_controls: None,
         nf4: args.nf4,
@@ -120,5 +123,28 @@ fn open_in_browser(url: &str) {
         .spawn();
     if let Err(e) = started {
         eprintln!("note: no browser could be opened ({program}: {e})");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::args::{Cli, Verb};
+    use clap::Parser;
+
+    #[test]
+    fn checkpoints_are_adapters_by_name_so_that_an_export_has_them() {
+        let dir = tempfile::tempdir().unwrap();
+        for step in ["step-000000", "step-000020"] {
+            std::fs::create_dir(dir.path().join(step)).unwrap();
+            std::fs::write(dir.path().join(step).join("adapter_config.json"), "{}").unwrap();
+        }
+        let checkpoints = format!("s={}", dir.path().display());
+        let line = ["lorascope", "explore", "--base", "b", "--adapter", "a=x", "--checkpoints", &checkpoints];
+        let Verb::Explore(args) = Cli::parse_from(line).verb else { panic!("another verb") };
+        let explored = named(&args).unwrap();
+        let names: Vec<&str> = explored.models.adapters.iter().map(|(name, _)| name.as_str()).collect();
+        assert_eq!(names, ["a", "s@0", "s@20"]);
+        assert!(explored.models.checkpoints.is_empty());
     }
 }
