@@ -221,8 +221,8 @@ impl<'a> Activations<'a> {
         let mut rows = vec![Vec::with_capacity(models.len() * block.len()); reading.positions.len()];
         for asked in 0..models.len() * block.len() {
             let (prompt, pair) = (prompts[asked % block.len()], primary[block[asked % block.len()]]);
+            let decision = prompt.decision_position(pair);
             let pair = &prompt.answers.pairs[pair];
-            let decision = prompt.tokens.ids.len() + pair.shared.len() - 1;
             for (name, rows) in reading.positions.iter().zip(&mut rows) {
                 let position = reading.position(name, prompt, decision)?;
                 let row = scoring.tree.batch().row_of(scoring.sequence(asked, pair.a), position);

@@ -179,7 +179,7 @@ fn decide_block(
             let pair = primary[i];
             let answers = &prompt.answers;
             let pair_tokens = &answers.pairs[pair];
-            let position = prompt.tokens.ids.len() - 1 + pair_tokens.shared.len();
+            let position = prompt.decision_position(pair);
             table.push(&[
                 subject.model.name(model).into(),
                 prompt.id().into(),

@@ -154,11 +154,7 @@ fn lens_block(
     let (model, spec) = (&subject.model, subject.model.spec());
     let prompts: Vec<&Prompt> = block.iter().map(|&i| &subject.prompts[i]).collect();
     let primary: Vec<usize> = block.iter().map(|&i| all_primary[i]).collect();
-    let inputs: Vec<Vec<u32>> = prompts
-        .iter()
-        .zip(&primary)
-        .map(|(p, &pair)| [&p.tokens.ids[..], &p.answers.pairs[pair].shared].concat())
-        .collect();
+    let inputs: Vec<Vec<u32>> = prompts.iter().zip(&primary).map(|(p, &pair)| p.stem(pair)).collect();
     let sequences: Vec<(usize, &[u32])> =
         (0..model.n_models()).flat_map(|m| inputs.iter().map(move |i| (m, i.as_slice()))).collect();
     let batch = Batch::new(spec, &sequences)?;
@@ -225,6 +221,7 @@ fn push(
     pair: usize,
     reading: &NextToken,
 ) -> Result<()> {
+    let decision = prompt.decision_position(pair);
     let pair = &prompt.answers.pairs[pair];
     let text = |token: u32| subject.tokenizer.token_text(token);
     let top: Vec<(String, f64)> =
@@ -235,7 +232,7 @@ fn push(
         prompt.item.scenario.clone().into(),
         site.short_name().into(),
         layer.into(),
-        (prompt.tokens.ids.len() - 1 + pair.shared.len()).into(),
+        decision.into(),
         text(pair.token_a).into(),
         text(pair.token_b).into(),
         reading.ranks[0].into(),

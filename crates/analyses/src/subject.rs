@@ -179,6 +179,16 @@ impl Subject {
 pub(crate) const PROMPT_BLOCK: usize = 32;
 
 impl Prompt {
+    /// What a model reads before a pair of answers parts: the prompt's tokens, and those that both answers begin with.
+    pub fn stem(&self, pair: usize) -> Vec<u32> {
+        [&self.tokens.ids[..], &self.answers.pairs[pair].shared].concat()
+    }
+
+    /// Where a pair of answers is decided: the position of the last token of its [`Prompt::stem`].
+    pub fn decision_position(&self, pair: usize) -> usize {
+        self.tokens.ids.len() + self.answers.pairs[pair].shared.len() - 1
+    }
+
     /// Tokenises a prompt and its answers; `answers` serves one that names none of its own.
     ///
     /// # Errors

@@ -147,12 +147,8 @@ impl Analysis for TunedLens {
         let settings = Settings::read(settings)?;
         let (subject, progress) = (context.subject, context.progress);
         let primary = &subject.primary_pairs()?;
-        let inputs: Vec<Vec<u32>> = subject
-            .prompts
-            .iter()
-            .zip(primary)
-            .map(|(p, &pair)| [&p.tokens.ids[..], &p.answers.pairs[pair].shared].concat())
-            .collect();
+        let inputs: Vec<Vec<u32>> =
+            subject.prompts.iter().zip(primary).map(|(p, &pair)| p.stem(pair)).collect();
         let plan =
             Plan::new(subject.model.spec(), text::tokens(subject, &settings)?, &settings, context.seed)?;
         let text = TextStates::gather(context, &plan)?;

@@ -6,7 +6,7 @@ use crate::state::{Asked, State};
 use lorascope_analyses::{Context, Findings, Meanings, Progress, Subject, analysis};
 use lorascope_prompts::{Content, Item, PromptSet};
 use lorascope_record::{Cell, RunFolder, RunKey, Table};
-use lorascope_report::{Section, SummaryTable, Theme};
+use lorascope_report::Theme;
 use lorascope_text::Wrapping;
 use serde_json::{Value, json};
 use std::path::Path;
@@ -63,7 +63,7 @@ impl Explorer {
         let mut models = vec![json!({"name": model.name(0), "blocks": []})];
         models.extend(model.adapters().iter().map(|a| json!({"name": a.name, "blocks": blocks(a)})));
         let prompt = |item: &Item| {
-            let answers = item.answers_for(self.default_answers()).ok();
+            let answers = item.answers_for(self.source.default_answers()).ok();
             let turns = |(role, content): (&str, &str)| json!({"role": role, "content": content});
             json!({
                 "id": item.id,
@@ -89,10 +89,6 @@ impl Explorer {
         })
     }
 
-    fn default_answers(&self) -> Option<(&str, &str)> {
-        self.source.answers.as_ref().map(|(a, b)| (a.as_str(), b.as_str()))
-    }
-
     /// Makes the subject that of a state: its prompt, its edits, and the prompt run once.
     fn become_state(&mut self, state: &State, stop: &dyn Progress) -> Result<()> {
         state.check_models(&self.subject.model.names())?;
@@ -106,8 +102,7 @@ impl Explorer {
         if !same_prompt {
             self.subject.edit(&[])?;
             let wrapping = if self.source.raw { Wrapping::Raw } else { Wrapping::Auto };
-            let answers = self.source.answers.as_ref().map(|(a, b)| (a.as_str(), b.as_str()));
-            self.subject.ask(&asked.0, answers, wrapping)?;
+            self.subject.ask(&asked.0, self.source.default_answers(), wrapping)?;
             self.subject.meanings = match (&state.prompt, self.subject.prompts.first()) {
                 (Asked::Text(_) | Asked::Messages(_), Some(prompt)) => {
                     Meanings { a: prompt.answers.text_a.clone(), b: prompt.answers.text_b.clone() }
@@ -202,11 +197,10 @@ impl Explorer {
     fn prompt_json(&self) -> Result<Value> {
         let Some(prompt) = self.subject.prompts.first() else { return Err(Error::Failed) };
         let pair = self.subject.primary_pairs()?[0];
-        let shared = &prompt.answers.pairs[pair].shared;
         let token = |id: &u32| self.subject.tokenizer.token_text(*id);
         Ok(json!({
-            "tokens": prompt.tokens.ids.iter().chain(shared).map(token).collect::<Vec<_>>(),
-            "decision_position": prompt.tokens.ids.len() + shared.len() - 1,
+            "tokens": prompt.stem(pair).iter().map(token).collect::<Vec<_>>(),
+            "decision_position": prompt.decision_position(pair),
             "answers": [prompt.answers.text_a, prompt.answers.text_b],
             "chat_template": prompt.tokens.used_chat_template,
         }))
@@ -228,7 +222,7 @@ fn findings_json(findings: &Findings) -> Result<Value> {
     for table in &findings.tables {
         tables.insert(table.spec().name.to_owned(), table_json(table)?);
     }
-    Ok(json!({"section": section_json(&findings.section), "tables": tables}))
+    Ok(json!({"section": findings.section, "tables": tables}))
 }
 
 /// A table by columns.
@@ -250,21 +244,4 @@ fn cell_json(cell: &Cell) -> Value {
         Cell::Float(v) => json!(v),
         Cell::Bool(v) => json!(v),
     }
-}
-
-fn section_json(section: &Section) -> Value {
-    let table = |t: &SummaryTable| {
-        let columns: Vec<Value> =
-            t.columns.iter().map(|c| json!({"name": c.name, "doc": c.doc, "numeric": c.numeric})).collect();
-        json!({"title": t.title, "columns": columns, "rows": t.rows})
-    };
-    json!({
-        "id": section.id,
-        "title": section.title,
-        "question": section.question,
-        "paragraphs": section.paragraphs,
-        "figures": section.figures,
-        "tables": section.tables.iter().map(table).collect::<Vec<_>>(),
-        "notes": section.notes,
-    })
 }

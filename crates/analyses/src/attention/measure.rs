@@ -148,8 +148,7 @@ pub(super) fn run<'a>(
 ) -> Result<Chunk<'a>> {
     let (subject, model, spec) = (setup.subject, &setup.subject.model, setup.subject.model.spec());
     let pair = |i: usize| &subject.prompts[i].answers.pairs[setup.primary[i]];
-    let inputs: Vec<Vec<u32>> =
-        prompts.iter().map(|&i| [&subject.prompts[i].tokens.ids[..], &pair(i).shared].concat()).collect();
+    let inputs: Vec<Vec<u32>> = prompts.iter().map(|&i| subject.prompts[i].stem(setup.primary[i])).collect();
     let sequences: Vec<(usize, &[u32])> =
         (0..model.n_models()).flat_map(|m| inputs.iter().map(move |i| (m, i.as_slice()))).collect();
     let batch = Batch::new(spec, &sequences)?;

@@ -16,10 +16,7 @@ const MOST_WEIGHTS: usize = 6 << 20;
 pub(super) fn figure(context: &Context, spans: &Spans, n: usize) -> Result<Option<Figure>> {
     let subject = context.subject;
     let primary = subject.primary_pairs()?;
-    let tokens = |p: usize| -> Vec<u32> {
-        let prompt = &subject.prompts[p];
-        [&prompt.tokens.ids[..], &prompt.answers.pairs[primary[p]].shared].concat()
-    };
+    let tokens = |p: usize| subject.prompts[p].stem(primary[p]);
     let spec = subject.model.spec();
     let per_token = subject.model.n_models() * spec.n_layers * spec.n_heads;
     let mut sum = 0;

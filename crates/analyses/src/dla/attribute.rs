@@ -54,8 +54,7 @@ pub(super) fn block(
 ) -> Result<(Table, Table)> {
     let (model, spec) = (&subject.model, subject.model.spec());
     let pair = |i: usize| &subject.prompts[i].answers.pairs[primary[i]];
-    let inputs: Vec<Vec<u32>> =
-        block.iter().map(|&i| [&subject.prompts[i].tokens.ids[..], &pair(i).shared].concat()).collect();
+    let inputs: Vec<Vec<u32>> = block.iter().map(|&i| subject.prompts[i].stem(primary[i])).collect();
     let sequences: Vec<(usize, &[u32])> =
         (0..model.n_models()).flat_map(|m| inputs.iter().map(move |i| (m, i.as_slice()))).collect();
     let batch = Batch::new(spec, &sequences)?;

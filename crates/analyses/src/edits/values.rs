@@ -32,10 +32,7 @@ impl Values {
             }
         }
         let primary = subject.primary_pairs()?;
-        let stem = |(prompt, pair): (&crate::Prompt, &usize)| {
-            [&prompt.tokens.ids[..], &prompt.answers.pairs[*pair].shared].concat()
-        };
-        let decisions = subject.prompts.iter().zip(&primary).map(stem).collect();
+        let decisions = subject.prompts.iter().zip(&primary).map(|(p, &pair)| p.stem(pair)).collect();
         let mut values = Self { decisions, places: Places::new(), spec: subject.model.spec().clone() };
         for (model, points) in wanted {
             values.read(subject, model, &points.into_iter().collect::<Vec<_>>())?;

@@ -31,14 +31,10 @@ struct Step {
 
 impl Question {
     pub fn new(prompt: &Prompt, pair: usize) -> Self {
-        let answers = &prompt.answers;
+        let (answers, stem) = (&prompt.answers, prompt.stem(pair));
         let pair = &answers.pairs[pair];
         let n = pair.shared.len();
-        Self {
-            stem: [&prompt.tokens.ids[..], &pair.shared].concat(),
-            a: answers.a[pair.a][n..].to_vec(),
-            b: answers.b[pair.b][n..].to_vec(),
-        }
+        Self { stem, a: answers.a[pair.a][n..].to_vec(), b: answers.b[pair.b][n..].to_vec() }
     }
 
     /// The sequences that have to be run: one where a single token decides. The last token of an answer is predicted, never
