@@ -5,6 +5,7 @@
 mod args;
 mod checkpoints;
 mod controls;
+mod cost;
 mod embedded;
 mod open;
 mod pipeline;

@@ -1,5 +1,6 @@
 //! From a subject and a list of analyses to a finished run folder: tables, figures, report, manifest.
 
+use crate::cost::{Meter, in_words};
 use crate::open::{Asked, Opened};
 use crate::progress::Bars;
 use crate::report_files::{add, prompt_texts, write_figures, write_page};
@@ -10,7 +11,6 @@ use lorascope_record::{Opened as State, RunFolder, RunKey, sha256_hex};
 use lorascope_report::{Page, ProvenanceItem};
 use serde_json::{Value, json};
 use std::path::Path;
-use std::time::Instant;
 
 /// The part of `--memory` that rows of patched runs may take besides.
 pub const ROWS_SHARE: usize = 4;
@@ -111,7 +111,7 @@ pub fn run(plan: &Plan, opened: Opened, asked: &Asked, out: &Path, bars: &Bars) 
         }
         let subject = own.as_ref().map_or(&subject, |(_, own)| own);
         let context = Context { subject, run: &folder, seed: plan.seed, memory, progress: bars };
-        let begun = Instant::now();
+        let meter = Meter::begin();
         let found =
             analysis.run(&context, settings).with_context(|| format!("analysis `{}`", analysis.name()))?;
         for table in &found.tables {
@@ -119,22 +119,15 @@ pub fn run(plan: &Plan, opened: Opened, asked: &Asked, out: &Path, bars: &Bars) 
         }
         write_figures(&folder, &found.section)?;
         page.warnings.extend(analysis.warnings(&found.tables)?);
-        folder.mark_done(analysis.name())?;
-        eprintln!("{name}: {:.1} s{}", begun.elapsed().as_secs_f64(), peak_memory());
+        let cost = meter.end(name);
+        eprintln!("{}", in_words(&cost));
+        folder.mark_done(cost)?;
         add(&mut page, found, analysis.concludes())?;
     }
     write_page(&folder, &page)?;
     folder.finish()?;
     println!("{}", out.join("report.html").display());
     Ok(())
-}
-
-/// The most memory that the program has held so far, where the system tells it.
-fn peak_memory() -> String {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
-    let kib = line.and_then(|rest| rest.trim().trim_end_matches(" kB").parse::<f64>().ok());
-    kib.map_or_else(String::new, |kib| format!(", at most {:.2} GiB of memory so far", kib / 1024.0 / 1024.0))
 }
 
 /// Prompts of an analysis's own with the models on them, where they are others than the study's.

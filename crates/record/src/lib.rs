@@ -41,7 +41,7 @@ pub use cell::Cell;
 pub use error::{Error, Result};
 pub use hash::{sha256_file, sha256_hex};
 pub use identity::{InputFile, RunKey};
-pub use manifest::{FileEntry, Manifest, SCHEMA_VERSION, Session, TableEntry};
+pub use manifest::{Cost, FileEntry, Manifest, SCHEMA_VERSION, Session, TableEntry};
 pub use run::{Opened, RunFolder};
 pub use schema::{ColumnKind, ColumnSpec, TableSpec, ValueType};
 pub use table::Table;

@@ -75,7 +75,7 @@ pub struct FileEntry {
 }
 
 /// One process's work on the run.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Session {
     /// Start, UTC.
@@ -86,6 +86,23 @@ pub struct Session {
     pub command_line: Vec<String>,
     /// Threads used.
     pub threads: usize,
+    /// What each analysis that ended in this session took, in the order in which they ended.
+    #[serde(default)]
+    pub costs: Vec<Cost>,
+}
+
+/// What an analysis took.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Cost {
+    /// Name of the analysis.
+    pub analysis: String,
+    /// Seconds from its beginning to its end, in this session.
+    pub seconds: f64,
+    /// Processor time of all threads in seconds; null where the system does not tell.
+    pub processor_seconds: Option<f64>,
+    /// The most memory that the program held meanwhile, in bytes; null where the system does not tell.
+    pub peak_bytes: Option<u64>,
 }
 
 impl Manifest {

@@ -14,7 +14,7 @@ use crate::clock::now_utc;
 use crate::error::{Error, Result};
 use crate::hash::{sha256_file, sha256_hex};
 use crate::identity::{Identity, RunKey};
-use crate::manifest::{FileEntry, Manifest, Session, TableEntry};
+use crate::manifest::{Cost, FileEntry, Manifest, Session, TableEntry};
 use crate::parts::{Found, Parts};
 use crate::schema::TableSpec;
 use crate::table::Table;
@@ -234,14 +234,18 @@ impl RunFolder {
         self.locked().analyses.iter().any(|done| done == analysis)
     }
 
-    /// Marks `analysis` as done, once all its tables and figures are written.
+    /// Marks an analysis as done and notes what it took, once all its tables and figures are written.
     ///
     /// # Errors
     /// [`Error::DiskFull`], [`Error::Io`].
-    pub fn mark_done(&self, analysis: &str) -> Result<()> {
+    pub fn mark_done(&self, cost: Cost) -> Result<()> {
         self.update(|manifest| {
-            if let Err(at) = manifest.analyses.binary_search_by(|done| done.as_str().cmp(analysis)) {
-                manifest.analyses.insert(at, analysis.to_owned());
+            let at = manifest.analyses.binary_search_by(|done| done.as_str().cmp(&cost.analysis));
+            if let Err(at) = at {
+                manifest.analyses.insert(at, cost.analysis.clone());
+            }
+            if let Some(session) = manifest.sessions.last_mut() {
+                session.costs.push(cost);
             }
         })
     }
@@ -283,6 +287,7 @@ impl RunFolder {
             finished: None,
             command_line: key.command_line.clone(),
             threads: key.threads,
+            costs: Vec::new(),
         };
         self.update(|manifest| {
             if matches!(self.opened, Opened::Damaged { .. }) {

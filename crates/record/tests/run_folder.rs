@@ -6,7 +6,8 @@ use std::fs;
 use std::path::Path;
 
 use lorascope_record::{
-    ColumnKind, ColumnSpec, Error, InputFile, Manifest, Opened, RunFolder, RunKey, Table, TableSpec, row,
+    ColumnKind, ColumnSpec, Cost, Error, InputFile, Manifest, Opened, RunFolder, RunKey, Table, TableSpec,
+    row,
 };
 use serde_json::json;
 
@@ -55,7 +56,8 @@ fn work(run: &RunFolder, killed_before: Option<i64>) -> Result<Vec<i64>, i64> {
     run.write_table(&table).unwrap();
     run.write_figure("heatmap", &[("svg", b"<svg/>".to_vec()), ("png", b"png".to_vec())]).unwrap();
     run.write_text("report.html", "<html>").unwrap();
-    run.mark_done("decide").unwrap();
+    let cost = Cost { analysis: "decide".into(), seconds: 1.5, processor_seconds: None, peak_bytes: Some(7) };
+    run.mark_done(cost).unwrap();
     Ok(computed)
 }
 
@@ -96,6 +98,7 @@ fn a_killed_run_goes_on_and_gives_the_same_bytes() {
     let (a, b) = (manifest(&whole), manifest(&killed));
     assert_eq!(b.sessions.len(), 2);
     assert_eq!(b.sessions[0].finished, None);
+    assert_eq!(b.sessions[1].costs[0].seconds, 1.5);
     assert!(b.sessions[1].finished.is_some());
     assert_eq!(Manifest { sessions: Vec::new(), ..a }, Manifest { sessions: Vec::new(), ..b });
 }
