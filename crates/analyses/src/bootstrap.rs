@@ -62,6 +62,10 @@ pub struct Resampler {
     n_clusters: usize,
     /// How often each cluster was drawn: `[draw][cluster]`; empty where there is only one cluster.
     draws: Vec<Vec<u32>>,
+    /// The same, `[cluster][draw]`: sums of many draws are taken side by side.
+    times: Vec<Vec<u32>>,
+    /// Number of values of each draw.
+    sizes: Vec<f64>,
     /// Share of the resamples beyond each end of an interval.
     tail: f64,
 }
@@ -79,15 +83,20 @@ impl Resampler {
             times
         };
         let draws = if n < 2 { Vec::new() } else { (0..RESAMPLES).map(|_| draw()).collect() };
-        let cluster_of = clusters.iter().map(|c| index[c]).collect();
-        Self { cluster_of, n_clusters: n, draws, tail: tail(n) }
+        Self::of(clusters.iter().map(|c| index[c]).collect(), n, draws, tail(n))
+    }
+
+    fn of(cluster_of: Vec<usize>, n_clusters: usize, draws: Vec<Vec<u32>>, tail: f64) -> Self {
+        let times = (0..n_clusters).map(|c| draws.iter().map(|times| times[c]).collect()).collect();
+        let mut all = Self { cluster_of, n_clusters, draws, times, sizes: Vec::new(), tail };
+        all.sizes = all.resampled(&all.sums(&vec![1.0; all.n()]));
+        all
     }
 
     /// For tests: with these draws and this [`tail`].
     #[cfg(test)]
     pub(crate) fn given(cluster_of: Vec<usize>, draws: Vec<Vec<u32>>, tail: f64) -> Self {
-        let n_clusters = draws.first().map_or(0, Vec::len);
-        Self { cluster_of, n_clusters, draws, tail }
+        Self::of(cluster_of, draws.first().map_or(0, Vec::len), draws, tail)
     }
 
     /// Number of clusters.
@@ -123,28 +132,33 @@ impl Resampler {
         sums
     }
 
+    /// Sums of each draw, from those of the clusters.
+    fn resampled(&self, sums: &[f64]) -> Vec<f64> {
+        let mut resampled = vec![0.0; self.draws.len()];
+        for (times, sum) in self.times.iter().zip(sums) {
+            for (total, &t) in resampled.iter_mut().zip(times) {
+                *total += f64::from(t) * sum;
+            }
+        }
+        resampled
+    }
+
     /// Mean of one value per prompt, with its interval.
     pub fn mean(&self, values: &[f64]) -> Interval {
-        self.ratio(values, &vec![1.0; values.len()])
+        let mean = values.iter().sum::<f64>() / values.len() as f64;
+        self.interval(mean, self.resampled(&self.sums(values)), &self.sizes)
     }
 
     /// `Σ over / Σ under` with its interval; both belong to the same prompts.
     pub fn ratio(&self, over: &[f64], under: &[f64]) -> Interval {
-        let mut sums = vec![(0.0, 0.0); self.n_clusters];
-        for ((&c, o), u) in self.cluster_of.iter().zip(over).zip(under) {
-            sums[c] = (sums[c].0 + o, sums[c].1 + u);
-        }
         let mean = over.iter().sum::<f64>() / under.iter().sum::<f64>();
-        if self.draws.is_empty() {
-            return Interval { mean, lo: mean, hi: mean };
-        }
-        let resampled = |times: &Vec<u32>| {
-            let picked = times.iter().zip(&sums).map(|(&t, s)| (f64::from(t) * s.0, f64::from(t) * s.1));
-            let (over, under) = picked.fold((0.0, 0.0), |(o, u), (po, pu)| (o + po, u + pu));
-            over / under
-        };
-        let mut ratios: Vec<f64> = self.draws.iter().map(resampled).collect();
-        let (lo, hi) = ends(&mut ratios, self.tail).unwrap_or((mean, mean));
+        self.interval(mean, self.resampled(&self.sums(over)), &self.resampled(&self.sums(under)))
+    }
+
+    /// The interval of a ratio whose resamples are these.
+    fn interval(&self, mean: f64, mut over: Vec<f64>, under: &[f64]) -> Interval {
+        over.iter_mut().zip(under).for_each(|(o, u)| *o /= u);
+        let (lo, hi) = ends(&mut over, self.tail).unwrap_or((mean, mean));
         Interval { mean, lo, hi }
     }
 
@@ -167,11 +181,9 @@ impl Resampler {
         if mean.is_nan() {
             return None;
         }
-        let resampled = |times: &Vec<u32>| {
-            let sum = |sums: &Vec<f64>| times.iter().zip(sums).map(|(&t, s)| f64::from(t) * s).sum();
-            of(&sums.iter().map(sum).collect::<Vec<f64>>())
-        };
-        let mut found: Vec<f64> = self.draws.iter().map(resampled).filter(|v| !v.is_nan()).collect();
+        let resampled: Vec<Vec<f64>> = sums.iter().map(|sums| self.resampled(sums)).collect();
+        let of_draw = |draw: usize| of(&resampled.iter().map(|sums| sums[draw]).collect::<Vec<f64>>());
+        let mut found: Vec<f64> = (0..self.draws.len()).map(of_draw).filter(|v| !v.is_nan()).collect();
         let (lo, hi) = ends(&mut found, self.tail).unwrap_or((mean, mean));
         Some(Interval { mean, lo, hi })
     }

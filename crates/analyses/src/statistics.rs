@@ -32,8 +32,8 @@ const GROUP: usize = 8;
 #[derive(Debug)]
 pub struct Design {
     resampler: Resampler,
-    /// Random sign patterns, a byte for each group of clusters; empty where all patterns are tried.
-    flips: Vec<u8>,
+    /// Random sign patterns: for each group of clusters a byte of every pattern. Empty where all patterns are tried.
+    flips: Vec<Vec<u8>>,
 }
 
 /// Two models compared over the same prompts.
@@ -55,8 +55,10 @@ impl Design {
         // Another stream than the bootstrap's, so that the two do not depend on each other.
         let mut rng = ChaCha8Rng::seed_from_u64(seed);
         rng.set_stream(1);
-        let bytes = if n > EXACT { FLIPS * n.div_ceil(GROUP) } else { 0 };
-        let flips = (0..bytes).map(|_| rng.random_range(0..=u8::MAX)).collect();
+        let mut flips = vec![vec![0; FLIPS]; if n > EXACT { n.div_ceil(GROUP) } else { 0 }];
+        for pattern in 0..FLIPS {
+            flips.iter_mut().for_each(|group| group[pattern] = rng.random_range(0..=u8::MAX));
+        }
         Self { resampler, flips }
     }
 
@@ -146,10 +148,14 @@ impl Design {
         let slack = 1e-12 * sums.iter().map(|s| s.abs()).sum::<f64>();
         let extreme = |sum: f64| usize::from(sum.abs() >= observed - slack);
         if sums.len() > EXACT {
-            let patterns = self.flips.chunks_exact(tables.len());
-            let sum =
-                |bytes: &[u8]| -> f64 { tables.iter().zip(bytes).map(|(t, &b)| t[usize::from(b)]).sum() };
-            let found: usize = patterns.map(|bytes| extreme(sum(bytes))).sum();
+            // Group by group for all patterns: their sums do not wait for one another.
+            let mut flipped = vec![0.0; FLIPS];
+            for (table, group) in tables.iter().zip(&self.flips) {
+                for (sum, &pattern) in flipped.iter_mut().zip(group) {
+                    *sum += table[usize::from(pattern)];
+                }
+            }
+            let found: usize = flipped.into_iter().map(extreme).sum();
             return (found + 1) as f64 / (FLIPS + 1) as f64;
         }
         // A pattern and its opposite are equally extreme: the last cluster keeps its sign.

@@ -7,6 +7,7 @@ use crate::error::Result;
 use crate::statistics::{Comparison, Design, benjamini_hochberg};
 use lorascope_record::ColumnKind::{Float, FloatOrNull, Int};
 use lorascope_record::{Cell, ColumnSpec, Table, TableSpec};
+use rayon::prelude::*;
 use std::collections::BTreeMap;
 
 /// The columns of a table that [`average`] makes: the keys, then the averages. `N` is the number of both.
@@ -93,10 +94,13 @@ pub(crate) fn average(context: &Context, patches: &Table, spec: &'static TableSp
     let (source, patched) = (patches.floats_or_null("delta_source")?, patches.floats("delta_patched")?);
     // Groups over the same prompts share their draws.
     let mut designs: BTreeMap<Vec<&str>, Design> = BTreeMap::new();
-    let mut averaged: Vec<(Vec<Cell>, Averaged)> = Vec::new();
-    for rows in groups.into_values() {
-        let clusters: Vec<&str> = rows.iter().map(|&r| cluster[ids[r]]).collect();
-        let design = designs.entry(clusters.clone()).or_insert_with(|| Design::new(&clusters, context.seed));
+    let clusters_of = |rows: &[usize]| -> Vec<&str> { rows.iter().map(|&r| cluster[ids[r]]).collect() };
+    for rows in groups.values() {
+        let clusters = clusters_of(rows);
+        designs.entry(clusters).or_insert_with_key(|clusters| Design::new(clusters, context.seed));
+    }
+    let one = |rows: Vec<usize>| {
+        let design = &designs[&clusters_of(&rows)];
         let changes: Vec<f64> = rows.iter().map(|&r| change[r]).collect();
         let spans: Option<Vec<f64>> = rows.iter().map(|&r| source[r].map(|s| s - target[r])).collect();
         let recovery = spans.filter(|s| s.iter().any(|d| *d != 0.0)).map(|spans| {
@@ -108,9 +112,10 @@ pub(crate) fn average(context: &Context, patches: &Table, spec: &'static TableSp
         let counts = (rows.len(), design.n_clusters(), flipped);
         let cells = keys.iter().map(|column| column[rows[0]].clone()).collect();
         let comparison = design.compare(&changes);
-        averaged
-            .push((cells, Averaged { counts, comparison, recovery, q: 1.0, recovery_q: None, n_tests: 0 }));
-    }
+        (cells, Averaged { counts, comparison, recovery, q: 1.0, recovery_q: None, n_tests: 0 })
+    };
+    let mut averaged: Vec<(Vec<Cell>, Averaged)> =
+        groups.into_values().collect::<Vec<_>>().into_par_iter().map(one).collect();
     correct(&mut averaged);
     let mut table = Table::new(spec);
     for (mut cells, one) in averaged {
