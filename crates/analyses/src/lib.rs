@@ -26,6 +26,7 @@ mod lens;
 mod linear;
 mod low_rank;
 mod memory;
+mod mixtures;
 mod patch;
 mod paths;
 mod probe;
@@ -42,10 +43,12 @@ mod tensors;
 #[cfg(test)]
 mod testing;
 mod trajectory;
+mod transplants;
 mod tuned_lens;
 mod twins;
 mod validate;
 mod weights;
+mod words;
 
 pub use activity::{
     Activity, Bf16Merge, ChangeKind, ChangedWeight, LOGIT_PRECISION, LogitMovement, MergeSummary, Spread,
@@ -153,6 +156,7 @@ pub const ANALYSES: &[&dyn Analysis] = &[
     &probe::Probe,
     &compare::Compare,
     &surgery::Surgery,
+    &transplants::Transplants,
     &steer::Steer,
     &conclusions::Conclusions,
 ];

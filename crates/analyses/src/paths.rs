@@ -18,6 +18,7 @@ use crate::interventions::{
     Change, Estimator, PatchedRun, PlaceKind, Receiver, Replacement, Source, Sweep, Unit, average, blocks,
     distinct, edge, pairs_by_name, units_of,
 };
+use crate::scenarios::sample;
 use crate::subject::Subject;
 use lorascope_engine::{HookPoint, Site};
 use lorascope_record::ColumnKind::{Float, FloatOrNull, Int, IntOrNull, Text};
@@ -28,7 +29,7 @@ use settings::{NAME, Settings, Span, refused};
 pub(crate) struct Paths;
 
 /// Target prompts per part of a run that is kept when it is cut off.
-const PROMPTS_PER_PART: usize = 8;
+const PROMPTS_PER_PART: usize = 16;
 
 pub(super) const SOURCE: ColumnSpec = column("source", Text, "", "Model whose activation is taken.");
 pub(super) const TARGET: ColumnSpec = column("target", Text, "", "Model that it is put into.");
@@ -150,10 +151,7 @@ impl Analysis for Paths {
         let settings: Settings = read_settings(NAME, settings)?;
         let subject = context.subject;
         let sweep = Sweep::new(subject, context.memory)?.keeping_prompts();
-        let mut plans = Vec::new();
-        for (source, target) in pairs_by_name(NAME, subject, &settings.source, &settings.target)? {
-            plans.push(Plan::new(context, &settings, &sweep, source, target)?);
-        }
+        let plans = plans(context, &settings, &sweep)?;
         let (mut paths, mut spans) = (Table::new(&PATHS), Table::new(&SPANS));
         for block in blocks(subject, PROMPTS_PER_PART) {
             block.append(context, "paths", &mut paths, |so_far| {
@@ -182,27 +180,21 @@ struct Plan {
     spans: Vec<Span>,
 }
 
-impl Plan {
-    fn new(
-        context: &Context,
-        settings: &Settings,
-        sweep: &Sweep,
-        source: usize,
-        target: usize,
-    ) -> Result<Self> {
-        let subject = context.subject;
-        let (mut senders, mut receivers) = (settings.senders(subject)?, settings.receivers(subject)?);
-        if senders.is_empty() || receivers.is_empty() {
-            let top = largest(context, sweep, source, target, settings.top)?;
-            if receivers.is_empty() {
-                receivers = readers(&top, subject);
-            }
-            if senders.is_empty() {
-                senders = top;
-            }
-        }
-        Ok(Self { source, target, edges: edges(&senders, &receivers)?, spans: settings.spans(subject)? })
-    }
+/// The plan of every pair.
+fn plans(context: &Context, settings: &Settings, sweep: &Sweep) -> Result<Vec<Plan>> {
+    let subject = context.subject;
+    let pairs = pairs_by_name(NAME, subject, &settings.source, &settings.target)?;
+    let (senders, receivers) = (settings.senders(subject)?, settings.receivers(subject)?);
+    let chosen = match senders.is_empty() || receivers.is_empty() {
+        true => largest(context, settings, sweep, &pairs)?,
+        false => vec![Vec::new(); pairs.len()],
+    };
+    let plan = |((source, target), top): ((usize, usize), Vec<Unit>)| {
+        let receivers = if receivers.is_empty() { readers(&top, subject) } else { receivers.clone() };
+        let senders = if senders.is_empty() { top } else { senders.clone() };
+        Ok(Plan { source, target, edges: edges(&senders, &receivers)?, spans: settings.spans(subject)? })
+    };
+    pairs.into_iter().zip(chosen).map(plan).collect()
 }
 
 /// From every sender to every receiver after it.
@@ -246,33 +238,45 @@ fn node(subject: &Subject, unit: &Unit, source: usize, prompt: usize, position: 
     Change { point: unit.point(), units, position, replacement: Replacement::From(from) }
 }
 
-/// The heads and MLPs with the largest effects when patched by themselves, in the order of layers. Every prompt counts in the
-/// direction of its own difference between source and target, so that scenarios with opposite decisions do not cancel.
-fn largest(context: &Context, sweep: &Sweep, source: usize, target: usize, top: usize) -> Result<Vec<Unit>> {
+/// For every pair of source and target, the heads and MLPs with the largest effects when patched by themselves, in the order of
+/// layers. Every prompt counts in the direction of its own difference between source and target, so that scenarios with opposite
+/// decisions do not cancel.
+fn largest(
+    context: &Context,
+    settings: &Settings,
+    sweep: &Sweep,
+    pairs: &[(usize, usize)],
+) -> Result<Vec<Vec<Unit>>> {
     let subject = context.subject;
     let kinds = [PlaceKind::Head(Site::Result), PlaceKind::Whole(Site::MlpOut)];
     let units = units_of(subject, &kinds, None, &[]);
     let mut runs = Vec::new();
-    for prompt in subject.blocks().into_iter().flatten() {
+    for prompt in sample(&subject.prompts, settings.prompts) {
         let position = sweep.decision_position(prompt);
-        runs.extend(units.iter().map(|unit| PatchedRun {
-            model: target,
-            prompt,
-            changes: vec![node(subject, unit, source, prompt, position)],
-        }));
+        for &(source, target) in pairs {
+            runs.extend(units.iter().map(|unit| PatchedRun {
+                model: target,
+                prompt,
+                changes: vec![node(subject, unit, source, prompt, position)],
+            }));
+        }
     }
     let found = sweep.run("looking for senders", &runs, context.progress)?;
-    let mut effect = vec![0.0; units.len()];
+    let mut effects = vec![vec![0.0; units.len()]; pairs.len()];
     for (i, (run, patched)) in runs.iter().zip(&found.patched).enumerate() {
-        let own = found.plain[&(target, run.prompt)];
-        let direction = (found.plain[&(source, run.prompt)] - own).signum();
-        effect[i % units.len()] += direction * (patched - own);
+        let pair = i / units.len() % pairs.len();
+        let own = found.plain[&(run.model, run.prompt)];
+        let direction = (found.plain[&(pairs[pair].0, run.prompt)] - own).signum();
+        effects[pair][i % units.len()] += direction * (patched - own);
     }
-    let mut order: Vec<usize> = (0..units.len()).collect();
-    order.sort_by(|&a, &b| effect[b].abs().total_cmp(&effect[a].abs()));
-    let mut chosen: Vec<Unit> = order.into_iter().take(top).map(|i| units[i]).collect();
-    chosen.sort_unstable();
-    Ok(chosen)
+    let top = |effect: Vec<f64>| {
+        let mut order: Vec<usize> = (0..units.len()).collect();
+        order.sort_by(|&a, &b| effect[b].abs().total_cmp(&effect[a].abs()));
+        let mut chosen: Vec<Unit> = order.into_iter().take(settings.top).map(|i| units[i]).collect();
+        chosen.sort_unstable();
+        chosen
+    };
+    Ok(effects.into_iter().map(top).collect())
 }
 
 /// Runs of all plans on some prompts, with what the table says of them; `estimators` are its last columns, `None` for those that

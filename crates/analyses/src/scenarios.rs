@@ -28,6 +28,30 @@ pub(crate) fn scenarios(prompts: &[Prompt]) -> Vec<Scenario> {
     found
 }
 
+/// At most `n` prompts, in their order: as many of each scenario, evenly spaced among its own.
+pub(crate) fn sample(prompts: &[Prompt], n: usize) -> Vec<usize> {
+    let groups = scenarios(prompts);
+    let sizes: Vec<usize> = groups.iter().map(|group| group.prompts.len()).collect();
+    let of_group = |(group, share): (&Scenario, usize)| spaced(&group.prompts, share);
+    let mut chosen: Vec<usize> = groups.iter().zip(shares(&sizes, n)).flat_map(of_group).collect();
+    chosen.sort_unstable();
+    chosen
+}
+
+/// How many of `n` come from groups of these sizes, if they are taken in turn.
+fn shares(sizes: &[usize], n: usize) -> Vec<usize> {
+    let mut shares = vec![0; sizes.len()];
+    let in_turn = |round: usize| (0..sizes.len()).filter(move |&group| sizes[group] > round);
+    let longest = sizes.iter().max().copied().unwrap_or(0);
+    (0..longest).flat_map(in_turn).take(n).for_each(|group| shares[group] += 1);
+    shares
+}
+
+/// `n` of them, evenly spaced.
+fn spaced(all: &[usize], n: usize) -> Vec<usize> {
+    (0..n).map(|i| all[i * all.len() / n]).collect()
+}
+
 /// Mean over prompts with its interval; `value(i)` belongs to prompt `i`.
 pub(crate) fn mean_over(
     prompts: &[Prompt],
@@ -46,4 +70,17 @@ pub(crate) fn n_clusters(prompts: &[Prompt], which: &[usize]) -> usize {
     clusters.sort_unstable();
     clusters.dedup();
     clusters.len()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn small_groups_give_all_that_they_have() {
+        let shares = |n| shares(&[1, 2, 6], n);
+        assert_eq!((shares(0), shares(2), shares(4)), (vec![0, 0, 0], vec![1, 1, 0], vec![1, 2, 1]));
+        assert_eq!((shares(7), shares(100)), (vec![1, 2, 4], vec![1, 2, 6]));
+        assert_eq!(spaced(&[3, 4, 5, 6, 7, 8], 3), [3, 5, 7]);
+    }
 }

@@ -5,56 +5,36 @@
 //! recovers `Σ (delta_set − delta_base)·sign(d) / Σ |d|` of the adapter's behaviour. Each block is left out and switched on alone;
 //! sets grow by a greedy order, by what blocks recover alone, by the norm of the update, by a gradient, and at random; the smallest
 //! set found that recovers the wanted share is pruned, tested on prompts on which it was not chosen, and written as a PEFT adapter.
-//! Blocks of one adapter are also put into another in place of its own (`transplants`), for all pairs of adapters.
 //! Shapley values (Shapley 1953; by random orders, Castro, Gómez & Tejada 2009) on request.
 
 mod apart;
 mod blocks;
-mod export;
 mod figures;
 mod gradient;
 mod masks;
-mod measure;
-mod mixtures;
 mod search;
 mod settings;
 mod tables;
 #[cfg(test)]
 mod tests;
-mod transplant_section;
-mod transplants;
 mod words;
 
 use crate::Analysis;
 use crate::circuit::prompts::split;
 use crate::context::{Context, Findings};
 use crate::error::Result;
-use crate::flags::Flag;
+use crate::mixtures::check_blocks;
 use crate::subject::Subject;
 use lorascope_record::{Table, TableSpec};
 use serde_json::Value;
 use settings::Settings;
-use tables::{BLOCKS, CURVES, DOSES, RUNS, SETS, TRANSPLANT_RUNS, TRANSPLANTS};
+use tables::{BLOCKS, CURVES, DOSES, RUNS, SETS};
 
 pub(crate) struct Surgery;
 
 const NAME: &str = "surgery";
 
-static TABLES: &[&TableSpec] = &[&BLOCKS, &CURVES, &SETS, &DOSES, &TRANSPLANTS, &RUNS, &TRANSPLANT_RUNS];
-
-static FLAGS: &[Flag] = &[
-    Flag {
-        name: "source",
-        value: "MODEL",
-        help: "Adapter whose blocks are put into others (default: every one that is taken apart); may be repeated",
-    },
-    Flag {
-        name: "target",
-        value: "MODEL",
-        help: "Adapter into which they are put (default: every one that is taken apart); may be repeated",
-    },
-    Flag { name: "layer", value: "LAYER", help: "Put in blocks of this layer only; may be repeated" },
-];
+static TABLES: &[&TableSpec] = &[&BLOCKS, &CURVES, &SETS, &DOSES, &RUNS];
 
 /// The tables as they are filled, adapter by adapter.
 struct Tables {
@@ -84,9 +64,6 @@ impl Analysis for Surgery {
     fn compares_models(&self) -> bool {
         true
     }
-    fn flags(&self) -> &'static [Flag] {
-        FLAGS
-    }
     fn settings(&self, given: &Value) -> Result<Value> {
         Ok(serde_json::to_value(Settings::read(given)?).unwrap_or_default())
     }
@@ -94,8 +71,7 @@ impl Analysis for Surgery {
     fn check(&self, subject: &Subject, settings: &Value) -> Result<()> {
         let settings = Settings::read(settings)?;
         let adapters = settings.adapters(subject)?;
-        adapters.iter().try_for_each(|&model| blocks::check(subject, model))?;
-        transplants::check_pairs(subject, &settings, &adapters)
+        adapters.iter().try_for_each(|&model| check_blocks(NAME, "`adapter`", subject, model))
     }
 
     fn run(&self, context: &Context, settings: &Value) -> Result<Findings> {
@@ -112,28 +88,15 @@ impl Analysis for Surgery {
             runs: Table::new(&RUNS),
         };
         let mut patients = Vec::new();
-        for &model in adapters.iter().filter(|_| settings.apart) {
+        for &model in &adapters {
             let adapter = &subject.model.adapters()[model - 1];
             let blocks = blocks::blocks(size, adapter)?;
             let work = apart::Apart { context, settings: &settings, model, blocks: &blocks };
             patients.push(work.take_apart(&split, &mut tables)?);
         }
-        let (mut transplants, mut transplant_runs) = (Table::new(&TRANSPLANTS), Table::new(&TRANSPLANT_RUNS));
-        let matrix = transplants::run(
-            context,
-            &settings,
-            &split,
-            &patients,
-            [&mut transplants, &mut transplant_runs],
-        )?;
-        let mut section = figures::section(self, context, &settings, &split, &tables, &patients)?;
-        transplant_section::add(context, &settings, &transplants, &matrix, &mut section)?;
+        let section = figures::section(self, context, &settings, &split, &tables, &patients)?;
         let Tables { blocks, curves, sets, doses, mut runs } = tables;
         runs.sort_by_keys();
-        transplant_runs.sort_by_keys();
-        Ok(Findings {
-            tables: vec![blocks, curves, sets, doses, transplants, runs, transplant_runs],
-            section,
-        })
+        Ok(Findings { tables: vec![blocks, curves, sets, doses, runs], section })
     }
 }

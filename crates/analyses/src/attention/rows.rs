@@ -4,7 +4,7 @@
 use super::spans::Spans;
 use crate::context::Context;
 use crate::error::Result;
-use crate::scenarios::scenarios;
+use crate::scenarios::sample;
 use crate::subject::Subject;
 use lorascope_engine::{Batch, Capture, HookPoint, Hooks, Site};
 use lorascope_report::{AttentionPrompt, AttentionRows, Figure, FigureKind, pack_weights};
@@ -20,7 +20,7 @@ pub(super) fn figure(context: &Context, spans: &Spans, n: usize) -> Result<Optio
     let spec = subject.model.spec();
     let per_token = subject.model.n_models() * spec.n_layers * spec.n_heads;
     let mut sum = 0;
-    let chosen: Vec<usize> = spread(subject, n)
+    let chosen: Vec<usize> = sample(&subject.prompts, n)
         .into_iter()
         .take_while(|&p| {
             sum += tokens(p).len() * per_token;
@@ -42,7 +42,7 @@ pub(super) fn figure(context: &Context, spans: &Spans, n: usize) -> Result<Optio
     let shown = if chosen.len() == subject.prompts.len() {
         format!("all {} prompts", chosen.len())
     } else {
-        format!("{} of {} prompts, taken in turn from the scenarios", chosen.len(), subject.prompts.len())
+        format!("{} of {} prompts, evenly from the scenarios", chosen.len(), subject.prompts.len())
     };
     Ok(Some(Figure {
         name: "attention_rows".to_owned(),
@@ -60,16 +60,6 @@ pub(super) fn figure(context: &Context, spans: &Spans, n: usize) -> Result<Optio
             weights: pack_weights(weights.into_iter()),
         }),
     }))
-}
-
-/// At most `n` prompts, one of each scenario in turn.
-fn spread(subject: &Subject, n: usize) -> Vec<usize> {
-    let groups = scenarios(&subject.prompts);
-    let longest = groups.iter().map(|group| group.prompts.len()).max().unwrap_or(0);
-    let round = |i: usize| groups.iter().filter_map(move |group| group.prompts.get(i).copied());
-    let mut chosen: Vec<usize> = (0..longest).flat_map(round).take(n).collect();
-    chosen.sort_unstable();
-    chosen
 }
 
 /// Weights in the order prompt, model, layer, head, token.

@@ -5,6 +5,7 @@ use super::figures::{Basis, label};
 use crate::context::Context;
 use crate::error::Result;
 use crate::interventions::Unit;
+use crate::words::percent;
 use lorascope_record::Table;
 use lorascope_report::{SummaryColumn, SummaryTable};
 use std::collections::BTreeMap;
@@ -64,10 +65,6 @@ pub(super) fn sentences(
         format!("{source} into {target}: {what}")
     };
     Ok(found.iter().map(paragraph).collect())
-}
-
-fn percent(share: f64) -> String {
-    format!("{:.0}%", 100.0 * share)
 }
 
 fn names<'u>(units: impl IntoIterator<Item = &'u Unit>) -> String {

@@ -46,6 +46,8 @@ pub(super) struct Settings {
     #[serde(deserialize_with = "one_or_many")]
     pub receiver: Vec<String>,
     pub top: usize,
+    /// Prompts on which these are chosen, evenly from the scenarios.
+    pub prompts: usize,
     #[serde(deserialize_with = "one_or_many")]
     pub span: Vec<String>,
     /// How changes of edges are estimated beside the exact ones: `gradient`, `integrated`.
@@ -60,7 +62,7 @@ impl Default for Settings {
         let (source, target, sender, receiver) = Default::default();
         let span = ["residual:0-", "attn:0-", "mlp:0-"].map(str::to_owned).to_vec();
         let estimator = vec!["gradient".to_owned()];
-        Self { source, target, sender, receiver, top: 8, span, estimator, nodes: 8 }
+        Self { source, target, sender, receiver, top: 8, prompts: 24, span, estimator, nodes: 8 }
     }
 }
 
@@ -112,6 +114,9 @@ impl Settings {
     pub fn check(&self) -> Result<()> {
         if self.top == 0 && (self.sender.is_empty() || self.receiver.is_empty()) {
             return Err(refused("top is 0; name senders and receivers, or a number from 1".to_owned()));
+        }
+        if self.prompts == 0 {
+            return Err(refused("prompts is 0; senders and readers are chosen on 1 or more".to_owned()));
         }
         if let Some(unknown) = self.estimator.iter().find(|e| !ESTIMATORS.contains(&e.as_str())) {
             let why = format!("`{unknown}` is not an estimator of edges; they are {}", ESTIMATORS.join(", "));

@@ -2,17 +2,15 @@
 
 use super::Tables;
 use super::blocks::Block;
-use super::export;
 use super::gradient;
 use super::masks::{Bench, Mask};
-use super::measure::{Recovery, Whole};
-use super::mixtures::Answer;
 use super::search::{Grown, Search, by_size, random_orders, sizes};
 use super::settings::Settings;
 use crate::bootstrap::Interval;
 use crate::circuit::prompts::Split;
 use crate::context::Context;
 use crate::error::Result;
+use crate::mixtures::{Answer, Recovery, Whole, interval, place, write};
 use crate::statistics::benjamini_hochberg;
 use lorascope_record::Cell;
 use std::collections::BTreeMap;
@@ -33,8 +31,6 @@ pub(super) struct Patient {
     pub size: Interval,
     /// Prompts that it moves by the floor or more, and all.
     pub moved: (usize, usize),
-    /// What the whole adapter answers to the prompts on which sets are chosen.
-    pub answers: Vec<Answer>,
 }
 
 /// Recoveries of random sets by their number of blocks, and the mean answers over these sets.
@@ -104,7 +100,6 @@ impl Apart<'_> {
             blocks: self.blocks.to_vec(),
             size: whole.size(),
             moved: (moved, prompts),
-            answers: whole.all,
         })
     }
 
@@ -296,9 +291,9 @@ impl Apart<'_> {
             };
             cells.extend(interval(found));
             cells.push(tested.len().into());
-            let folder = (name == "smallest").then(|| export::place(self.context, &[self.model], "smallest"));
+            let folder = (name == "smallest").then(|| place(self.context, &[self.model], "smallest"));
             if let Some(folder) = &folder {
-                export::write(self.context, folder, &bench.mixture(&mask))?;
+                write(self.context, folder, &bench.mixture(&mask))?;
             }
             cells.push(folder.into());
             tables.sets.push(&cells)?;
@@ -323,10 +318,6 @@ impl Apart<'_> {
         }
         Ok(())
     }
-}
-
-pub(super) fn interval(of: Option<Interval>) -> [Cell; 3] {
-    [of.map(|i| i.mean).into(), of.map(|i| i.lo).into(), of.map(|i| i.hi).into()]
 }
 
 pub(super) fn recovery(of: Recovery) -> Vec<Cell> {

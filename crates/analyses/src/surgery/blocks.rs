@@ -1,9 +1,9 @@
 //! The blocks that an adapter is cut into.
 
-use super::NAME;
 use super::settings::Size;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::low_rank::LowRankSvd;
+use crate::mixtures::is_mlp;
 use crate::subject::Subject;
 use lorascope_engine::{Adapter, Module};
 
@@ -33,11 +33,6 @@ impl Block {
             format!("L{} {}", self.layer, self.name)
         }
     }
-}
-
-/// Whether a module belongs to the MLP.
-pub(super) fn is_mlp(module: Module) -> bool {
-    matches!(module, Module::Gate | Module::Up | Module::Down)
 }
 
 /// Name of the block of this size to which a module belongs.
@@ -86,31 +81,4 @@ pub(super) fn blocks(size: Size, adapter: &Adapter) -> Result<Vec<Block>> {
         }
     }
     Ok(blocks)
-}
-
-/// Whether everything that an adapter does is the sum of its blocks.
-pub(super) fn check(subject: &Subject, model: usize) -> Result<()> {
-    let adapter = &subject.model.adapters()[model - 1];
-    let peft = &adapter.peft;
-    let plain = |path: &String| {
-        let update = &peft.low_rank[path];
-        update.magnitude.is_none() && update.bias.is_none()
-    };
-    let what = if !peft.replaced_weights.is_empty() || !peft.replaced_biases.is_empty() {
-        "replaces weights or biases as a whole"
-    } else if !peft.embeddings.is_empty() {
-        "changes the embedding"
-    } else if !peft.low_rank.keys().all(plain) {
-        "rescales weights (DoRA) or has biases of its own"
-    } else if adapter.adapted().next().is_none() {
-        "changes nothing"
-    } else {
-        return Ok(());
-    };
-    let why = format!(
-        "adapter `{}` {what}; only low-rank updates of linear maps can be switched on and off block by block: leave it out \
-         with `adapter`",
-        adapter.name
-    );
-    Err(Error::Settings { analysis: NAME, why })
 }

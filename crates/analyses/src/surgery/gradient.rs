@@ -4,10 +4,10 @@
 //! a block's factor, summed over tokens and over what its A's give. It is what the block's absence would cost if delta were linear.
 
 use super::blocks::Block;
-use super::measure::Whole;
 use crate::answer_tree::log_sum_exp;
 use crate::context::Context;
 use crate::error::Result;
+use crate::mixtures::Whole;
 use crate::score::{Decision, Scoring};
 use crate::subject::Prompt;
 use lorascope_engine::{Capture, HookPoint, Hooks, Mat, ModelId, Run, Site, Wanted};

@@ -5,10 +5,10 @@
 //! a block switched on alone costs the layers from its own on.
 
 use super::blocks::Block;
-use super::mixtures::{Answer, answers};
 use super::tables::RUNS;
 use crate::context::Context;
 use crate::error::Result;
+use crate::mixtures::{Answer, answers};
 use lorascope_engine::{Mixture, ModelId, Part};
 use lorascope_record::Table;
 use std::cmp::Ordering;

@@ -23,24 +23,6 @@ pub(super) enum Size {
     Layer,
 }
 
-/// What a transplant moves.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub(super) enum Groups {
-    /// Kinds in shallow models, spans in deep ones.
-    Auto,
-    /// Nothing.
-    None,
-    /// One module of one layer.
-    Module,
-    /// Attention, or the MLP, of one layer.
-    Kind,
-    /// A layer.
-    Layer,
-    /// A span of layers; attention, or the MLP, of all layers.
-    Span,
-}
-
 /// Settings.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -48,8 +30,6 @@ pub(super) struct Settings {
     /// Adapters that are taken apart; all if empty.
     #[serde(deserialize_with = "one_or_many")]
     pub adapter: Vec<String>,
-    /// Whether they are taken apart; if not, there are only transplants between them.
-    pub apart: bool,
     /// What a block is.
     pub blocks: Size,
     /// Prompts on which sets are chosen, and as many others on which they are tested.
@@ -68,26 +48,12 @@ pub(super) struct Settings {
     pub scales: Vec<f64>,
     /// Prompts whose delta an adapter moves by less (in nats) are left out of means of ratios.
     pub floor: f64,
-    /// What is put from one adapter into another.
-    pub transplants: Groups,
-    /// Spans of layers into which transplants are cut.
-    pub spans: usize,
-    /// Layers whose blocks are put in; all if empty.
-    #[serde(deserialize_with = "one_or_many")]
-    pub layer: Vec<usize>,
-    /// Adapters whose blocks are put into others; those that are taken apart if empty.
-    #[serde(deserialize_with = "one_or_many")]
-    pub source: Vec<String>,
-    /// Adapters into which they are put; those that are taken apart if empty.
-    #[serde(deserialize_with = "one_or_many")]
-    pub target: Vec<String>,
 }
 
 impl Default for Settings {
     fn default() -> Self {
         Self {
             adapter: Vec::new(),
-            apart: true,
             blocks: Size::Auto,
             prompts: 8,
             share: 0.9,
@@ -97,11 +63,6 @@ impl Default for Settings {
             shapley: false,
             scales: vec![0.0, 0.25, 0.5, 0.75, 1.0, 1.5],
             floor: 0.01,
-            transplants: Groups::Auto,
-            spans: 6,
-            layer: Vec::new(),
-            source: Vec::new(),
-            target: Vec::new(),
         }
     }
 }
@@ -110,12 +71,9 @@ impl Settings {
     pub fn read(given: &Value) -> Result<Self> {
         let settings: Self = read_settings(NAME, given)?;
         let refuse = |why: String| Err(Error::Settings { analysis: NAME, why });
-        for (name, value) in [
-            ("prompts", settings.prompts),
-            ("points", settings.points),
-            ("orders", settings.orders),
-            ("spans", settings.spans),
-        ] {
+        for (name, value) in
+            [("prompts", settings.prompts), ("points", settings.points), ("orders", settings.orders)]
+        {
             if value == 0 {
                 return refuse(format!("{name} is 0; it must be at least 1"));
             }
@@ -148,41 +106,5 @@ impl Settings {
             );
         }
         Ok(chosen)
-    }
-
-    /// Pairs of different adapters: whose blocks are put into whom.
-    pub fn pairs(&self, subject: &Subject, adapters: &[usize]) -> Result<Vec<(usize, usize)>> {
-        let refuse = |why: String| Err(Error::Settings { analysis: NAME, why });
-        let n_layers = subject.model.spec().n_layers;
-        if let Some(layer) = self.layer.iter().find(|l| **l >= n_layers) {
-            return refuse(format!("layer has {layer}; the model has layers 0 to {}", n_layers - 1));
-        }
-        let named = |names: &[String]| -> Result<Vec<usize>> {
-            match names {
-                [] => Ok(adapters.to_vec()),
-                names => Ok(distinct(models_of(NAME, names, subject)?)),
-            }
-        };
-        let (sources, targets) = (named(&self.source)?, named(&self.target)?);
-        if sources.contains(&0) || targets.contains(&0) {
-            return refuse(
-                "the base has no blocks to give or to lose; what an adapter's blocks do in it is in surgery_blocks".to_owned(),
-            );
-        }
-        if self.transplants == Groups::None {
-            return match self.apart {
-                true => Ok(Vec::new()),
-                false => refuse("apart is false and transplants is none: there is nothing to do".to_owned()),
-            };
-        }
-        let of =
-            |&s: &usize| targets.iter().filter(move |t| **t != s).map(move |&t| (s, t)).collect::<Vec<_>>();
-        let pairs: Vec<(usize, usize)> = sources.iter().flat_map(of).collect();
-        if pairs.is_empty() && !(self.apart && self.source.is_empty() && self.target.is_empty()) {
-            return refuse(
-                "there is no pair of two different adapters; name another source or target".to_owned(),
-            );
-        }
-        Ok(pairs)
     }
 }

@@ -6,33 +6,15 @@ use super::settings::Settings;
 use crate::circuit::prompts::Split;
 use crate::context::Context;
 use crate::error::Result;
+use crate::mixtures::{shown, text};
+use crate::words::percent;
 use lorascope_record::Table;
 use lorascope_report::{SummaryColumn, SummaryTable};
-
-/// A recovery with its interval.
-pub(super) type Shown = Option<(f64, f64, f64)>;
 
 /// Rows of a table that belong to an adapter.
 pub(super) fn rows_of(table: &Table, adapter: &str) -> Result<Vec<usize>> {
     let names = table.texts("adapter")?;
     Ok((0..table.n_rows()).filter(|&row| names[row] == adapter).collect())
-}
-
-pub(super) fn percent(share: f64) -> String {
-    format!("{:.0}%", 100.0 * share)
-}
-
-/// A value with its interval, from three columns of a row.
-pub(super) fn shown(table: &Table, column: &str, row: usize) -> Result<Shown> {
-    let read = |name: &str| -> Result<Option<f64>> { Ok(table.floats_or_null(name)?[row]) };
-    let (lo, hi) = (read(&format!("{column}_lo"))?, read(&format!("{column}_hi"))?);
-    Ok(read(column)?.zip(lo.zip(hi)).map(|(mean, (lo, hi))| (mean, lo, hi)))
-}
-
-pub(super) fn text(of: Shown) -> String {
-    of.map_or("nothing".to_owned(), |(mean, lo, hi)| {
-        format!("{} [{}, {}]", percent(mean), percent(lo), percent(hi))
-    })
 }
 
 /// What one adapter's parts do.

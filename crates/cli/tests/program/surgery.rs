@@ -208,8 +208,7 @@ fn the_gradient_is_the_loss_of_a_block_where_blocks_do_little() {
     bench.edit("lora/adapter_config.json", |c| {
         c["lora_alpha"] = json!(c["lora_alpha"].as_f64().unwrap() / 40.0)
     });
-    let rest =
-        format!("{FEW} --set blocks=kind --set floor=0 --set transplants=none --set scales=[0.75,1.25]");
+    let rest = format!("{FEW} --set blocks=kind --set floor=0 --set scales=[0.75,1.25]");
     bench.analyse("surgery", &["lora"], "p.json", &rest, "out");
     let blocks = bench.table("out", "surgery_blocks");
     let mut sum = 0.0;

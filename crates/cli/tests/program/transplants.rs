@@ -5,7 +5,7 @@ use crate::support::weights::edit_tensors;
 use crate::support::{Bench, Csv, copy_files, prompts, shared, words};
 use std::collections::BTreeMap;
 
-const FEW: &str = "--set apart=false --set prompts=4";
+const FEW: &str = "--set prompts=4";
 
 /// delta by prompt id.
 fn deltas(table: &Csv, wanted: &[(&str, &str)]) -> BTreeMap<String, f64> {
@@ -24,9 +24,8 @@ fn bench() -> Option<Bench> {
 #[test]
 fn a_transplant_is_the_written_adapter_loaded_again() {
     let Some(bench) = bench() else { return };
-    bench.analyse("surgery", &["lora", "other"], "p.json", &format!("{FEW} --set transplants=kind"), "out");
-    let (table, runs) =
-        (bench.table("out", "surgery_transplants"), bench.table("out", "surgery_transplant_runs"));
+    bench.analyse("transplants", &["lora", "other"], "p.json", &format!("{FEW} --set groups=kind"), "out");
+    let (table, runs) = (bench.table("out", "transplants"), bench.table("out", "transplant_runs"));
     assert_eq!(table.rows.len(), 2 * 8, "both directions, attention and MLP of four layers");
     let best =
         (0..16).max_by(|&a, &b| table.number(a, "recovery").total_cmp(&table.number(b, "recovery"))).unwrap();
@@ -50,9 +49,9 @@ fn a_transplant_is_the_written_adapter_loaded_again() {
     assert!((table.number(best, "recovery") - over / under).abs() < 1e-9);
     assert!((table.number(best, "mean_recovery") - ratios).abs() < 1e-9);
     // Once more with other threads and memory, and from its parts.
-    let rest = format!("{FEW} --set transplants=kind --threads 3 --memory 100KiB");
-    bench.analyse("surgery", &["lora", "other"], "p.json", &rest, "again");
-    for name in ["surgery_transplants", "surgery_transplant_runs"] {
+    let rest = format!("{FEW} --set groups=kind --threads 3 --memory 100KiB");
+    bench.analyse("transplants", &["lora", "other"], "p.json", &rest, "again");
+    for name in ["transplants", "transplant_runs"] {
         let file = |out: &str| bench.read(&format!("{out}/tables/{name}.csv"));
         assert!(file("out") == file("again"), "{name}");
     }
@@ -61,11 +60,10 @@ fn a_transplant_is_the_written_adapter_loaded_again() {
 #[test]
 fn all_blocks_of_a_source_are_the_source() {
     let Some(bench) = bench() else { return };
-    let rest = format!("{FEW} --set transplants=span --set spans=1");
-    bench.analyse("surgery", &["lora", "other"], "p.json", &rest, "out");
+    let rest = format!("{FEW} --set groups=span --set spans=1");
+    bench.analyse("transplants", &["lora", "other"], "p.json", &rest, "out");
     bench.analyse("decide", &["lora", "other"], "p.json", "", "decide");
-    let (table, runs) =
-        (bench.table("out", "surgery_transplants"), bench.table("out", "surgery_transplant_runs"));
+    let (table, runs) = (bench.table("out", "transplants"), bench.table("out", "transplant_runs"));
     let decisions = bench.table("decide", "decisions");
     for (source, target) in [("lora", "other"), ("other", "lora")] {
         let row = table.row(&[("source", source), ("target", target), ("name", "layer")]);
@@ -89,9 +87,9 @@ fn a_planted_difference_is_found_and_nothing_else() {
         let (_, b) = tensors.iter_mut().find(|(n, _)| n.contains("layers.2.mlp.up_proj.lora_B")).unwrap();
         b.data.fill(0);
     });
-    let rest = format!("{FEW} --set transplants=module --source lora --target less");
-    bench.analyse("surgery", &["lora", "less"], "p.json", &rest, "out");
-    let table = bench.table("out", "surgery_transplants");
+    let rest = format!("{FEW} --set groups=module --source lora --target less");
+    bench.analyse("transplants", &["lora", "less"], "p.json", &rest, "out");
+    let table = bench.table("out", "transplants");
     assert_eq!(table.rows.len(), 28);
     for row in 0..28 {
         let planted = (table.get(row, "first_layer"), table.get(row, "name")) == ("2", "mlp.up_proj");
@@ -99,9 +97,9 @@ fn a_planted_difference_is_found_and_nothing_else() {
         assert_eq!(table.number(row, "change") != 0.0, planted);
     }
     // One layer's MLP from one model into another.
-    let rest = format!("{FEW} --set transplants=kind --layer 2 --source lora --target less");
-    bench.analyse("surgery", &["lora", "less"], "p.json", &rest, "one");
-    let table = bench.table("one", "surgery_transplants");
+    let rest = format!("{FEW} --set groups=kind --layer 2 --source lora --target less");
+    bench.analyse("transplants", &["lora", "less"], "p.json", &rest, "one");
+    let table = bench.table("one", "transplants");
     let found: Vec<_> = (0..2).map(|row| (table.get(row, "name"), table.number(row, "recovery"))).collect();
     assert_eq!((table.rows.len(), &found[..]), (2, &[("attention", 0.0), ("mlp", 1.0)][..]));
 }
@@ -110,8 +108,8 @@ fn a_planted_difference_is_found_and_nothing_else() {
 fn an_adapter_put_into_itself_changes_nothing() {
     let Some(bench) = bench() else { return };
     copy_files(&bench.path("lora"), &bench.path("same"));
-    bench.analyse("surgery", &["lora", "same"], "p.json", &format!("{FEW} --set transplants=layer"), "out");
-    let table = bench.table("out", "surgery_transplants");
+    bench.analyse("transplants", &["lora", "same"], "p.json", &format!("{FEW} --set groups=layer"), "out");
+    let table = bench.table("out", "transplants");
     assert_eq!(table.rows.len(), 8);
     for row in 0..8 {
         assert_eq!((table.number(row, "change"), table.get(row, "recovery")), (0.0, ""));
@@ -126,7 +124,8 @@ fn an_adapter_put_into_itself_changes_nothing() {
 fn what_can_not_be_transplanted_is_refused() {
     let Some(bench) = bench() else { return };
     let refused = |rest: &str| {
-        let line = format!("surgery --base ./base --adapter lora=./lora {rest} --prompts p.json --out no");
+        let line =
+            format!("transplants --base ./base --adapter lora=./lora {rest} --prompts p.json --out no");
         let outcome = bench.run(&words(&line));
         assert!(!outcome.ok && !bench.path("no/tables").exists());
         outcome.stderr
@@ -135,12 +134,5 @@ fn what_can_not_be_transplanted_is_refused() {
     assert!(refused(&format!("{two} --source base")).contains("the base has no blocks to give"));
     assert!(refused("--target lora").contains("there is no pair of two different adapters"));
     assert!(refused(&format!("{two} --layer 4")).contains("layer has 4; the model has layers 0 to 3"));
-    assert!(
-        refused(&format!("{two} --set apart=false --set transplants=none"))
-            .contains("there is nothing to do")
-    );
-    assert!(
-        refused("--adapter dora=./dora --set adapter=lora --target dora")
-            .contains("adapter `dora` rescales weights")
-    );
+    assert!(refused("--adapter dora=./dora --target dora").contains("adapter `dora` rescales weights"));
 }

@@ -13,7 +13,7 @@ struct Taken<'a> {
 }
 
 /// Writes a mixture of the subject's adapters into a folder of the run.
-pub(super) fn write(context: &Context, place: &str, mixture: &Mixture) -> Result<()> {
+pub(crate) fn write(context: &Context, place: &str, mixture: &Mixture) -> Result<()> {
     let files = adapter(context.subject.model.adapters(), mixture)?;
     context.run.write_text(&format!("{place}/adapter_config.json"), &files.config)?;
     context.run.write_bytes(&format!("{place}/adapter_model.safetensors"), &files.weights)?;
@@ -21,7 +21,7 @@ pub(super) fn write(context: &Context, place: &str, mixture: &Mixture) -> Result
 }
 
 /// The folder of an adapter that is this mixture. Each module has the factors, rank and scale of the adapter that it was taken from.
-pub(super) fn adapter(adapters: &[Adapter], mixture: &Mixture) -> Result<NewFolder> {
+pub(crate) fn adapter(adapters: &[Adapter], mixture: &Mixture) -> Result<NewFolder> {
     // Paths in the order in which layers use them; modules of a fused matrix have one path.
     let mut order: Vec<&str> = Vec::new();
     let mut by_path: BTreeMap<&str, Vec<Taken>> = BTreeMap::new();
@@ -85,7 +85,7 @@ fn new_update(path: &str, taken: &[Taken]) -> Result<NewUpdate> {
 }
 
 /// Where it goes in the run folder: named after the adapters that it was made of, where their names are plain.
-pub(super) fn place(context: &Context, models: &[ModelId], what: &str) -> String {
+pub(crate) fn place(context: &Context, models: &[ModelId], what: &str) -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '-';
     let name = |&model: &ModelId| {
         let name = context.subject.model.name(model);

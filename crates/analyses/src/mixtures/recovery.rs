@@ -1,12 +1,17 @@
-//! How much of what an adapter changed comes back.
+//! How much of what an adapter changed comes back; or of what one adapter does otherwise than another.
 
-use super::mixtures::Answer;
+use super::answers::Answer;
 use crate::bootstrap::Interval;
 use crate::context::Context;
+use crate::decide::column;
+use crate::error::Result;
 use crate::statistics::Design;
+use crate::words::percent;
+use lorascope_record::ColumnKind::FloatOrNull;
+use lorascope_record::{Cell, ColumnSpec, Table};
 
 /// What the whole adapter does to each prompt.
-pub(super) struct Whole {
+pub(crate) struct Whole {
     pub base: Vec<Answer>,
     pub all: Vec<Answer>,
     pub design: Design,
@@ -15,7 +20,7 @@ pub(super) struct Whole {
 
 /// Behaviour recovered by a mask, with intervals.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Recovery {
+pub(crate) struct Recovery {
     /// `Σ change·sign(d) / Σ |d|`, d being what the whole adapter does to delta.
     pub delta: Option<Interval>,
     /// Mean of `change / d` over prompts with `|d|` at least the floor.
@@ -106,4 +111,31 @@ impl Whole {
         let over: f64 = self.aligned(&self.base, answers).iter().sum();
         if self.n_moved() == 0 { 0.0 } else { over / self.total() }
     }
+}
+
+/// Columns of the interval of a recovery.
+pub(crate) const RECOVERY_LO: ColumnSpec =
+    column("recovery_lo", FloatOrNull, "", "Lower end of its 95% bootstrap interval over prompt clusters.");
+pub(crate) const RECOVERY_HI: ColumnSpec =
+    column("recovery_hi", FloatOrNull, "", "Upper end of its interval.");
+
+/// Cells of an interval that may be absent.
+pub(crate) fn interval(of: Option<Interval>) -> [Cell; 3] {
+    [of.map(|i| i.mean).into(), of.map(|i| i.lo).into(), of.map(|i| i.hi).into()]
+}
+
+/// A recovery with its interval.
+pub(crate) type Shown = Option<(f64, f64, f64)>;
+
+/// A value with its interval, from three columns of a row.
+pub(crate) fn shown(table: &Table, column: &str, row: usize) -> Result<Shown> {
+    let read = |name: &str| -> Result<Option<f64>> { Ok(table.floats_or_null(name)?[row]) };
+    let (lo, hi) = (read(&format!("{column}_lo"))?, read(&format!("{column}_hi"))?);
+    Ok(read(column)?.zip(lo.zip(hi)).map(|(mean, (lo, hi))| (mean, lo, hi)))
+}
+
+pub(crate) fn text(of: Shown) -> String {
+    of.map_or("nothing".to_owned(), |(mean, lo, hi)| {
+        format!("{} [{}, {}]", percent(mean), percent(lo), percent(hi))
+    })
 }

@@ -1,45 +1,57 @@
 //! What transplants did, in words and a figure.
 
+use super::matrix::{Compared, Group, Matrix, folder};
 use super::settings::Settings;
-use super::transplants::{Group, Matrix, place};
-use super::words::{shown, text};
+use super::{NAME, Transplants};
+use crate::Analysis;
 use crate::context::Context;
 use crate::error::Result;
+use crate::mixtures::{shown, text};
 use lorascope_record::Table;
 use lorascope_report::{Figure, FigureKind, HeatmapPanel, HeatmapScale, Section};
 
-/// Adds them to the section; nothing where there were none.
-pub(super) fn add(
+pub(super) fn section(
+    transplants: &Transplants,
     context: &Context,
     settings: &Settings,
     table: &Table,
     matrix: &Matrix,
-    section: &mut Section,
-) -> Result<()> {
-    if matrix.pairs.is_empty() {
-        return Ok(());
-    }
-    section.paragraphs.push(paragraph(context, settings, table, matrix)?);
-    if matrix.best.is_some() {
-        section.figures.push(figure(context, settings, table, matrix)?);
-    }
-    section.notes.push(format!(
-        "The transplant that recovers the most is the best of {} on the same {} prompts, so what it recovers elsewhere will be less. \
-         Groups need not add up: together they may recover more or less than the sum of each alone.",
-        table.n_rows(),
-        matrix.n_prompts
-    ));
-    Ok(())
+    compared: &Compared,
+) -> Result<Section> {
+    let figures = match compared.best {
+        Some(_) => vec![figure(context, settings, table, matrix)?],
+        None => Vec::new(),
+    };
+    Ok(Section {
+        id: NAME.to_owned(),
+        title: transplants.title().to_owned(),
+        question: transplants.question().to_owned(),
+        paragraphs: vec![paragraph(context, settings, table, matrix, compared)?],
+        figures,
+        tables: Vec::new(),
+        notes: vec![format!(
+            "The transplant that recovers the most is the best of {} on the same {} prompts, so what it recovers elsewhere will be \
+             less. Groups need not add up: together they may recover more or less than the sum of each alone.",
+            table.n_rows(),
+            matrix.prompts.len()
+        )],
+    })
 }
 
-fn paragraph(context: &Context, settings: &Settings, table: &Table, matrix: &Matrix) -> Result<String> {
+fn paragraph(
+    context: &Context,
+    settings: &Settings,
+    table: &Table,
+    matrix: &Matrix,
+    compared: &Compared,
+) -> Result<String> {
     let name = |model: usize| context.subject.model.name(model);
     let n = matrix.groups.len();
-    let least = |a: &usize, b: &usize| matrix.sizes[*a].0.mean.total_cmp(&matrix.sizes[*b].0.mean);
+    let least = |a: &usize, b: &usize| compared.sizes[*a].mean.total_cmp(&compared.sizes[*b].mean);
     let (nearest, farthest) = ((0..matrix.pairs.len()).min_by(least), (0..matrix.pairs.len()).max_by(least));
     let apart = |pair: Option<usize>| {
         pair.map_or(String::new(), |p| {
-            let ((source, target), (size, _)) = (matrix.pairs[p], matrix.sizes[p]);
+            let ((source, target), size) = (matrix.pairs[p], compared.sizes[p]);
             let (one, other) = (name(source.min(target)), name(source.max(target)));
             format!(
                 "{one} and {other} ({:.3} nats apart on average [{:.3}, {:.3}])",
@@ -48,30 +60,30 @@ fn paragraph(context: &Context, settings: &Settings, table: &Table, matrix: &Mat
         })
     };
     let between = if matrix.pairs.len() > 2 {
-        format!("the adapters that decide most alike are {}, the least {}.", apart(nearest), apart(farthest))
+        format!("The adapters that decide most alike are {}, the least {}.", apart(nearest), apart(farthest))
     } else {
-        format!("the adapters are {}.", apart(nearest))
+        format!("The adapters are {}.", apart(nearest))
     };
-    let Some(best) = matrix.best else {
+    let Some(best) = compared.best else {
         return Ok(format!(
-            "Transplants: {between} They differ on no prompt by {} nats or more, so there is nothing to transplant.",
+            "{between} They differ on no prompt by {} nats or more, so there is nothing to transplant.",
             settings.floor
         ));
     };
     let q = table.floats("q")?;
     let clear = q.iter().filter(|q| **q <= 0.05).count();
-    let (source, target) = matrix.pairs[best / n];
+    let ((source, target), group) = matrix.of_row(best);
     Ok(format!(
-        "Transplants: {between} Of {} ({n} groups of modules for each of {} pairs), {clear} move the target towards or away from the \
+        "{between} Of {} ({n} groups of modules for each of {} pairs), {clear} move the target towards or away from the \
          source beyond chance (q ≤ 0.05 within the pair). The most is recovered by {} of {} in {}: {} of their difference. \
          This model is written to {}.",
         table.n_rows(),
         matrix.pairs.len(),
-        matrix.groups[best % n].label(),
+        group.label(),
         name(source),
         name(target),
         text(shown(table, "recovery", best)?),
-        place(context, source, target)
+        folder(context, source, target)
     ))
 }
 
@@ -99,14 +111,15 @@ fn figure(context: &Context, settings: &Settings, table: &Table, matrix: &Matrix
     let reach = recoveries.iter().flatten().fold(0.5f64, |reach, r| reach.max(r.abs()));
     let annotate = matrix.groups.len() <= 12;
     Ok(Figure {
-        name: "surgery_transplants".to_owned(),
+        name: "transplants_recovery".to_owned(),
         title: "Transplants between adapters".to_owned(),
         caption: format!(
             "Share of the difference between two adapters that comes with the source's updates of some modules (column) when they take \
              the place of the target's (row: source → target). 1 is the source, 0 the target as it was; blue goes the wrong way. Pairs \
              that differ on no prompt by {} nats or more are empty. {} prompts; intervals and corrected p-values are in \
-             surgery_transplants.",
-            settings.floor, matrix.n_prompts
+             transplants.",
+            settings.floor,
+            matrix.prompts.len()
         ),
         by_prompt: None,
         kind: FigureKind::Heatmap {

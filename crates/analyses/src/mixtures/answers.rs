@@ -8,14 +8,14 @@ use lorascope_engine::Mixture;
 
 /// One answer of a model.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) struct Answer {
+pub(crate) struct Answer {
     pub delta: f64,
     pub p_b: f64,
 }
 
 /// Answers of some mixtures on some prompts: `[mixture][prompt]`. They go through the model together, as many at a time as fit the
 /// budget of memory, and share what they have in common; results depend on neither. `at` is told the share that is done.
-pub(super) fn answers(
+pub(crate) fn answers(
     context: &Context,
     prompts: &[usize],
     mixtures: &[Mixture],
