@@ -27,7 +27,7 @@ pub(super) enum Size {
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(super) struct Settings {
-    /// Adapters that are taken apart; all if empty.
+    /// Adapters that are taken apart; all but controls if empty.
     #[serde(deserialize_with = "one_or_many")]
     pub adapter: Vec<String>,
     /// What a block is.
@@ -94,7 +94,7 @@ impl Settings {
     pub fn adapters(&self, subject: &Subject) -> Result<Vec<usize>> {
         let refuse = |why: String| Err(Error::Settings { analysis: NAME, why });
         let chosen = match &self.adapter[..] {
-            [] => (1..subject.model.n_models()).collect(),
+            [] => subject.fine_tunes(),
             names => distinct(models_of(NAME, names, subject)?),
         };
         if chosen.contains(&0) {

@@ -29,10 +29,10 @@ pub(super) enum Groups {
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(super) struct Settings {
-    /// Adapters whose blocks are put into others; all if empty.
+    /// Adapters whose blocks are put into others; all but controls if empty.
     #[serde(deserialize_with = "one_or_many")]
     pub source: Vec<String>,
-    /// Adapters into which they are put; all if empty.
+    /// Adapters into which they are put; all but controls if empty.
     #[serde(deserialize_with = "one_or_many")]
     pub target: Vec<String>,
     /// What is put in.
@@ -77,7 +77,7 @@ impl Settings {
         }
         let named = |names: &[String]| -> Result<Vec<usize>> {
             match names {
-                [] => Ok((1..subject.model.n_models()).collect()),
+                [] => Ok(subject.fine_tunes()),
                 names => Ok(distinct(models_of(NAME, names, subject)?)),
             }
         };
