@@ -2,7 +2,7 @@
 
 use crate::open::{Asked, Opened};
 use crate::progress::Bars;
-use crate::report_files::{add, prompt_texts, write_figures, write_page};
+use crate::report_files::{add, add_claimed_rows, prompt_texts, write_figures, write_page};
 use anyhow::{Context as _, Result, anyhow};
 use lorascope_analyses::{Analysis, Context, ModelEdit, Subject};
 use lorascope_prompts::PromptSet;
@@ -123,6 +123,7 @@ pub fn run(plan: &Plan, opened: Opened, asked: &Asked, out: &Path, bars: &Bars) 
         eprintln!("{name}: {:.1} s{}", begun.elapsed().as_secs_f64(), peak_memory());
         add(&mut page, found, analysis.concludes())?;
     }
+    add_claimed_rows(&folder, &mut page)?;
     write_page(&folder, &page)?;
     folder.finish()?;
     println!("{}", out.join("report.html").display());

@@ -2,6 +2,7 @@
 
 use super::LEVEL;
 use super::claim::{Answer, Claim, Verdict, share};
+use super::rows::Selection;
 use crate::context::Context;
 use crate::dla::Component;
 use crate::error::Result;
@@ -137,7 +138,9 @@ fn suppressed(rows: &Rows, about: &str, model: &str) -> Option<Claim> {
             .n(n)
             .from(
                 "suppression",
-                format!("model={model}, class=suppressed or inverted, with a head"),
+                &Selection::of("model", model)
+                    .and_one_of("class", &["suppressed", "inverted"])
+                    .and_known("head"),
                 Some("suppression_direct"),
             ),
     )
@@ -173,7 +176,7 @@ fn by_kind(totals: &Table, about: &str, model: &str) -> Result<Option<Claim>> {
             .value(Some(heads.0), Some((heads.1, heads.2)))
             .null(Some(mlps.0))
             .n(usize::try_from(n[at]).unwrap_or_default())
-            .from("suppression_totals", format!("model={model}"), Some("suppression_components")),
+            .from("suppression_totals", &Selection::of("model", model), Some("suppression_components")),
     ))
 }
 
@@ -202,7 +205,7 @@ fn restored(rows: &Rows, about: &str, (reference, model): (&str, &str)) -> Optio
         .n(largest.n)
         .from(
             "suppression",
-            format!("model={model}, component={}", largest.component),
+            &Selection::of("model", model).and("component", largest.component),
             Some("suppression_restored"),
         ),
     )

@@ -1,6 +1,7 @@
 //! Whether validation passed.
 
 use super::claim::{Answer, Claim, Verdict};
+use super::rows::Selection;
 use crate::context::Context;
 use crate::error::Result;
 use lorascope_record::Table;
@@ -33,7 +34,7 @@ fn complete(context: &Context) -> Result<Option<Claim>> {
     Ok(Some(
         Claim::new("attributions_add_up", verdict, statement).value(Some(worst), None).n(error.len()).from(
             "dla_check",
-            "column error".to_owned(),
+            &Selection::column("error"),
             None,
         ),
     ))
@@ -63,7 +64,7 @@ fn lens_ends(context: &Context) -> Result<Option<Claim>> {
         Claim::new("lens_ends_at_the_decision", verdict, statement)
             .value(Some(worst), None)
             .n(lens.len())
-            .from("lens_decisions", "column final_delta, against delta of dla_check".to_owned(), None),
+            .from("lens_decisions", &Selection::column("final_delta"), None),
     ))
 }
 
@@ -103,7 +104,7 @@ fn validation(context: &Context) -> Result<Claim> {
     };
     Ok(Claim::new("validation", verdict, statement).value(Some(wrong as f64), None).n(n).from(
         "validation",
-        "verdict is not ok".to_owned(),
+        &Selection::not("verdict", "ok"),
         None,
     ))
 }
