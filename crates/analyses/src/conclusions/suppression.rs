@@ -130,19 +130,16 @@ fn suppressed(rows: &Rows, about: &str, model: &str) -> Option<Claim> {
     let statement = format!(
         "{about}: {pushing} of {n_heads} heads push that way in the reference; {changed}; {unchanged} are shown to be unchanged."
     );
+    // Where there are none, all heads are what shows it.
+    let heads = Selection::of("model", model);
+    let heads = if found > 0 { heads.and_one_of("class", &["suppressed", "inverted"]) } else { heads };
     Some(
         Claim::new("heads_suppressed", verdict, statement)
             .about(about)
             .value(Some(found as f64), None)
             .null(Some(LEVEL * found as f64))
             .n(n)
-            .from(
-                "suppression",
-                &Selection::of("model", model)
-                    .and_one_of("class", &["suppressed", "inverted"])
-                    .and_known("head"),
-                Some("suppression_direct"),
-            ),
+            .from("suppression", &heads.and_known("head"), Some("suppression_direct")),
     )
 }
 

@@ -102,9 +102,7 @@ fn validation(context: &Context) -> Result<Claim> {
         (true, false) => Verdict::NotResolved,
         (false, _) => Verdict::No,
     };
-    Ok(Claim::new("validation", verdict, statement).value(Some(wrong as f64), None).n(n).from(
-        "validation",
-        &Selection::not("verdict", "ok"),
-        None,
-    ))
+    let rows = if wrong == 0 { Selection::column("verdict") } else { Selection::not("verdict", "ok") };
+    let claim = Claim::new("validation", verdict, statement).value(Some(wrong as f64), None).n(n);
+    Ok(claim.from("validation", &rows, None))
 }

@@ -209,7 +209,9 @@ export function componentMenu(
       dialog.close();
       sweep(source.value);
     });
-    dialog.append(patch, every);
+    const all = make("div", "row");
+    all.append(every);
+    dialog.append(patch, all);
   }
   const own = store.state.edits.filter((e) => "unit" in e && e.unit === unit);
   if (own.length > 0) {
@@ -219,7 +221,9 @@ export function componentMenu(
     });
     dialog.append(remove);
   }
-  dialog.append(button("Close", () => dialog.close(), "plain"));
+  const end = make("div", "row");
+  end.append(button("Close", () => dialog.close(), "plain"));
+  dialog.append(end);
   dialog.addEventListener("close", () => dialog.remove());
   document.body.append(dialog);
   dialog.showModal();

@@ -126,6 +126,10 @@ class Page {
         if (turn !== this.turn) {
           return;
         }
+        if ("sweep" in part && this.sweeps.isNew) {
+          this.sweeps.isNew = false;
+          this.results.bring(partName(part));
+        }
       }
       this.say(`Answered in ${seconds.toFixed(2)} s.`);
       document.documentElement.dataset["answered"] = String(turn);

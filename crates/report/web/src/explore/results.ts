@@ -63,6 +63,11 @@ export class Results {
     }
   }
 
+  /** Scrolls to a part. */
+  bring(name: string): void {
+    this.parts.get(name)?.element.scrollIntoView({ block: "start" });
+  }
+
   private async drawn(name: string, answer: Answer, plain: Answer | undefined): Promise<HTMLElement | undefined> {
     switch (name) {
       case "decide":
@@ -157,7 +162,7 @@ export class Results {
     const panels = map.panels.map((p, i) => ({ ...p, title: models[i] ?? p.title, intervals: [] }));
     const what = `What each head and MLP adds to the logit of ${b} over ${a}; red towards ${b}, blue towards ${a}.`;
     const drawn = [
-      await draw("attribution", "Direct logit attribution", `${what} Click one to switch it off or to put in another model's.`, panels, reachOf(panels)),
+      await draw("attribution", "Direct logit attribution", `${what} Click one to switch it off, to set it to its mean, or to put in another model's.`, panels, reachOf(panels)),
     ];
     const before = plain?.found["dla"] && heatmapOf(plain.found["dla"].section, "dla_contributions");
     if (before) {
@@ -178,7 +183,7 @@ export class Results {
     }
     const [a, b] = answer.meanings;
     const [source, target] = [String(table["source"]?.[0]), String(table["target"]?.[0])];
-    const [from, into] = ["delta_source", "delta_target"].map((name) => Number(table[name]?.[0]).toFixed(3));
+    const [from, into] = ["delta_source", "delta_target"].map((name) => signed(Number(table[name]?.[0])));
     const before = plain?.found["patch"]?.tables["patches"];
     const edited = changes(map, table, before ? "edited" : "");
     const shown = [...(before ? [changes(map, before, "without edits")] : []), edited];
@@ -273,7 +278,7 @@ function largestOf(answer: Answer): HTMLElement {
     const name = make("th", "", `layer ${at("layer", i)}, ${head === null ? String(at("site", i)) : `head ${head}`}`);
     name.scope = "row";
     const recovery = at("recovery", i);
-    const cells = [signed(Number(at("delta_patched", i))), signed(change), recovery === null ? "" : `${Math.round(100 * Number(recovery))}%`];
+    const cells = [signed(Number(at("delta_patched", i))), signed(change), recovery === null ? "" : percent(Number(recovery))];
     const row = make("tr");
     row.append(name, ...cells.map((text) => make("td", "number", text)));
     body.append(row);
@@ -287,6 +292,8 @@ function largestOf(answer: Answer): HTMLElement {
   scroll.append(shown, make("p", "small", note));
   return scroll;
 }
+
+const percent = (share: number) => `${Math.round(100 * share)}%`.replace("-", "−");
 
 /** Where colours are full: the largest 1% of the cells would leave all others white. */
 function reachOf(panels: HeatmapPanel[]): number | null {

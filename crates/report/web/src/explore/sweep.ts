@@ -8,6 +8,8 @@ import type { About, Sweep } from "./types";
 export class SweepPanel {
   readonly element = make("section", "panel sweep");
   asked: Sweep | undefined;
+  /** Asked by hand and not seen yet. */
+  isNew = false;
   private readonly source: HTMLSelectElement;
   private readonly target: HTMLSelectElement;
   private readonly stop: HTMLButtonElement;
@@ -47,6 +49,7 @@ export class SweepPanel {
 
   private become(sweep: Sweep | undefined): void {
     this.asked = sweep;
+    this.isNew = sweep !== undefined;
     this.stop.hidden = sweep === undefined;
     this.changed();
   }

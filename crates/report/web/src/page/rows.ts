@@ -12,16 +12,19 @@ export function followRows(): void {
     }
     rows.open = true;
     rows.classList.add("asked");
-    rows.scrollIntoView({ block: "start" });
+    // Not smoothly: the way there can be long, and what lies on it would be drawn.
+    rows.scrollIntoView({ block: "start", behavior: "instant" });
     rows.querySelector("summary")?.focus({ preventScroll: true });
   };
   document.addEventListener("click", (event) => {
     const link = event.target instanceof Element ? event.target.closest<HTMLAnchorElement>("a.to-rows") : null;
     if (link) {
-      // The address follows by itself; a second click on the same link must open the rows too.
+      event.preventDefault();
+      history.pushState(null, "", link.hash);
+      // A second click on the same link must open the rows too.
       show(link.hash.slice(1));
     }
   });
-  addEventListener("hashchange", () => show(location.hash.slice(1)));
+  addEventListener("popstate", () => show(location.hash.slice(1)));
   show(location.hash.slice(1));
 }
