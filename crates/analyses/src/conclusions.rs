@@ -8,11 +8,13 @@ mod cards;
 mod circuits;
 mod claim;
 mod controls;
+mod rows;
 mod suppression;
 mod targets;
 mod validity;
 
 pub use cards::verdicts;
+pub use rows::{ClaimedRows, claimed_rows};
 
 use crate::Analysis;
 use crate::context::{Context, Findings, read_settings};

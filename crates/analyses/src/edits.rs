@@ -16,6 +16,7 @@ use lorascope_engine::{HookPoint, Module, Site, Standing, StandingEdit, Standing
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use values::Values;
 
 /// One edit.
@@ -25,6 +26,18 @@ pub enum ModelEdit {
     /// Sets a head, an MLP or a neuron to zero.
     Zero {
         /// `z:LAYER.HEAD`, `mlp_post:LAYER` or `neuron:LAYER.NEURON`.
+        unit: String,
+        /// Models that are changed; all where none is named.
+        #[serde(default)]
+        models: Vec<String>,
+        /// At which tokens.
+        #[serde(default)]
+        position: EditPosition,
+    },
+    /// Replaces a head, an MLP or a neuron by its mean in the same model: over the tokens of each prompt up to its decision point, the
+    /// first aside, and over the prompts.
+    Mean {
+        /// As for `zero`.
         unit: String,
         /// Models that are changed; all where none is named.
         #[serde(default)]
@@ -81,7 +94,7 @@ impl ModelEdit {
     /// Whether it is made for certain prompts: it needs values or decision points of each.
     pub fn is_of_prompts(&self) -> bool {
         match self {
-            Self::Patch { .. } => true,
+            Self::Patch { .. } | Self::Mean { .. } => true,
             Self::Zero { position, .. } | Self::Steer { position, .. } => *position == EditPosition::Decision,
             Self::Mute { .. } => false,
         }
@@ -122,26 +135,37 @@ impl Subject {
     }
 
     /// Runs every prompt but its last token on every model and remembers it ([`lorascope_engine::Model::remember`]), for who asks
-    /// many questions about few prompts.
+    /// many questions about few prompts. Gives the number of tokens that had to be run.
     ///
     /// # Errors
     /// Models that are shared with another subject; whatever keeps them from being run.
-    pub fn remember_prompts(&mut self, progress: lorascope_engine::Progress) -> Result<()> {
+    pub fn remember_prompts(&mut self, progress: lorascope_engine::Progress) -> Result<usize> {
         let prompts: Vec<Vec<u32>> = self.prompts.iter().map(|p| p.tokens.ids.clone()).collect();
         let n_models = self.model.n_models();
         let begin = |p: &Vec<u32>| p.len() > 1;
         let of_model = |m: usize| prompts.iter().filter(|p| begin(p)).map(move |p| (m, &p[..p.len() - 1]));
         let sequences: Vec<(usize, &[u32])> = (0..n_models).flat_map(of_model).collect();
         if sequences.is_empty() {
-            return Ok(());
+            return Ok(0);
         }
         self.change_model(|model| Ok(model.remember(&sequences, progress)?))
     }
 
-    fn change_model(
+    /// From now on this switch ends every run of the models between two layers ([`lorascope_engine::Model::interrupt_by`]).
+    ///
+    /// # Errors
+    /// Models that are shared with another subject.
+    pub fn interrupt_by(&mut self, switch: Option<Arc<AtomicBool>>) -> Result<()> {
+        self.change_model(|model| {
+            model.interrupt_by(switch);
+            Ok(())
+        })
+    }
+
+    fn change_model<T>(
         &mut self,
-        change: impl FnOnce(&mut lorascope_engine::Model<f32>) -> Result<()>,
-    ) -> Result<()> {
+        change: impl FnOnce(&mut lorascope_engine::Model<f32>) -> Result<T>,
+    ) -> Result<T> {
         let model = Arc::get_mut(&mut self.model).ok_or(Error::SharedModels)?;
         change(model)
     }
@@ -161,18 +185,27 @@ fn standing(subject: &Subject, edits: &[ModelEdit]) -> Result<Standing<f32>> {
             Asked::Mute(blocks) => standing.muted.extend(blocks),
             Asked::Change { unit, models, position, how } => {
                 let units = unit.values(subject.model.spec(), 0);
-                let op = match how {
-                    How::Zero => StandingOp::Scale(0.0),
-                    How::Patch { source } => StandingOp::SetByRow(values.of_unit(source, &unit)),
-                    How::Steer { plus, minus, strength } => {
-                        StandingOp::Add(values.difference(&unit, plus, minus, strength))
-                    }
-                };
                 let rows = match position {
                     EditPosition::All => StandingRows::All,
-                    EditPosition::Decision => StandingRows::After(values.decisions.clone()),
+                    EditPosition::Decision => StandingRows::After(values.decisions()),
                 };
-                standing.edits.push(StandingEdit { models, point: unit.point(), units, rows, op });
+                let mut push = |models, op| {
+                    let (point, units, rows) = (unit.point(), units.clone(), rows.clone());
+                    standing.edits.push(StandingEdit { models, point, units, rows, op });
+                };
+                match how {
+                    How::Zero => push(models, StandingOp::Scale(0.0)),
+                    // Each model has a mean of its own.
+                    How::Mean => models
+                        .into_iter()
+                        .for_each(|model| push(vec![model], StandingOp::Set(values.mean(model, &unit)))),
+                    How::Patch { source } => {
+                        push(models, StandingOp::SetByRow(values.of_unit(source, &unit)));
+                    }
+                    How::Steer { plus, minus, strength } => {
+                        push(models, StandingOp::Add(values.difference(&unit, plus, minus, strength)));
+                    }
+                }
             }
         }
     }
@@ -189,6 +222,7 @@ enum Asked {
 #[derive(Clone, Copy)]
 enum How {
     Zero,
+    Mean,
     Patch { source: usize },
     Steer { plus: usize, minus: usize, strength: f64 },
 }
@@ -204,6 +238,9 @@ impl Asked {
         match edit {
             ModelEdit::Zero { unit, models, position } => {
                 change(component(subject, unit)?, models, None, *position, How::Zero)
+            }
+            ModelEdit::Mean { unit, models, position } => {
+                change(component(subject, unit)?, models, None, *position, How::Mean)
             }
             ModelEdit::Patch { unit, source, models, position } => {
                 let source = model(subject, source)?;

@@ -57,7 +57,7 @@ pub use activity::{
 pub use answer_tree::{AnswerTree, Spelling, log_sum_exp};
 pub use answers::{Answers, Pair};
 pub use bootstrap::{Interval, RESAMPLES, Resampler, mean_interval};
-pub use conclusions::verdicts;
+pub use conclusions::{ClaimedRows, claimed_rows, verdicts};
 pub use context::{Context, Findings, Progress, Silent};
 pub use edits::{EditPosition, ModelEdit};
 pub use error::{Error, Result};

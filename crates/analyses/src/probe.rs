@@ -14,6 +14,7 @@ mod figures;
 mod fit;
 mod folds;
 mod settings;
+mod slices;
 mod summary;
 mod tables;
 pub(crate) mod targets;
@@ -90,7 +91,7 @@ impl Analysis for Probe {
         context.progress.begin("comparing models", 1);
         let (scores, differences) = summary::summarise(context, &probing, &reading, &predictions)?;
         context.progress.end();
-        let section = figures::section(context, &probing, &reading, &scores, &differences)?;
+        let section = figures::section(context, &probing, &reading, &predictions, &scores, &differences)?;
         Ok(Findings { tables: vec![predictions, scores, differences], section })
     }
 }

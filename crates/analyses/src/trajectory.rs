@@ -78,6 +78,8 @@ struct Results {
     /// By trajectory.
     blocks: Vec<Vec<BlockRow>>,
     behaviour: Vec<BehaviourRow>,
+    /// By trajectory.
+    decided: Vec<Decided>,
     changes: Vec<Found>,
 }
 
@@ -120,6 +122,7 @@ impl Analysis for TrajectoryAnalysis {
             trajectories: trajectories_of(context.subject),
             blocks: Vec::new(),
             behaviour: Vec::new(),
+            decided: Vec::new(),
             changes: Vec::new(),
         };
         let mut table = Table::new(&tables::BLOCKS);
@@ -130,6 +133,7 @@ impl Analysis for TrajectoryAnalysis {
             results.behaviour.extend(behaviour::rows(context, trajectory, &decided, settings.floor));
             results.changes.extend(changes::find(context, &settings, trajectory, &decided, &rows));
             results.blocks.push(rows);
+            results.decided.push(decided);
         }
         table.sort_by_keys();
         let tests = behaviour::correct(&mut results.behaviour);

@@ -3,7 +3,7 @@
 use crate::cost::{Meter, in_words};
 use crate::open::{Asked, Opened};
 use crate::progress::Bars;
-use crate::report_files::{add, prompt_texts, write_figures, write_page};
+use crate::report_files::{add, add_claimed_rows, prompt_texts, write_figures, write_page};
 use anyhow::{Context as _, Result, anyhow};
 use lorascope_analyses::{Analysis, Context, ModelEdit, Subject};
 use lorascope_prompts::PromptSet;
@@ -124,6 +124,7 @@ pub fn run(plan: &Plan, opened: Opened, asked: &Asked, out: &Path, bars: &Bars) 
         folder.mark_done(cost)?;
         add(&mut page, found, analysis.concludes())?;
     }
+    add_claimed_rows(&folder, &mut page)?;
     write_page(&folder, &page)?;
     folder.finish()?;
     println!("{}", out.join("report.html").display());

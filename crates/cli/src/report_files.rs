@@ -1,9 +1,9 @@
 //! The report of a run as files: figures in all forms, the page, and the data from which both can be written again.
 
 use anyhow::{Context as _, Result};
-use lorascope_analyses::{Findings, Prompt, Subject, verdicts};
+use lorascope_analyses::{ANALYSES, Findings, Prompt, Subject, claimed_rows, verdicts};
 use lorascope_record::RunFolder;
-use lorascope_report::{Page, PromptText, Section, TableFile, Theme, figure_files, render_html};
+use lorascope_report::{Excerpt, Page, PromptText, Section, TableFile, Theme, figure_files, render_html};
 use rayon::prelude::*;
 
 /// The page's data, from which `lorascope report` writes the page anew.
@@ -47,11 +47,33 @@ pub fn add(page: &mut Page, found: Findings, comes_first: bool) -> Result<()> {
             name: spec.name.to_owned(),
             doc: spec.doc.to_owned(),
             rows: table.n_rows(),
+            columns: spec.columns.iter().map(|c| c.name.to_owned()).collect(),
         });
         page.verdicts.extend(verdicts(table)?.unwrap_or_default());
     }
     let place = if comes_first { 0 } else { page.sections.len() };
     page.sections.insert(place, found.section);
+    Ok(())
+}
+
+/// Rows that a claim shows on the page; its table's file has all.
+const MOST_ROWS: usize = 60;
+
+/// Puts the rows behind each claim onto the page, from the tables of the run.
+pub fn add_claimed_rows(folder: &RunFolder, page: &mut Page) -> Result<()> {
+    for verdict in &mut page.verdicts {
+        let mut specs = ANALYSES.iter().flat_map(|a| a.tables());
+        let spec = verdict.table.as_deref().and_then(|name| specs.find(|spec| spec.name == name));
+        let Some(spec) = spec else { continue };
+        let Some(table) = folder.read_table(spec)? else { continue };
+        let found = claimed_rows(&table, &verdict.rows, MOST_ROWS)?;
+        verdict.excerpt = found.map(|found| Excerpt {
+            columns: found.columns,
+            column: found.column,
+            rows: found.rows,
+            n_rows: found.n_rows,
+        });
+    }
     Ok(())
 }
 

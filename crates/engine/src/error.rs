@@ -200,6 +200,9 @@ pub enum Error {
     /// A batch that goes on kept sequences was run without them, or with others.
     #[error("the batch goes on sequences that were kept by another run than the one it is run after")]
     OtherBatch,
+    /// Somebody who may said stop ([`crate::Model::interrupt_by`]).
+    #[error("the run was interrupted")]
+    Interrupted,
     /// States whose parts do not fit together.
     #[error("states to be read: {why}")]
     BadStates {

@@ -19,6 +19,8 @@ use lorascope_checkpoint::{Checkpoint, StoredTensor};
 use lorascope_kernels::Real;
 use lorascope_peft::LowRank;
 use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// The base model's name in every table.
 pub const BASE: &str = "base";
@@ -36,7 +38,8 @@ pub struct Model<R> {
     final_norm: PerModel<NormWeights<R>>,
     output_blocks: OutputBlocks<R>,
     pub(crate) standing: Standing<R>,
-    pub(crate) memo: Option<Memo<R>>,
+    pub(crate) memo: Memo<R>,
+    interrupt: Option<Arc<AtomicBool>>,
 }
 
 impl<R: Real> Model<R> {
@@ -82,7 +85,17 @@ impl<R: Real> Model<R> {
         let kept = weights.is_resident() && weights.panel_bytes(&spec) + output_bytes <= memory;
         let output_blocks = OutputBlocks::new(if kept { n_blocks(spec.d_vocab) } else { 0 });
         let standing = Standing::default();
-        Ok(Self { spec, family, weights, embeddings, final_norm, output_blocks, standing, memo: None })
+        Ok(Self {
+            spec,
+            family,
+            weights,
+            embeddings,
+            final_norm,
+            output_blocks,
+            standing,
+            memo: Memo::default(),
+            interrupt: None,
+        })
     }
 
     /// What the model is.
@@ -159,6 +172,20 @@ impl<R: Real> Model<R> {
         forward::run(self, batch, hooks, readout, progress, Memory::None)
     }
 
+    /// From now on every run looks at this switch before each layer, and each reading of states before each part of the vocabulary; where
+    /// it is on, they end with [`Error::Interrupted`]. `None`: nobody may interrupt.
+    pub fn interrupt_by(&mut self, switch: Option<Arc<AtomicBool>>) {
+        self.interrupt = switch;
+    }
+
+    /// Refuses to go on where somebody said stop.
+    pub(crate) fn check_interrupt(&self) -> Result<()> {
+        match &self.interrupt {
+            Some(switch) if switch.load(Ordering::Relaxed) => Err(Error::Interrupted),
+            _ => Ok(()),
+        }
+    }
+
     /// Whether all models of a batch are loaded and all rows of a readout are computed.
     pub(crate) fn check_readout(&self, batch: &Batch, readout: &[usize]) -> Result<()> {
         self.check_models(&batch.models())?;
@@ -205,13 +232,13 @@ impl<R: Real> Model<R> {
         module: Module,
         change: impl FnOnce(&mut LowRank),
     ) -> Result<()> {
-        self.memo = None;
+        self.forget();
         self.weights.set_factor(&self.spec, model, layer, module, change)
     }
 
     /// Replaces the base's embedding or final norm.
     pub(crate) fn replace_outside_layers(&mut self, new: StoredTensor) -> Result<()> {
-        self.memo = None;
+        self.forget();
         self.weights.base.replace(new);
         let names = &self.family.names;
         self.final_norm = self.weights.norm(&self.spec, names.final_norm)?;

@@ -82,7 +82,7 @@ impl<R: Real> Standing<R> {
     }
 
     /// Whether a model is the same under both.
-    fn is_same_for(&self, other: &Self, model: ModelId) -> bool {
+    pub(crate) fn is_same_for(&self, other: &Self, model: ModelId) -> bool {
         let edits =
             |s: &'_ Self| s.edits.iter().filter(|e| e.models.contains(&model)).cloned().collect::<Vec<_>>();
         let muted = |s: &'_ Self| s.muted.iter().filter(|b| b.0 == model).copied().collect::<Vec<_>>();
@@ -91,6 +91,19 @@ impl<R: Real> Standing<R> {
         };
         let (own, others) = (edits(self), edits(other));
         muted(self) == muted(other) && own.len() == others.len() && own.iter().zip(&others).all(same)
+    }
+
+    /// How many of a sequence's first rows have the same done to them on a model under both.
+    pub(crate) fn same_rows(&self, other: &Self, model: ModelId, tokens: &[u32]) -> usize {
+        let muted = |s: &'_ Self| s.muted.iter().filter(|b| b.0 == model).copied().collect::<Vec<_>>();
+        if muted(self) != muted(other) {
+            return 0;
+        }
+        let at = |s: &'_ Self, row: &[u32]| -> Vec<(HookPoint, Range<usize>, Option<StandingOp<R>>)> {
+            let own = s.edits.iter().filter(|e| e.models.contains(&model) && e.rows.have(row));
+            own.map(|e| (e.point, e.units.clone(), e.op.at(row))).collect()
+        };
+        (1..=tokens.len()).take_while(|&n| at(self, &tokens[..n]) == at(other, &tokens[..n])).count()
     }
 
     /// What is added to a model's residual stream at the last of these tokens, by itself: the layer and the vector of each.
@@ -135,6 +148,16 @@ impl<R: Real> Standing<R> {
             }
         }
         Ok(edits)
+    }
+}
+
+impl<R: Real> StandingOp<R> {
+    /// What it does to the last of these tokens; `None` where it lacks values for it.
+    fn at(&self, tokens: &[u32]) -> Option<Self> {
+        match self {
+            Self::SetByRow(values) => values.get(tokens).cloned().map(Self::Set),
+            other => Some(other.clone()),
+        }
     }
 }
 
@@ -212,7 +235,7 @@ impl<R: Real> Model<R> {
     }
 
     /// From now on every run happens under these edits, in place of those that stood before. What is remembered of the models that
-    /// change holds no more ([`Model::remember`]); whoever holds a [`crate::Kept`] has to make it anew.
+    /// change holds no more until the same edits stand again ([`Model::remember`]); whoever holds a [`crate::Kept`] has to make it anew.
     ///
     /// # Errors
     /// An edit or a block that the models do not have; nothing changes then.
@@ -235,10 +258,8 @@ impl<R: Real> Model<R> {
             }
         }
         self.weights_mut().mute(&standing.muted);
-        let before = std::mem::replace(&mut self.standing, standing);
-        let changed: Vec<ModelId> =
-            (0..self.n_models()).filter(|&m| !before.is_same_for(&self.standing, m)).collect();
-        self.forget_models(changed);
+        self.standing = standing;
+        self.compare_memo();
         Ok(())
     }
 }

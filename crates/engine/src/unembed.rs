@@ -8,8 +8,9 @@ use crate::error::{Error, Result};
 use crate::mat::Mat;
 use crate::model::Model;
 use crate::weights::pack;
-use lorascope_kernels::{LogSumExp, MatMut, Packed, Real, Write, matmul, softcap};
+use lorascope_kernels::{LogSumExp, MatMut, Packed, Real, Weights, Write, matmul, softcap};
 use rayon::prelude::*;
+use std::collections::BTreeMap;
 use std::sync::{Arc, OnceLock};
 
 /// Tokens per block of the output matrix.
@@ -75,9 +76,13 @@ impl<R: Real> Model<R> {
     pub fn next_tokens(&self, states: &States<R>) -> Result<Vec<NextToken>> {
         self.check_states(states)?;
         let mut folds = self.start_folds(states)?;
+        // Many rows are held against one: its share is computed once.
+        let mut references: BTreeMap<usize, Reference> =
+            states.reference.iter().map(|&r| (r, Reference::default())).collect();
         let d_vocab = self.spec().d_vocab;
         let mut logits = Mat::zeros(states.normalized.rows, BLOCK.min(d_vocab));
         for block in 0..n_blocks(d_vocab) {
+            self.check_interrupt()?;
             let packed = self.output_block(states.model, block)?;
             let first = block * BLOCK;
             if packed.n_out() != logits.cols {
@@ -85,12 +90,14 @@ impl<R: Real> Model<R> {
             }
             matmul(logits.view_mut(), states.normalized.view(), &packed, Write::Set);
             self.cap(&mut logits);
-            let reference = |i: usize| states.reference.get(i).map(|&r| logits.row(r));
+            references.par_iter_mut().for_each(|(&r, reference)| reference.take(logits.row(r)));
+            let reference = |i: usize| states.reference.get(i).map(|r| &references[r]);
             folds.par_iter_mut().enumerate().for_each(|(i, fold)| {
                 fold.take(first, logits.row(i), reference(i), states.top);
             });
         }
-        Ok(folds.into_iter().map(Fold::finish).collect())
+        let reference = |i: usize| states.reference.get(i).map(|r| &references[r].all);
+        Ok(folds.into_iter().enumerate().map(|(i, fold)| fold.finish(reference(i))).collect())
     }
 
     /// Logits after the soft cap of chosen tokens only: `[rows, tokens]`, the same tokens for every row.
@@ -184,19 +191,36 @@ impl<R: Real> Model<R> {
     }
 }
 
+/// A row that others are held against, while the vocabulary passes by.
+#[derive(Debug, Default)]
+struct Reference {
+    all: LogSumExp,
+    /// Logits of the block that is passing, and what they weigh.
+    logits: Vec<f64>,
+    weights: Weights,
+}
+
+impl Reference {
+    fn take<R: Real>(&mut self, logits: &[R]) {
+        self.logits.clear();
+        self.logits.extend(logits.iter().map(|v| v.to_f64()));
+        self.all.add_weighing(&self.logits, &mut self.weights);
+    }
+}
+
 /// What is known about one row while the vocabulary passes by.
 #[derive(Debug, Default)]
 struct Fold {
     logits: Vec<f64>,
     ranks: Vec<usize>,
     own: LogSumExp,
-    reference: LogSumExp,
-    has_reference: bool,
+    /// Sum of differences from the reference's logits under the reference's weights.
+    differences: f64,
     top: Vec<(u32, f64)>,
 }
 
 impl Fold {
-    fn take<R: Real>(&mut self, first: usize, logits: &[R], reference: Option<&[R]>, top: usize) {
+    fn take<R: Real>(&mut self, first: usize, logits: &[R], reference: Option<&Reference>, top: usize) {
         let values: Vec<f64> = logits.iter().map(|v| v.to_f64()).collect();
         self.own.add(&values);
         for (rank, &own) in self.ranks.iter_mut().zip(&self.logits) {
@@ -204,9 +228,10 @@ impl Fold {
         }
         if let Some(reference) = reference {
             // KL(p ‖ q) = Σ p (u_p − u_q) − lse_p + lse_q
-            let from: Vec<f64> = reference.iter().map(|v| v.to_f64()).collect();
-            self.has_reference = true;
-            self.reference.add_weighted(&from, |i| from[i] - values[i]);
+            self.differences *= reference.weights.shrink;
+            for ((e, from), own) in reference.weights.exps.iter().zip(&reference.logits).zip(&values) {
+                self.differences += e * (from - own);
+            }
         }
         if top > 0 {
             self.take_top(first, &values, top);
@@ -226,14 +251,11 @@ impl Fold {
         }
     }
 
-    fn finish(self) -> NextToken {
+    fn finish(self, reference: Option<&LogSumExp>) -> NextToken {
         let log_sum_exp = self.own.value();
-        let kl = if self.has_reference {
-            // Rounding can make the divergence of equal distributions a hair negative.
-            (self.reference.mean() - self.reference.value() + log_sum_exp).max(0.0)
-        } else {
-            0.0
-        };
+        // Rounding can make the divergence of equal distributions a hair negative.
+        let kl =
+            reference.map_or(0.0, |from| (from.mean(self.differences) - from.value() + log_sum_exp).max(0.0));
         NextToken { logits: self.logits, ranks: self.ranks, log_sum_exp, kl, top: self.top }
     }
 }

@@ -12,7 +12,7 @@ pub enum Error {
     NotHere(String),
     /// What the analyses refuse.
     #[error(transparent)]
-    Analysis(#[from] lorascope_analyses::Error),
+    Analysis(lorascope_analyses::Error),
     /// A newer question of the same page, or a page that went away.
     #[error("a newer question of this page took its place")]
     Replaced,
@@ -44,6 +44,16 @@ pub enum Error {
 /// Result of this crate.
 pub type Result<T> = std::result::Result<T, Error>;
 
+impl From<lorascope_analyses::Error> for Error {
+    fn from(error: lorascope_analyses::Error) -> Self {
+        match error {
+            lorascope_analyses::Error::Engine(lorascope_engine::Error::Interrupted)
+            | lorascope_analyses::Error::Stopped => Self::Replaced,
+            error => Self::Analysis(error),
+        }
+    }
+}
+
 impl Error {
     pub(crate) fn io(what: impl Into<String>) -> impl FnOnce(std::io::Error) -> Self {
         let what = what.into();
@@ -54,7 +64,7 @@ impl Error {
     pub(crate) fn status(&self) -> u16 {
         match self {
             Self::BadState(_) => 400,
-            Self::Analysis(lorascope_analyses::Error::Stopped) | Self::Replaced => 409,
+            Self::Replaced => 409,
             Self::NotHere(_) | Self::Analysis(_) | Self::Export(_) => 422,
             Self::Full(_) => 503,
             Self::Record(_) | Self::Io { .. } | Self::NoRandom(_) | Self::Failed => 500,

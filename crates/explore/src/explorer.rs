@@ -1,8 +1,9 @@
 //! Models that are loaded, and the answers that the analyses give about one prompt at a time.
 
 use crate::error::{Error, Result};
+use crate::queue::Stop;
 use crate::source::{Export, Source};
-use crate::state::{Asked, State};
+use crate::state::{Asked, State, Wanted};
 use lorascope_analyses::{Context, Findings, Meanings, Progress, Subject, analysis};
 use lorascope_prompts::{Content, Item, PromptSet};
 use lorascope_record::{Cell, RunFolder, RunKey, Table};
@@ -89,14 +90,16 @@ impl Explorer {
         })
     }
 
-    /// Makes the subject that of a state: its prompt, its edits, and the prompt run once.
-    fn become_state(&mut self, state: &State, stop: &dyn Progress) -> Result<()> {
+    /// Makes the subject that of a state: its prompt, its edits, and the prompt run once. Gives the number of the prompt's tokens, of all
+    /// models, that had to be run for it.
+    fn become_state(&mut self, state: &State, stop: &Stop) -> Result<usize> {
         state.check_models(&self.subject.model.names())?;
         let set = state.prompt_set(&self.prompts)?;
         let asked = (set, state.edits.clone());
         if self.asked.as_ref() == Some(&asked) {
-            return Ok(());
+            return Ok(0);
         }
+        let mut n_run = 0;
         let same_prompt = self.asked.as_ref().is_some_and(|(set, _)| *set == asked.0);
         self.asked = None;
         if !same_prompt {
@@ -109,18 +112,17 @@ impl Explorer {
                 }
                 _ => self.meanings.clone(),
             };
+            self.check_vocabulary()?;
+            // Without edits first: what edits take is taken from there, and what they leave alone is not run again.
+            n_run += self.subject.remember_prompts(&|_, _| {})?;
         }
-        self.check_vocabulary()?;
         if stop.should_stop() {
             return Err(Error::Replaced);
         }
         self.subject.edit(&asked.1)?;
-        if stop.should_stop() {
-            return Err(Error::Replaced);
-        }
-        self.subject.remember_prompts(&|_, _| {})?;
+        n_run += self.subject.remember_prompts(&|_, _| {})?;
         self.asked = Some(asked);
-        Ok(())
+        Ok(n_run)
     }
 
     /// Refuses tokens that the model does not have.
@@ -143,12 +145,12 @@ impl Explorer {
     pub(crate) fn answer(
         &mut self,
         state: &State,
-        wanted: &[String],
+        wanted: &Wanted,
         place: &Path,
-        stop: &dyn Progress,
+        stop: &Stop,
     ) -> Result<Value> {
         let begun = std::time::Instant::now();
-        for name in wanted {
+        for name in &wanted.analyses {
             if !ANALYSES.contains(&name.as_str()) {
                 return Err(Error::BadState(format!(
                     "`{name}` can't be asked for here; {} can",
@@ -156,7 +158,14 @@ impl Explorer {
                 )));
             }
         }
-        self.become_state(state, stop)?;
+        // What is not wanted any more ends between two layers, so that whoever types does not wait for what was typed before.
+        self.subject.interrupt_by(Some(stop.switch()))?;
+        let mut asked: Vec<(&str, Value)> =
+            wanted.analyses.iter().map(|name| (name.as_str(), Value::Null)).collect();
+        if let Some(sweep) = &wanted.sweep {
+            asked.push(("patch", sweep.settings(&self.subject.model.names())?));
+        }
+        let tokens_run = self.become_state(state, stop)?;
         let key = RunKey {
             command: "explore".to_owned(),
             settings: Value::Null,
@@ -174,21 +183,22 @@ impl Explorer {
             progress: stop,
         };
         let mut found = serde_json::Map::new();
-        for name in wanted {
+        for (name, settings) in asked {
             let Some(analysis) = analysis(name) else { continue };
             if stop.should_stop() {
                 return Err(Error::Replaced);
             }
-            let settings = analysis.settings(&Value::Null)?;
+            let settings = analysis.settings(&settings)?;
             analysis.check(&self.subject, &settings)?;
             let findings = analysis.run(&context, &settings)?;
-            found.insert(name.clone(), findings_json(&findings)?);
+            found.insert(name.to_owned(), findings_json(&findings)?);
         }
         Ok(json!({
             "prompt": self.prompt_json()?,
             "models": self.subject.model.names(),
             "meanings": [self.subject.meanings.a, self.subject.meanings.b],
             "found": found,
+            "tokens_run": tokens_run,
             "seconds": begun.elapsed().as_secs_f64(),
         }))
     }

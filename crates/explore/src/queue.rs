@@ -3,7 +3,7 @@
 use crate::error::{Error, Result};
 use crate::explorer::Explorer;
 use crate::source::Export;
-use crate::state::State;
+use crate::state::{State, Wanted};
 use lorascope_analyses::Progress;
 use serde_json::Value;
 use std::collections::VecDeque;
@@ -13,13 +13,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use tokio::sync::oneshot;
 
-/// Answers that are kept, so that going back costs nothing.
-const KEPT: usize = 24;
+/// Answers that are kept, so that going back costs nothing; a page asks one for each analysis.
+const KEPT: usize = 96;
 
 /// What a job wants.
 pub(crate) enum Task {
     /// What some analyses say about a state.
-    Answer(State, Vec<String>),
+    Answer(State, Wanted),
     /// A state as a study file.
     Export(State),
 }
@@ -41,12 +41,17 @@ struct Job {
 }
 
 /// Whether a question is still wanted.
-#[derive(Default)]
-pub(crate) struct Stop(AtomicBool);
+#[derive(Debug, Default)]
+pub(crate) struct Stop(Arc<AtomicBool>);
 
 impl Stop {
     pub fn stop(&self) {
         self.0.store(true, Ordering::Relaxed);
+    }
+
+    /// What is on once the question is not wanted any more.
+    pub fn switch(&self) -> Arc<AtomicBool> {
+        self.0.clone()
     }
 }
 
@@ -184,7 +189,7 @@ impl Worker {
         }
     }
 
-    fn answer(&mut self, state: &State, wanted: &[String], stop: &Stop) -> Result<Arc<str>> {
+    fn answer(&mut self, state: &State, wanted: &Wanted, stop: &Stop) -> Result<Arc<str>> {
         let question = serde_json::to_string(&(state, wanted)).map_err(|e| Error::BadState(e.to_string()))?;
         if let Some(at) = self.kept.iter().position(|(asked, _)| *asked == question)
             && let Some(known) = self.kept.remove(at)

@@ -8,7 +8,7 @@ use crate::explorer::{ANALYSES, Explorer, USUAL};
 use crate::guard::{Guard, protect, random_token};
 use crate::page::asset;
 use crate::queue::{Done, Queue, Task};
-use crate::state::State;
+use crate::state::{State, Sweep, Wanted};
 use axum::Router;
 use axum::body::Body;
 use axum::extract::{Path, Request, State as Shared};
@@ -282,8 +282,11 @@ async fn about(Shared(site): Shared<Site>) -> Response {
 #[serde(deny_unknown_fields)]
 struct Question {
     state: serde_json::Value,
+    /// Those that are usual, where neither they nor a sweep are named.
     #[serde(default)]
     analyses: Option<Vec<String>>,
+    #[serde(default)]
+    sweep: Option<Sweep>,
 }
 
 async fn ask(Shared(site): Shared<Site>, headers: HeaderMap, body: Body) -> Response {
@@ -295,11 +298,12 @@ async fn answered(site: &Site, headers: &HeaderMap, body: Body) -> std::result::
     let bad = |why: String| failed(&Error::BadState(why));
     let question: Question = serde_json::from_slice(&body).map_err(|e| bad(e.to_string()))?;
     let state = State::from_value(question.state).map_err(|e| failed(&e))?;
-    let analyses =
-        question.analyses.unwrap_or_else(|| ANALYSES[..USUAL].iter().map(|&a| a.to_owned()).collect());
+    let usual = if question.sweep.is_some() { &[] } else { &ANALYSES[..USUAL] };
+    let analyses = question.analyses.unwrap_or_else(|| usual.iter().map(|&a| a.to_owned()).collect());
+    let wanted = Wanted { analyses, sweep: question.sweep };
     let ticket = site
         .queue
-        .ask(&page_of(headers).ok_or_else(unnamed)?, Task::Answer(state, analyses))
+        .ask(&page_of(headers).ok_or_else(unnamed)?, Task::Answer(state, wanted))
         .map_err(|e| failed(&e))?;
     match ticket.wait().await {
         Ok(Done::Answer(text)) => Ok(json_response(StatusCode::OK, text.to_string())),

@@ -22,6 +22,42 @@ pub struct State {
     pub edits: Vec<ModelEdit>,
 }
 
+/// What is asked about a state.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub(crate) struct Wanted {
+    /// Analyses, with their default settings.
+    pub analyses: Vec<String>,
+    /// A patch sweep.
+    pub sweep: Option<Sweep>,
+}
+
+/// Every head, attention output and MLP output of one model, one at a time, put into another at the decision point: what `lorascope
+/// patch --source … --target …` does.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Sweep {
+    /// The model whose activations are taken.
+    pub source: String,
+    /// The model that they are put into.
+    pub target: String,
+}
+
+impl Sweep {
+    /// As settings of the analysis; `names` are the models.
+    pub fn settings(&self, names: &[&str]) -> Result<serde_json::Value> {
+        for name in [&self.source, &self.target] {
+            if !names.contains(&name.as_str()) {
+                let all = names.join(", ");
+                return Err(Error::NotHere(format!("there is no model `{name}`; there are {all}")));
+            }
+        }
+        if self.source == self.target {
+            return Err(Error::NotHere("a patch sweep needs two models that differ".to_owned()));
+        }
+        Ok(serde_json::json!({"source": [self.source], "target": [self.target]}))
+    }
+}
+
 /// Where the prompt comes from.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]

@@ -2,16 +2,21 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test stops at the first surprise")]
 
-use lorascope_analyses::{Meanings, Subject};
+use lorascope_analyses::{Meanings, Subject, score};
 use lorascope_checkpoint::Checkpoint;
-use lorascope_engine::{DEFAULT_MEMORY, Model};
+use lorascope_engine::{
+    Batch, Capture, DEFAULT_MEMORY, HookPoint, Hooks, Model, Site, Standing, StandingEdit, StandingOp,
+    StandingRows,
+};
 use lorascope_explore::{Explorer, Limits, Options, Running, Source, start};
 use lorascope_games::Design;
 use lorascope_organism::{ADAPTERS, part_of, unpack};
+use lorascope_prompts::PromptSet;
 use lorascope_text::{Tokenizer, Wrapping};
 use serde_json::{Value, json};
 use std::io::{Read, Write};
 use std::net::TcpStream;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// A server, and where its models lie.
@@ -20,18 +25,24 @@ struct Bench {
     _models: tempfile::TempDir,
 }
 
-fn explorer(models: &std::path::Path) -> Explorer {
+fn subject(models: &std::path::Path) -> Subject {
     let folder = |name: &str| unpack(part_of(name).unwrap(), models).unwrap();
     let base = folder("organism");
     let adapters: Vec<_> =
         ADAPTERS.iter().map(|a| ((*a).to_owned(), folder(&format!("organism:{a}")))).collect();
     let model = Model::load(Checkpoint::open(&base).unwrap(), &adapters, DEFAULT_MEMORY).unwrap();
     let tokenizer = Tokenizer::from_folder(&base).unwrap();
-    let set = Design::fifteen().build().unwrap();
     let meanings = Meanings { a: "cooperate".to_owned(), b: "defect".to_owned() };
-    let subject = Subject::new(model, tokenizer, &set, None, Wrapping::Auto, meanings).unwrap();
+    Subject::new(model, tokenizer, &set(), None, Wrapping::Auto, meanings).unwrap()
+}
+
+fn set() -> PromptSet {
+    Design::fifteen().build().unwrap()
+}
+
+fn explorer(models: &std::path::Path) -> Explorer {
     let source = Source { base: "organism".to_owned(), ..Source::default() };
-    Explorer::new(subject, set, source, Vec::new(), 1 << 28)
+    Explorer::new(subject(models), set(), source, Vec::new(), 1 << 28)
 }
 
 fn bench(limits: Limits) -> Bench {
@@ -282,6 +293,21 @@ fn what_is_no_state_gets_a_reason() {
             422,
             "differ",
         ),
+        (of(typed(json!([{"kind": "mean", "unit": "resid_pre:1"}]))), 422, "can't be edited"),
+        (
+            json!({"state": typed(json!([])), "sweep": {"source": "hybrid", "target": "nobody"}}),
+            422,
+            "no model `nobody`",
+        ),
+        // No ablation hides behind a model's name.
+        (
+            json!({"state": typed(json!([])), "sweep": {"source": "zero", "target": "base"}}),
+            422,
+            "no model `zero`",
+        ),
+        (json!({"state": typed(json!([])), "sweep": {"source": "base", "target": "base"}}), 422, "differ"),
+        (json!({"state": typed(json!([])), "sweep": {"source": "base"}}), 400, "missing field `target`"),
+        (json!({"state": typed(json!([])), "analyses": ["patch"]}), 400, "`patch` can't be asked"),
     ] {
         let answer = bench.ask(&question);
         assert_eq!(answer.status, status, "{question}: {}", answer.body);
@@ -355,6 +381,114 @@ fn edits_do_what_they_say_and_going_back_brings_the_same_answer() {
     for (again, then) in [(of(json!([])), &plain), (of(json!([steer])), &steered)] {
         assert_eq!(again["found"], then["found"]);
     }
+}
+
+#[test]
+fn what_is_known_is_not_run_again() {
+    let bench = bench(Limits::default());
+    let answers = ["one", "two"];
+    let of = |text: &str, edits: Value| {
+        bench.found(json!({"prompt": {"text": text}, "answers": answers, "edits": edits}))
+    };
+    let n_models = of("Choose one or two.", json!([]))["models"].as_array().unwrap().len();
+    let cost = |found: &Value| found["tokens_run"].as_u64().unwrap() as usize;
+    let length = |found: &Value| found["prompt"]["tokens"].as_array().unwrap().len();
+    let long = "You and another player choose one of two words in every round, without talking to each other, and points follow.";
+    let whole = of(long, json!([]));
+    assert!(cost(&whole) > n_models * length(&whole) / 2, "most of it is new");
+    let more = of(&format!("{long} Be quick."), json!([]));
+    assert!(length(&more) > length(&whole));
+    assert!(cost(&more) < n_models * (length(&more) - length(&whole) + 8), "{} tokens were run", cost(&more));
+    // One model changes everywhere, or at its decision only.
+    let off = json!({"kind": "zero", "unit": "z:2.1", "models": ["hybrid"]});
+    let everywhere = of(long, json!([off]));
+    assert!((length(&whole) - 1..=length(&whole)).contains(&cost(&everywhere)), "{}", cost(&everywhere));
+    let mut at_decision = off.clone();
+    at_decision["position"] = "decision".into();
+    assert_eq!(cost(&of(long, json!([at_decision]))), 0, "what comes before the decision is as it was");
+    // All of that is what an explorer says that knows of nothing.
+    let questions = [
+        (format!("{long} Be quick."), json!([])),
+        (long.to_owned(), json!([off])),
+        (long.to_owned(), json!([at_decision])),
+    ];
+    for (text, edits) in questions {
+        let fresh = crate::bench(Limits::default());
+        let state = json!({"prompt": {"text": text}, "answers": answers, "edits": edits});
+        assert_eq!(fresh.found(state)["found"], of(&text, edits)["found"]);
+    }
+}
+
+/// delta of each model on the only prompt of a subject, as the command line scores it.
+fn scored(subject: &Subject) -> Vec<f64> {
+    let all: Vec<usize> = (0..subject.model.n_models()).collect();
+    let prompts: Vec<_> = subject.prompts.iter().collect();
+    let decisions = score(&subject.model, &all, &prompts, &|_, _| {}).unwrap();
+    decisions.iter().map(lorascope_analyses::Decision::delta).collect()
+}
+
+#[test]
+fn a_mean_is_that_of_the_models_own_tokens() {
+    let bench = bench(Limits::default());
+    let models = tempfile::tempdir().unwrap();
+    let mut subject = subject(models.path());
+    let wanted = bench.first_prompt();
+    subject.prompts.retain(|p| p.id() == wanted);
+    let stem = subject.prompts[0].stem(subject.primary_pairs().unwrap()[0]);
+    let spec = subject.model.spec().clone();
+    for (unit, point, units) in [
+        ("z:2.1", HookPoint::Layer(2, Site::Z), spec.d_head..2 * spec.d_head),
+        ("mlp_post:1", HookPoint::Layer(1, Site::MlpPost), 0..spec.d_mlp),
+    ] {
+        for (position, rows) in
+            [("all", StandingRows::All), ("decision", StandingRows::After([stem.clone()].into()))]
+        {
+            // Every model gets its own mean, in plain loops.
+            let mut edits = Vec::new();
+            for model in 0..subject.model.n_models() {
+                let batch = Batch::new(&spec, &[(model, &stem)]).unwrap();
+                let captures = vec![Capture { point, rows: (1..stem.len()).collect() }];
+                let run = subject.model.run(&batch, &Hooks { captures, edits: Vec::new() }, &[]).unwrap();
+                let n = (stem.len() - 1) as f64;
+                let mean = |i: usize| {
+                    let sum: f64 = run.captures[0].iter().map(|row| f64::from(row[i])).sum();
+                    (sum / n) as f32
+                };
+                let op = StandingOp::Set(units.clone().map(mean).collect());
+                edits.push(StandingEdit {
+                    models: vec![model],
+                    point,
+                    units: units.clone(),
+                    rows: rows.clone(),
+                    op,
+                });
+            }
+            let plain = scored(&subject);
+            let model = Arc::get_mut(&mut subject.model).unwrap();
+            model.stand(Standing { edits, ..Standing::default() }).unwrap();
+            let expected = scored(&subject);
+            Arc::get_mut(&mut subject.model).unwrap().stand(Standing::default()).unwrap();
+            let edit = json!({"kind": "mean", "unit": unit, "position": position});
+            let found = bench.found(json!({"prompt": {"id": wanted}, "edits": [edit]}));
+            for (m, name) in subject.model.names().into_iter().enumerate() {
+                let delta = column(&found, "decide", "decisions", "delta", name)[0].as_f64().unwrap();
+                // The mean is summed in another order, in f64.
+                assert!(
+                    (delta - expected[m]).abs() < 1e-5,
+                    "{unit} {position} {name}: {delta} and {}",
+                    expected[m]
+                );
+                assert!((delta - plain[m]).abs() > 1e-4, "{unit} {position} {name}: it does something");
+            }
+        }
+    }
+    // In one model it leaves the others alone.
+    let edit = json!({"kind": "mean", "unit": "z:2.1", "models": ["hybrid"]});
+    let found = bench.found(json!({"prompt": {"id": wanted}, "edits": [edit]}));
+    let plain = bench.found(json!({"prompt": {"id": wanted}}));
+    let delta = |found: &Value, model: &str| column(found, "decide", "decisions", "delta", model);
+    assert_eq!(delta(&found, "base"), delta(&plain, "base"));
+    assert_ne!(delta(&found, "hybrid"), delta(&plain, "hybrid"));
 }
 
 #[test]

@@ -38,4 +38,4 @@ pub use norm::{layer_norm, norm_backward, norm_scale_backward, rms_norm};
 pub use packed::{PANEL, Packed};
 pub use real::Real;
 pub use rotary::{rotate_half, rotate_half_back};
-pub use softmax::{LogSumExp, softmax_backward, softmax_masked};
+pub use softmax::{LogSumExp, Weights, softmax_backward, softmax_masked};

@@ -40,42 +40,63 @@ vectorised! {
     }
 }
 
-/// `ln Σ exp(x)` in f64 over values that arrive in pieces, and the mean of a second quantity under that softmax.
+/// `ln Σ exp(x)` in f64 over values that arrive in pieces.
 #[derive(Clone, Copy, Debug)]
 pub struct LogSumExp {
     max: f64,
     sum: f64,
-    weighted: f64,
+}
+
+/// Weights of one piece of values under the softmax of all that has arrived, up to a factor: `exp(x − max)`. Whoever sums something
+/// under that softmax multiplies his sum by `shrink` and adds to it by `exps`; at the end [`LogSumExp::mean`] makes it a mean.
+#[derive(Clone, Debug, Default)]
+pub struct Weights {
+    /// What sums over earlier pieces are to be multiplied by.
+    pub shrink: f64,
+    /// For each value of the piece; empty where all that has arrived are minus infinities.
+    pub exps: Vec<f64>,
 }
 
 impl Default for LogSumExp {
     fn default() -> Self {
-        Self { max: f64::NEG_INFINITY, sum: 0.0, weighted: 0.0 }
+        Self { max: f64::NEG_INFINITY, sum: 0.0 }
     }
 }
 
 impl LogSumExp {
     /// Takes in the next piece.
     pub fn add(&mut self, values: &[f64]) {
-        self.add_weighted(values, |_| 0.0);
+        if let Some(max) = self.rise(values) {
+            for &v in values {
+                self.sum += (v - max).exp();
+            }
+        }
     }
 
-    /// Takes in the next piece together with a second quantity per value, whose softmax-weighted mean
-    /// [`LogSumExp::mean`] gives (the Kullback-Leibler divergence needs it).
-    pub fn add_weighted(&mut self, values: &[f64], second: impl Fn(usize) -> f64) {
+    /// Takes in the next piece and says what its values weigh.
+    pub fn add_weighing(&mut self, values: &[f64], weights: &mut Weights) {
+        weights.exps.clear();
+        let before = self.max;
+        let Some(max) = self.rise(values) else {
+            weights.shrink = 1.0;
+            return;
+        };
+        weights.shrink = (before - max).exp();
+        weights.exps.extend(values.iter().map(|v| (v - max).exp()));
+        for e in &weights.exps {
+            self.sum += e;
+        }
+    }
+
+    /// Makes room for values, which may be larger than all before; the largest now, if there is one.
+    fn rise(&mut self, values: &[f64]) -> Option<f64> {
         let max = values.iter().fold(self.max, |m, &v| m.max(v));
         if max == f64::NEG_INFINITY {
-            return;
+            return None;
         }
-        let shrink = (self.max - max).exp();
-        self.sum *= shrink;
-        self.weighted *= shrink;
+        self.sum *= (self.max - max).exp();
         self.max = max;
-        for (i, &v) in values.iter().enumerate() {
-            let e = (v - max).exp();
-            self.sum += e;
-            self.weighted += e * second(i);
-        }
+        Some(max)
     }
 
     /// `ln Σ exp(x)` of everything taken in.
@@ -83,9 +104,9 @@ impl LogSumExp {
         self.max + self.sum.ln()
     }
 
-    /// Mean of the second quantity under the softmax of the first.
-    pub fn mean(&self) -> f64 {
-        self.weighted / self.sum
+    /// Mean under the softmax, from a sum by [`Weights`].
+    pub fn mean(&self, weighted: f64) -> f64 {
+        weighted / self.sum
     }
 }
 
@@ -140,12 +161,22 @@ mod tests {
         let values: Vec<f64> = (0..1000).map(|i| f64::from(i) * 0.01 - 700.0).collect();
         let max = values.last().copied().unwrap();
         let exact = max + values.iter().map(|v| (v - max).exp()).sum::<f64>().ln();
-        let mut lse = LogSumExp::default();
+        let (mut lse, mut plain, mut weights) =
+            (LogSumExp::default(), LogSumExp::default(), Weights::default());
+        let mut weighted = 0.0;
         for piece in values.chunks(77) {
-            lse.add_weighted(piece, |i| piece[i]);
+            plain.add(piece);
+            lse.add_weighing(piece, &mut weights);
+            weighted *= weights.shrink;
+            weighted += piece.iter().zip(&weights.exps).map(|(v, e)| v * e).sum::<f64>();
         }
         assert!((lse.value() - exact).abs() < 1e-12);
+        assert_eq!(lse.value(), plain.value());
         let mean = values.iter().map(|v| (v - exact).exp() * v).sum::<f64>();
-        assert!((lse.mean() - mean).abs() < 1e-10);
+        assert!((lse.mean(weighted) - mean).abs() < 1e-10);
+        // Nothing but minus infinities weighs nothing.
+        let mut none = LogSumExp::default();
+        none.add_weighing(&[f64::NEG_INFINITY; 3], &mut weights);
+        assert_eq!((weights.shrink, weights.exps.len()), (1.0, 0));
     }
 }

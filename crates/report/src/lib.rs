@@ -45,4 +45,4 @@ pub use raster::{PNG_SCALE, render_pdf, render_png};
 pub use render::{figure_files, render_svg};
 pub use style::style_sheet;
 pub use theme::Theme;
-pub use verdicts::{Verdict, VerdictKind};
+pub use verdicts::{Excerpt, Verdict, VerdictKind};

@@ -16,7 +16,7 @@ use crate::render::render_svg;
 use crate::script::{SCRIPT, content_policy, data_block};
 use crate::style::style_sheet;
 use crate::theme::Theme;
-use crate::verdicts::{QuestionView, Verdict, by_question};
+use crate::verdicts::{QuestionView, RowsView, Verdict, by_question, rows_of_section};
 
 /// Rows of a figure's numbers that the page shows; the rest is in its CSV.
 const MOST_ROWS: usize = 400;
@@ -90,6 +90,9 @@ pub struct TableFile {
     pub doc: String,
     /// Number of rows.
     pub rows: usize,
+    /// Names of its columns.
+    #[serde(default)]
+    pub columns: Vec<String>,
 }
 
 /// One question and its answer.
@@ -152,6 +155,8 @@ struct SectionView<'a> {
     section: &'a Section,
     figures: Vec<FigureView<'a>>,
     tables: Vec<&'a TableFile>,
+    /// Rows behind claims.
+    rows: Vec<RowsView<'a>>,
 }
 
 struct FigureView<'a> {
@@ -171,6 +176,21 @@ struct PageData<'a> {
     theme: Theme,
     models: &'a [String],
     prompts: &'a [PromptText],
+    tables: Vec<TableData<'a>>,
+}
+
+/// What it must know of a table to say which of its rows are shown.
+#[derive(Serialize)]
+struct TableData<'a> {
+    section: &'a str,
+    name: &'a str,
+    columns: &'a [String],
+}
+
+impl<'a> TableData<'a> {
+    fn of(table: &'a TableFile) -> Self {
+        Self { section: &table.section, name: &table.name, columns: &table.columns }
+    }
 }
 
 /// Writes the page.
@@ -192,10 +212,16 @@ pub fn render_html(page: &Page) -> Result<String> {
     }
     page.tables.iter().try_for_each(|table| check_name(&table.name))?;
     page.sections.iter().flat_map(|section| &section.tables).try_for_each(check_table)?;
+    page.verdicts.iter().try_for_each(check_excerpt)?;
     let too_large = beyond_budget(page, MOST_SLICES);
     let view = |section| view_section(page, section, &too_large);
     let sections = page.sections.iter().map(view).collect::<Result<_>>()?;
-    let data = PageData { theme: Theme::default(), models: &page.models, prompts: &page.prompts };
+    let data = PageData {
+        theme: Theme::default(),
+        models: &page.models,
+        prompts: &page.prompts,
+        tables: page.tables.iter().map(TableData::of).collect(),
+    };
     let view = PageView {
         page,
         questions: by_question(page),
@@ -214,6 +240,18 @@ fn check_table(table: &SummaryTable) -> Result<()> {
         None => Ok(()),
         Some(row) => {
             Err(Error::RowLength { table: table.title.clone(), row, expected, given: table.rows[row].len() })
+        }
+    }
+}
+
+fn check_excerpt(verdict: &Verdict) -> Result<()> {
+    let Some(excerpt) = &verdict.excerpt else { return Ok(()) };
+    let expected = excerpt.columns.len();
+    match excerpt.rows.iter().position(|cells| cells.len() != expected) {
+        None => Ok(()),
+        Some(row) => {
+            let table = verdict.table.clone().unwrap_or_default();
+            Err(Error::RowLength { table, row, expected, given: excerpt.rows[row].len() })
         }
     }
 }
@@ -244,7 +282,7 @@ fn view_section<'a>(
     let figure = |figure: &'a Figure| view_figure(figure, too_large.contains(figure.name.as_str()));
     let figures = section.figures.iter().map(figure).collect::<Result<_>>()?;
     let tables = page.tables.iter().filter(|table| table.section == section.id).collect();
-    Ok(SectionView { section, figures, tables })
+    Ok(SectionView { section, figures, tables, rows: rows_of_section(page, &section.id) })
 }
 
 fn view_figure(figure: &Figure, whole_only: bool) -> Result<FigureView<'_>> {

@@ -26,6 +26,23 @@ pub struct Verdict {
     pub table: Option<String>,
     /// Which rows of it.
     pub rows: String,
+    /// These rows.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub excerpt: Option<Excerpt>,
+}
+
+/// Rows of a table of the run folder.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Excerpt {
+    /// Names of the columns.
+    pub columns: Vec<String>,
+    /// The column to look at, where it is one.
+    pub column: Option<usize>,
+    /// The first rows, cell by cell as text.
+    pub rows: Vec<Vec<String>>,
+    /// How many there are in all.
+    pub n_rows: usize,
 }
 
 /// What is said of a claim.
@@ -88,18 +105,56 @@ pub(crate) struct VerdictView<'a> {
     pub(crate) verdict: &'a Verdict,
     pub(crate) figure: Option<&'a str>,
     pub(crate) table: Option<&'a str>,
+    /// HTML id of its rows, where the page has them.
+    pub(crate) rows: Option<String>,
+}
+
+/// The rows behind a claim, in the section of their table.
+pub(crate) struct RowsView<'a> {
+    pub(crate) id: String,
+    pub(crate) verdict: &'a Verdict,
+    pub(crate) table: &'a str,
+    pub(crate) excerpt: &'a Excerpt,
+}
+
+impl RowsView<'_> {
+    /// The claim's name and what it is about.
+    pub(crate) fn title(&self) -> String {
+        let Verdict { claim, about, .. } = self.verdict;
+        if about.is_empty() { claim.clone() } else { format!("{claim}: {about}") }
+    }
+
+    /// Whether a column is the one to look at.
+    pub(crate) fn is_marked(&self, column: &usize) -> bool {
+        self.excerpt.column == Some(*column)
+    }
+}
+
+/// The rows behind claims whose table belongs to a section.
+pub(crate) fn rows_of_section<'a>(page: &'a Page, section: &str) -> Vec<RowsView<'a>> {
+    let rows = |(i, verdict): (usize, &'a Verdict)| {
+        let (table, excerpt) = (verdict.table.as_deref()?, verdict.excerpt.as_ref()?);
+        let own = page.tables.iter().any(|t| t.name == table && t.section == section);
+        own.then(|| RowsView { id: rows_id(i), verdict, table, excerpt })
+    };
+    page.verdicts.iter().enumerate().filter_map(rows).collect()
+}
+
+fn rows_id(verdict: usize) -> String {
+    format!("rows-{}", verdict + 1)
 }
 
 /// The page's verdicts, question by question, in order of first appearance.
 pub(crate) fn by_question(page: &Page) -> Vec<QuestionView<'_>> {
     let mut questions: Vec<QuestionView<'_>> = Vec::new();
-    for verdict in &page.verdicts {
+    for (i, verdict) in page.verdicts.iter().enumerate() {
         let figures = page.sections.iter().flat_map(|section| &section.figures);
         let mut names = figures.map(|figure| figure.name.as_str());
         let figure = verdict.figure.as_deref().and_then(|wanted| names.find(|name| *name == wanted));
         let mut tables = page.tables.iter().map(|table| table.name.as_str());
         let table = verdict.table.as_deref().and_then(|wanted| tables.find(|name| *name == wanted));
-        let view = VerdictView { verdict, figure, table };
+        let rows = table.and(verdict.excerpt.as_ref()).map(|_| rows_id(i));
+        let view = VerdictView { verdict, figure, table, rows };
         match questions.iter_mut().find(|known| known.question == verdict.question) {
             Some(known) => known.verdicts.push(view),
             None => questions.push(QuestionView { question: &verdict.question, verdicts: vec![view] }),

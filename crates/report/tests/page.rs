@@ -13,7 +13,7 @@ fn the_page_holds_everything_once() {
     assert!(html.starts_with("<!DOCTYPE html>"));
     assert_eq!((count("<h1>"), count("<section id"), count("<figure "), count("<svg ")), (1, 3, 4, 4));
     assert_eq!((count("<figcaption>"), count("<details>"), count("role=\"img\"")), (4, 4, 4));
-    assert_eq!((count("href=\"figures/decisions."), count("href=\"tables/decisions.csv\"")), (4, 7));
+    assert_eq!((count("href=\"figures/decisions."), count("href=\"tables/decisions.csv\"")), (4, 11));
     assert_eq!((count("<script type=\"application/json\">"), count("<li class=\"card ")), (4, 4));
     assert!(html.contains("<a href=\"#decisions\">Figure decisions</a>"));
     assert!(!html.contains("href=\"#nowhere\""), "no link to a figure that is not there");
@@ -76,12 +76,37 @@ fn markup_in_any_text_is_text() {
     let verdict = &mut page.verdicts[0];
     (verdict.question, verdict.claim, verdict.statement) = (bad(), bad(), bad());
     (verdict.about, verdict.value, verdict.rows) = (bad(), bad(), bad());
+    let excerpt = verdict.excerpt.as_mut().unwrap();
+    (excerpt.columns[0], excerpt.rows[0][1]) = (bad(), bad());
     page.tables[0].doc = bad();
     let html = render_html(&page).unwrap();
     assert!(!html.contains("<script>alert"));
     assert!(!html.contains("\"'&<"));
     assert!(html.matches("&#60;script&#62;").count() >= 14, "by the template");
     assert!(html.matches("&lt;script&gt;").count() >= 2, "inside the drawing");
+}
+
+#[test]
+fn a_claim_leads_to_its_figure_and_to_its_rows_and_they_lead_back() {
+    let html = render_html(&common::page()).unwrap();
+    let has = |text: &str| assert!(html.contains(text), "{text}");
+    has("<li class=\"card verdict-yes\" id=\"claim-rows-1\">");
+    has("<a class=\"to-rows\" href=\"#rows-1\">Rows</a>");
+    has("<details class=\"tables claim-rows\" id=\"rows-1\">");
+    has("<th scope=\"col\" class=\"marked\">delta</th>");
+    has("<td class=\"marked\">&#60;0.25&#62;</td>");
+    has(
+        "1 of 15 rows; the file has all: <a href=\"tables/decisions.csv\">decisions.csv</a> where model=strategic",
+    );
+    // The rows stand in the section of their table, and the figure there names the claim.
+    let section = html.split("<section id=\"decide\"").nth(1).unwrap().split("</section>").next().unwrap();
+    assert!(section.contains("id=\"rows-1\"") && section.contains("id=\"rows-4\""));
+    assert!(section.contains("It bears on <a href=\"#claim-rows-1\">answers are probable: strategic</a>"));
+    // A table that is not on the page has no rows there.
+    let mut page = common::page();
+    page.tables.clear();
+    let html = render_html(&page).unwrap();
+    assert!(!html.contains("href=\"#rows-") && !html.contains("id=\"rows-"));
 }
 
 #[test]
@@ -108,6 +133,8 @@ fn malformed_pages_are_refused() {
     assert!(matches!(space, Error::BadName { .. }), "{space:?}");
     let ragged = refusal(|page| page.sections[0].tables[0].rows[2].truncate(1));
     assert!(matches!(ragged, Error::RowLength { row: 2, expected: 3, given: 1, .. }), "{ragged:?}");
+    let ragged = refusal(|page| page.verdicts[1].excerpt.as_mut().unwrap().rows[0].truncate(2));
+    assert!(matches!(ragged, Error::RowLength { row: 0, expected: 3, given: 2, .. }), "{ragged:?}");
 }
 
 #[test]

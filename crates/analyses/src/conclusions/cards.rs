@@ -30,6 +30,7 @@ pub fn verdicts(table: &Table) -> Result<Option<Vec<Verdict>>> {
         figure: figures[i].clone(),
         table: tables[i].clone(),
         rows: rows[i].clone().unwrap_or_default(),
+        excerpt: None,
     };
     Ok(Some((0..table.n_rows()).map(card).collect()))
 }

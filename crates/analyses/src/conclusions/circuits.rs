@@ -2,8 +2,10 @@
 
 use super::LEVEL;
 use super::claim::{Answer, Claim, Verdict, share};
+use super::rows::Selection;
 use crate::context::Context;
 use crate::error::Result;
+use crate::scenarios::ALL_PROMPTS;
 use crate::statistics::Design;
 use std::collections::BTreeMap;
 
@@ -44,6 +46,12 @@ impl Pair<'_> {
         (a == self.one && b == self.other) || (a == self.other && b == self.one)
     }
 
+    /// Rows in which two columns name the two, in either order.
+    fn both(&self, column: &str, other: &str) -> Selection {
+        let both = [self.one, self.other];
+        Selection::one_of(column, &both).and_one_of(other, &both)
+    }
+
     /// Whether they decide differently at all.
     fn behaviour(&self, context: &Context) -> Result<Option<Claim>> {
         let Some(table) = context.finished("decisions")? else { return Ok(None) };
@@ -73,13 +81,13 @@ impl Pair<'_> {
             self.about(),
             share(found.mean, Some((found.lo, found.hi)))
         );
-        let rows = format!("model={} or {}", self.one, self.other);
+        let rows = Selection::one_of("model", &[self.one, self.other]);
         Ok(Some(
             Claim::new("decide_differently", verdict, statement)
                 .about(self.about())
                 .interval(found)
                 .n(differ.len())
-                .from("decisions", rows, None),
+                .from("decisions", &rows, None),
         ))
     }
 
@@ -130,7 +138,9 @@ impl Pair<'_> {
                     .null(null[i])
                     .from(
                         "circuit_crossed",
-                        format!("source={}, target={}, circuit_of={}", source[i], target[i], circuit[i]),
+                        &Selection::of("source", source[i])
+                            .and("target", target[i])
+                            .and("circuit_of", circuit[i]),
                         Some("circuit_crossed"),
                     ),
             );
@@ -198,7 +208,9 @@ impl Pair<'_> {
                     .p(Some(p))
                     .from(
                         "circuit_overlap",
-                        format!("source_one={}, source_other={}, target_one={}", one[i], other[i], to_one[i]),
+                        &Selection::of("source_one", one[i])
+                            .and("source_other", other[i])
+                            .and("target_one", to_one[i]),
                         Some("circuit_differences"),
                     ),
             );
@@ -215,7 +227,7 @@ impl Pair<'_> {
         let (scenario, measure, verdict) =
             (table.texts("scenario")?, table.texts("measure")?, table.texts("verdict")?);
         let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
-        let whole = |i: &usize| scenario[*i] == crate::scenarios::ALL_PROMPTS && measure[*i] == "mass";
+        let whole = |i: &usize| scenario[*i] == ALL_PROMPTS && measure[*i] == "mass";
         (0..table.n_rows())
             .filter(|&i| self.is(model[i], minus[i]))
             .filter(whole)
@@ -244,7 +256,7 @@ impl Pair<'_> {
             .n(n)
             .from(
                 "attention_differences",
-                format!("model, minus={}, measure=mass, scenario=all prompts", self.about()),
+                &self.both("model", "minus").and("measure", "mass").and("scenario", ALL_PROMPTS),
                 None,
             ))
     }
@@ -271,7 +283,7 @@ impl Pair<'_> {
             .value(Some(differ as f64), None)
             .null(Some(LEVEL * differ as f64))
             .n(rows.len())
-            .from("interaction_differences", format!("model, minus={}", self.about()), None))
+            .from("interaction_differences", &self.both("model", "minus"), None))
     }
 
     /// Whether their updates are more alike than controls are.
@@ -289,13 +301,13 @@ impl Pair<'_> {
             "As one vector, their changes of the weights have a cosine of {mean:.2} [{lo:.2}, {hi:.2}] (0 for unrelated ones)."
         );
         let verdict = if lo > 0.0 { Verdict::Yes } else { Verdict::NotResolved };
-        let rows = format!("model, other={}, module=all, measure=cosine_whole", self.about());
+        let rows = self.both("model", "other").and("module", "all").and("measure", "cosine_whole");
         Ok(Some(
             Claim::new("weight_changes_are_alike", verdict, statement)
                 .about(self.about())
                 .value(Some(mean), Some((lo, hi)))
                 .null(Some(0.0))
-                .from("weights_similarity_summary", rows, Some("weights_cosine")),
+                .from("weights_similarity_summary", &rows, Some("weights_cosine")),
         ))
     }
 }

@@ -1,5 +1,6 @@
 //! A claim: what is said, how sure it is, and where it comes from.
 
+use super::rows::Selection;
 use crate::bootstrap::Interval;
 use crate::decide::column;
 use lorascope_record::ColumnKind::{FloatOrNull, IntOrNull, Text, TextOrNull};
@@ -34,7 +35,13 @@ pub(super) static CLAIMS: TableSpec = TableSpec {
         column("p", FloatOrNull, "", "Its p-value, corrected where it is one of a family."),
         column("n", IntOrNull, "", "Prompts, or what else was counted."),
         column("source_table", TextOrNull, "", "Table that it comes from."),
-        column("source_rows", TextOrNull, "", "Which rows of it."),
+        column(
+            "source_rows",
+            TextOrNull,
+            "",
+            "Which rows of it: conditions that all hold (`column=value`, `column=value or value`, `column not value`, `column known`), \
+             and the column to look at.",
+        ),
         column("figure", TextOrNull, "", "Figure that shows it."),
     ],
 };
@@ -173,8 +180,8 @@ impl Claim {
     }
 
     /// Where it comes from.
-    pub fn from(mut self, table: &'static str, rows: String, figure: Option<&'static str>) -> Self {
-        (self.source, self.figure) = (Some((table, rows)), figure);
+    pub fn from(mut self, table: &'static str, rows: &Selection, figure: Option<&'static str>) -> Self {
+        (self.source, self.figure) = (Some((table, rows.to_string())), figure);
         self
     }
 

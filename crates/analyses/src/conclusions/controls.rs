@@ -1,6 +1,7 @@
 //! What adapters do to decisions beside controls of the same size that learned nothing.
 
 use super::claim::{Claim, Verdict, share};
+use super::rows::Selection;
 use crate::context::Context;
 use crate::decide::by_prompt;
 use crate::error::Result;
@@ -40,7 +41,7 @@ pub(super) fn claims(context: &Context) -> Result<Vec<Claim>> {
                 .interval(found)
                 .null(Some(1.0))
                 .n(design.n())
-                .from("decisions", format!("model={}, {} or base", control.of, adapter.name), None),
+                .from("decisions", &Selection::one_of("model", &[&control.of, &adapter.name, BASE]), None),
         );
     }
     if claims.is_empty() {

@@ -2,6 +2,7 @@
 
 use super::LEVEL;
 use super::claim::{Answer, Claim, Verdict, share};
+use super::rows::Selection;
 use crate::context::Context;
 use crate::dla::Component;
 use crate::error::Result;
@@ -129,17 +130,16 @@ fn suppressed(rows: &Rows, about: &str, model: &str) -> Option<Claim> {
     let statement = format!(
         "{about}: {pushing} of {n_heads} heads push that way in the reference; {changed}; {unchanged} are shown to be unchanged."
     );
+    // Where there are none, all heads are what shows it.
+    let heads = Selection::of("model", model);
+    let heads = if found > 0 { heads.and_one_of("class", &["suppressed", "inverted"]) } else { heads };
     Some(
         Claim::new("heads_suppressed", verdict, statement)
             .about(about)
             .value(Some(found as f64), None)
             .null(Some(LEVEL * found as f64))
             .n(n)
-            .from(
-                "suppression",
-                format!("model={model}, class=suppressed or inverted, with a head"),
-                Some("suppression_direct"),
-            ),
+            .from("suppression", &heads.and_known("head"), Some("suppression_direct")),
     )
 }
 
@@ -173,7 +173,7 @@ fn by_kind(totals: &Table, about: &str, model: &str) -> Result<Option<Claim>> {
             .value(Some(heads.0), Some((heads.1, heads.2)))
             .null(Some(mlps.0))
             .n(usize::try_from(n[at]).unwrap_or_default())
-            .from("suppression_totals", format!("model={model}"), Some("suppression_components")),
+            .from("suppression_totals", &Selection::of("model", model), Some("suppression_components")),
     ))
 }
 
@@ -202,7 +202,7 @@ fn restored(rows: &Rows, about: &str, (reference, model): (&str, &str)) -> Optio
         .n(largest.n)
         .from(
             "suppression",
-            format!("model={model}, component={}", largest.component),
+            &Selection::of("model", model).and("component", largest.component),
             Some("suppression_restored"),
         ),
     )

@@ -2,6 +2,7 @@
 
 use super::LEVEL;
 use super::claim::{Answer, Claim, Verdict, share};
+use super::rows::Selection;
 use crate::context::Context;
 use crate::error::Result;
 
@@ -51,7 +52,7 @@ pub(super) fn claims(context: &Context) -> Result<Answer> {
                 .n(usize::try_from(n[i]).unwrap_or_default())
                 .from(
                     "surgery_sets",
-                    format!("adapter={}, set=smallest", adapters[i]),
+                    &Selection::of("adapter", adapters[i]).and("set", "smallest"),
                     Some("surgery_curves"),
                 ),
         );

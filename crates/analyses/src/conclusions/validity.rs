@@ -1,6 +1,7 @@
 //! Whether validation passed.
 
 use super::claim::{Answer, Claim, Verdict};
+use super::rows::Selection;
 use crate::context::Context;
 use crate::error::Result;
 use lorascope_record::Table;
@@ -33,7 +34,7 @@ fn complete(context: &Context) -> Result<Option<Claim>> {
     Ok(Some(
         Claim::new("attributions_add_up", verdict, statement).value(Some(worst), None).n(error.len()).from(
             "dla_check",
-            "column error".to_owned(),
+            &Selection::column("error"),
             None,
         ),
     ))
@@ -63,7 +64,7 @@ fn lens_ends(context: &Context) -> Result<Option<Claim>> {
         Claim::new("lens_ends_at_the_decision", verdict, statement)
             .value(Some(worst), None)
             .n(lens.len())
-            .from("lens_decisions", "column final_delta, against delta of dla_check".to_owned(), None),
+            .from("lens_decisions", &Selection::column("final_delta"), None),
     ))
 }
 
@@ -101,9 +102,7 @@ fn validation(context: &Context) -> Result<Claim> {
         (true, false) => Verdict::NotResolved,
         (false, _) => Verdict::No,
     };
-    Ok(Claim::new("validation", verdict, statement).value(Some(wrong as f64), None).n(n).from(
-        "validation",
-        "verdict is not ok".to_owned(),
-        None,
-    ))
+    let rows = if wrong == 0 { Selection::column("verdict") } else { Selection::not("verdict", "ok") };
+    let claim = Claim::new("validation", verdict, statement).value(Some(wrong as f64), None).n(n);
+    Ok(claim.from("validation", &rows, None))
 }

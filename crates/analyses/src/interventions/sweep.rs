@@ -107,7 +107,9 @@ impl<'a> Sweep<'a> {
     pub fn new(subject: &'a Subject, memory: usize) -> Result<Self> {
         let primary = subject.primary_pairs()?;
         let questions = subject.prompts.iter().zip(primary).map(|(p, pair)| Question::new(p, pair)).collect();
-        Ok(Self { subject, questions, budget: memory, kept: Mutex::new(None), keeps: false })
+        // Where the models remember the prompts already, keeping them costs nothing.
+        let keeps = subject.model.remembers();
+        Ok(Self { subject, questions, budget: memory, kept: Mutex::new(None), keeps })
     }
 
     /// For who patches the decision points of the same prompts again and again: what comes before them is computed once and

@@ -1,5 +1,6 @@
 //! The section of the report: curves over layers, with what the probes are held against.
 
+use super::slices::{Shown, sliced};
 use super::words::{Found, Words};
 use super::{NAME, Probing};
 use crate::Analysis;
@@ -25,7 +26,7 @@ const KINDS: [Kind; 3] = [
         title: "Accuracy of linear probes",
         y: "accuracy",
         caption: "Share of prompts whose label is predicted by a probe that was fitted to prompts of other templates. Dashed: \
-                  always the larger class. Dotted: probes on shuffled labels, mean over models.",
+                  always the larger class. Dotted: probes on shuffled labels, mean over models. Of one prompt: 1 where it is predicted rightly, else 0.",
         classes: true,
     },
     Kind {
@@ -50,6 +51,7 @@ pub(super) fn section(
     context: &Context,
     probing: &Probing,
     reading: &Reading,
+    predictions: &Table,
     scores: &Table,
     differences: &Table,
 ) -> Result<Section> {
@@ -59,8 +61,15 @@ pub(super) fn section(
     for site in &reading.sites {
         for position in &reading.positions {
             let at = At { site: &site.short_name(), position, several };
-            figures
-                .extend(KINDS.iter().filter_map(|kind| figure(context, probing, reading, &found, kind, &at)));
+            for kind in &KINDS {
+                let Some((figure, shown)) = figure(context, probing, reading, &found, kind, &at) else {
+                    continue;
+                };
+                figures.push(match kind.metric {
+                    "accuracy" => sliced(figure, context.subject, predictions, &at, &reading.layers, &shown)?,
+                    _ => figure,
+                });
+            }
         }
     }
     let words = Words { context, probing, reading, found: &found };
@@ -77,14 +86,14 @@ pub(super) fn section(
 }
 
 /// Which site and position a figure is about.
-struct At<'a> {
-    site: &'a str,
-    position: &'a str,
+pub(super) struct At<'a> {
+    pub site: &'a str,
+    pub position: &'a str,
     /// Whether there are others.
     several: bool,
 }
 
-/// A panel for each target that has the metric; `None` where no target has a value.
+/// A panel for each target that has the metric, and what each shows; `None` where no target has a value.
 fn figure(
     context: &Context,
     probing: &Probing,
@@ -92,10 +101,10 @@ fn figure(
     found: &Found,
     kind: &Kind,
     at: &At,
-) -> Option<Figure> {
+) -> Option<(Figure, Vec<Shown>)> {
     let model = &context.subject.model;
     let x: Vec<f64> = reading.layers.iter().map(|&l| l as f64).collect();
-    let mut panels = Vec::new();
+    let (mut panels, mut shown) = (Vec::new(), Vec::new());
     for (t, target) in probing.targets.iter().enumerate() {
         if target.is_classes() != kind.classes {
             continue;
@@ -142,12 +151,13 @@ fn figure(
         }
         let n = probing.folds(t).prompts.len();
         panels.push(LinePanel { title: format!("{} ({n} prompts)", target.name), series });
+        shown.push(Shown { target: target.name.clone(), models: known });
     }
     if panels.is_empty() {
         return None;
     }
     let suffix = if at.several { format!("_{}_{}", at.site, named(at.position)) } else { String::new() };
-    Some(Figure {
+    let figure = Figure {
         name: format!("probe_{}{suffix}", kind.metric),
         title: format!("{}: {}, {}", kind.title, at.site, place(at.position)),
         caption: format!(
@@ -163,7 +173,8 @@ fn figure(
             panels,
             zero_line: false,
         },
-    })
+    };
+    Some((figure, shown))
 }
 
 /// A position for readers.

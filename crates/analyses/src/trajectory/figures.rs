@@ -9,8 +9,9 @@ use crate::Analysis;
 use crate::bootstrap::{Interval, RESAMPLES};
 use crate::context::Context;
 use crate::scenarios::{ALL_PROMPTS, n_clusters};
+use crate::slices::with_prompts;
 use lorascope_report::{
-    ColorKey, Figure, FigureKind, HeatmapPanel, HeatmapScale, LinePanel, Section, Series,
+    Cell, ColorKey, Figure, FigureKind, HeatmapPanel, HeatmapScale, LinePanel, Section, Series,
 };
 
 /// The section, from everything that was found.
@@ -55,20 +56,38 @@ impl Figures<'_> {
         )
     }
 
+    /// Scenarios that have a curve of behaviour.
+    fn curves(&self, t: &Trajectory) -> Vec<&str> {
+        let mut names: Vec<&str> = Vec::new();
+        for row in self.results.behaviour.iter().filter(|r| r.trajectory == t.name) {
+            if !names.contains(&row.scenario.as_str()) {
+                names.push(&row.scenario);
+            }
+        }
+        // Scenarios tell more than their mean.
+        if names.len() > 1 {
+            names.retain(|n| *n != ALL_PROMPTS);
+        }
+        names
+    }
+
+    /// The figure of behaviour with every prompt in the curve of its scenario.
+    fn with_prompts(&self, figure: Figure) -> Figure {
+        let prompts = &self.context.subject.prompts;
+        let shown: Vec<Vec<&str>> = self.results.trajectories.iter().map(|t| self.curves(t)).collect();
+        with_prompts(figure, prompts, |prompt, Cell { panel, row, col }| {
+            // After the curves stands the mark of the change, which is of all prompts.
+            let name = shown[panel].get(row)?;
+            let own = *name == ALL_PROMPTS || *name == prompts[prompt].scenario();
+            own.then(|| self.results.decided[panel].steps[col].delta[prompt])
+        })
+    }
+
     fn behaviour(&self) -> Figure {
         let meanings = &self.context.subject.meanings;
         let panel = |t: &Trajectory| {
             let rows = self.results.behaviour.iter().filter(|r| r.trajectory == t.name);
-            let mut names: Vec<&str> = Vec::new();
-            rows.clone().for_each(|r| {
-                if !names.contains(&r.scenario.as_str()) {
-                    names.push(&r.scenario);
-                }
-            });
-            // Scenarios tell more than their mean.
-            if names.len() > 1 {
-                names.retain(|n| *n != ALL_PROMPTS);
-            }
+            let names = self.curves(t);
             let curve = |(i, name): (usize, &&str)| {
                 let own = rows.clone().filter(|r| r.scenario == **name);
                 let points: Vec<(f64, Interval)> =
@@ -79,7 +98,7 @@ impl Figures<'_> {
             series.extend(mark(self.results.change(t), &series, "change of behaviour"));
             LinePanel { title: t.name.clone(), series }
         };
-        Figure {
+        let figure = Figure {
             by_prompt: None,
             name: "trajectory_behaviour".to_owned(),
             title: "Behaviour by step".to_owned(),
@@ -96,7 +115,8 @@ impl Figures<'_> {
                 panels: self.results.trajectories.iter().map(panel).collect(),
                 zero_line: true,
             },
-        }
+        };
+        self.with_prompts(figure)
     }
 
     /// Behaviour and weights on one scale.

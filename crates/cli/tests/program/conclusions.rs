@@ -63,6 +63,16 @@ fn every_claim_leads_to_its_numbers() {
         let at = source.row(&keys(table.get(row, "source_rows")));
         assert_eq!(table.number(row, "value"), source.number(at, column), "{:?}", table.rows[row]);
     }
+    // The page has the rows themselves.
+    let page: lorascope_report::Page = serde_json::from_slice(&bench.read("out/report.json")).unwrap();
+    assert_eq!(page.verdicts.len(), table.rows.len());
+    for verdict in page.verdicts.iter().filter(|v| v.table.is_some()) {
+        let excerpt = verdict.excerpt.as_ref().unwrap_or_else(|| panic!("{verdict:?}"));
+        assert!(excerpt.n_rows > 0 && !excerpt.rows.is_empty(), "{verdict:?}");
+        let source = bench.table("out", verdict.table.as_deref().unwrap());
+        assert_eq!(excerpt.columns, source.header(), "{verdict:?}");
+        assert!(excerpt.n_rows <= source.rows.len());
+    }
     let claims = claims(&bench, "out");
     let verdicts =
         |claim: &str| -> Vec<&str> { claims[claim].iter().map(|&row| table.get(row, "verdict")).collect() };

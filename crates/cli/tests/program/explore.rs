@@ -185,6 +185,38 @@ fn edits_are_patched_runs() {
 }
 
 #[test]
+fn a_sweep_is_patch_to_the_bit_with_edits_and_without() {
+    let (dir, id) = folder();
+    let explorer = Explorer::start(dir.path(), &format!("{MODELS} --prompts all.json"));
+    let sweep = json!({"source": "hybrid", "target": "base"});
+    let of = |edits: Value| {
+        let state = json!({"prompt": {"id": id}, "edits": edits});
+        let (status, answer) = explorer.post("ask", &json!({"state": state, "sweep": sweep}));
+        assert_eq!(status, 200, "{answer}");
+        (answer, state)
+    };
+    let (answer, _) = of(json!([]));
+    assert_eq!(answer["found"].as_object().unwrap().len(), 1, "a sweep alone answers with a sweep alone");
+    must(dir.path(), &format!("patch {MODELS} --prompts one.json --source hybrid --target base --out patch"));
+    assert_same(&answer, "patch", &dir.path().join("patch"));
+
+    // Under edits: the exported study, with the sweep's settings.
+    let (edited, state) = of(
+        json!([{"kind": "mean", "unit": "z:2.1"}, {"kind": "zero", "unit": "z:1.0", "models": ["hybrid"]}]),
+    );
+    assert_ne!(edited["found"], answer["found"]);
+    let (_, files) = explorer.post("export", &state);
+    let study = files["study"].as_str().unwrap();
+    let study = study.replace("analyses = [\"decide\", \"lens\", \"dla\"]", "analyses = [\"patch\"]");
+    assert!(study.contains("[\"patch\"]") && study.contains("kind = \"mean\""), "{study}");
+    let study = format!("{study}\n[settings.patch]\nsource = \"hybrid\"\ntarget = \"base\"\n");
+    std::fs::write(dir.path().join("edited.toml"), study).unwrap();
+    std::fs::write(dir.path().join("explored.prompts.json"), files["prompts"].as_str().unwrap()).unwrap();
+    must(dir.path(), "study edited.toml --out edited");
+    assert_same(&edited, "patch", &dir.path().join("edited"));
+}
+
+#[test]
 fn an_export_is_a_study_that_says_the_same_and_a_run_folder_opens_again() {
     let (dir, id) = folder();
     let explorer =
@@ -194,6 +226,7 @@ fn an_export_is_a_study_that_says_the_same_and_a_run_folder_opens_again() {
         {"kind": "patch", "unit": "mlp_post:1", "source": "strategic", "models": ["base"]},
         {"kind": "steer", "layer": 1, "plus": "hybrid", "minus": "base", "strength": 0.5, "models": ["strategic"]},
         {"kind": "mute", "models": ["hybrid"], "layers": [3]},
+        {"kind": "mean", "unit": "mlp_post:2", "models": ["strategic"]},
     ]);
     let state = json!({"prompt": {"id": id}, "edits": edits});
     let answer = explorer.ask(&state);
@@ -211,7 +244,7 @@ fn an_export_is_a_study_that_says_the_same_and_a_run_folder_opens_again() {
         assert_same(&answer, analysis, &dir.path().join("again"));
     }
     let report = std::fs::read_to_string(dir.path().join("again/report.html")).unwrap();
-    assert!(report.contains("4 edits stand"), "the report says that models are edited");
+    assert!(report.contains("5 edits stand"), "the report says that models are edited");
     drop(explorer);
 
     // The run's folder brings models, prompt, controls and edits.

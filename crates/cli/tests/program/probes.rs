@@ -1,7 +1,7 @@
 //! Probes and the comparison of representations as the program does them, on a tiny model: what is planted is found where it is,
 //! what is equal is equal exactly, and wrong words are refused.
 
-use crate::support::{Bench, Csv, snapshot, weights};
+use crate::support::{Bench, Csv, assert_curves_are_means_of_prompts, snapshot, weights};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 
@@ -107,6 +107,9 @@ fn labels_are_read_where_they_are_and_by_every_model() {
         ("position", "decision"),
     ]);
     assert!((differences.number(row, "mean") - (found[&key("lora")] - found[&key("base")])).abs() < 1e-12);
+    // The report has them of single prompts, with what they are held against.
+    let page = serde_json::from_slice(&bench.read("out/report.json")).unwrap();
+    assert!(assert_curves_are_means_of_prompts(&page, "probe_accuracy") > 100);
 }
 
 #[test]

@@ -2,7 +2,7 @@
 //! same have none, and what must be 1 at the last step is 1.
 
 use crate::support::weights::edit_tensors;
-use crate::support::{Bench, copy_files, one_token_prompts, words};
+use crate::support::{Bench, assert_curves_are_means_of_prompts, copy_files, one_token_prompts, words};
 use serde_json::Value;
 
 const FACTORS: &str = "adapter_model.safetensors";
@@ -211,6 +211,8 @@ fn a_study_has_trajectories_where_there_are_checkpoints() {
     assert_eq!(by_hand[..4], by_folder[..4]);
     let table = |folder: &str| bench.read(&format!("{folder}/tables/trajectory_behaviour.csv"));
     assert_eq!(table("hand"), table("folder"));
+    let page = serde_json::from_slice(&bench.read("hand/report.json")).unwrap();
+    assert!(assert_curves_are_means_of_prompts(&page, "trajectory_behaviour") >= 3, "of single prompts, too");
     let without = done("analyses = ['default']\n[[adapter]]\nname = 's@0'\npath = './lora'\n", "without");
     assert!(!without.contains(&"trajectory".to_owned()) && without.contains(&"weights".to_owned()));
     // Named, it says what it lacks; controls of checkpoints can be named.

@@ -26,8 +26,8 @@ pub struct Kept<R> {
 pub(crate) enum Memory<'k, R> {
     /// Nothing.
     None,
-    /// Puts them here, layer by layer.
-    Take(&'k mut Vec<(Mat<R>, Mat<R>)>),
+    /// Puts them here, layer by layer; those of the batch's first rows come from there, where there are any.
+    Take(&'k mut Vec<(Mat<R>, Mat<R>)>, Option<&'k Kept<R>>),
     /// Has those of the batch's first rows from here.
     Give(&'k Kept<R>),
     /// Writes down here what a pass backwards needs; kept rows from there, where there are any.
@@ -56,7 +56,7 @@ pub(crate) struct Record<R> {
 impl<R: Real> Memory<'_, R> {
     /// Puts kept keys and values into the layer's.
     pub(super) fn recall(&self, layer: usize, keys: &mut Keys<R>) {
-        if let Memory::Give(kept) | Memory::Record(_, Some(kept)) = self {
+        if let Memory::Give(kept) | Memory::Record(_, Some(kept)) | Memory::Take(_, Some(kept)) = self {
             kept.recall(layer, keys);
         }
     }
@@ -64,7 +64,7 @@ impl<R: Real> Memory<'_, R> {
     /// Keeps what was asked for of a layer that is over.
     pub(super) fn remember(&mut self, keys: &Keys<R>, tape: Option<Recorder<R>>) {
         match (self, tape) {
-            (Memory::Take(layers), _) => layers.push((keys.k.clone(), keys.v.clone())),
+            (Memory::Take(layers, _), _) => layers.push((keys.k.clone(), keys.v.clone())),
             (Memory::Record(record, _), Some(tape)) => {
                 record.tapes.push(tape.finish(keys.clone()));
             }
@@ -100,15 +100,26 @@ impl<R: Real> Memory<'_, R> {
 }
 
 impl<R: Real> Model<R> {
-    /// Runs sequences and keeps their keys and values.
-    ///
-    /// # Errors
-    /// As [`Batch::new`] and [`Model::run`].
-    pub fn keep(&self, sequences: &[(ModelId, &[u32])], progress: Progress) -> Result<Kept<R>> {
+    /// [`Model::keep`], whatever is remembered.
+    pub(crate) fn keep_whole(&self, sequences: &[(ModelId, &[u32])], progress: Progress) -> Result<Kept<R>> {
         let batch = Batch::new(self.spec(), sequences)?;
         self.check_models(&batch.models())?;
         let mut layers = Vec::with_capacity(self.spec().n_layers);
-        run(self, &batch, &Hooks::default(), &[], progress, Memory::Take(&mut layers))?;
+        run(self, &batch, &Hooks::default(), &[], progress, Memory::Take(&mut layers, None))?;
+        Ok(Kept { batch, layers })
+    }
+
+    /// Runs what comes after kept sequences (each tail names one by its index) and keeps all of it, in the tails' order.
+    pub(crate) fn keep_after(
+        &self,
+        kept: &Kept<R>,
+        tails: &[(usize, &[u32])],
+        progress: Progress,
+    ) -> Result<Kept<R>> {
+        let batch = kept.batch(self, tails, &[])?;
+        let mut layers = Vec::with_capacity(self.spec().n_layers);
+        let memory = Memory::Take(&mut layers, Some(kept));
+        run(self, &batch, &Hooks::default(), &[], progress, memory)?;
         Ok(Kept { batch, layers })
     }
 
@@ -146,20 +157,52 @@ impl<R: Real> Kept<R> {
         keys.v.data[..v.data.len()].copy_from_slice(&v.data);
     }
 
-    /// The same with the keys and values of other models, or of models that have changed: those of `others`, whose sequences are the
-    /// kept ones of their models.
-    pub(crate) fn with_models_of(mut self, others: Self) -> Self {
-        for (model, rows) in others.batch.runs() {
-            let Some((_, own)) = self.batch.runs().iter().find(|(m, _)| m == model) else { continue };
-            for ((k, v), (new_k, new_v)) in self.layers.iter_mut().zip(&others.layers) {
-                for (mat, new) in [(k, new_k), (v, new_v)] {
-                    let cols = mat.cols;
-                    mat.data[own.start * cols..own.end * cols]
-                        .copy_from_slice(&new.data[rows.start * cols..rows.end * cols]);
+    /// Sequences put together from rows that were kept elsewhere: `source` tells for each sequence and position where, which sequence
+    /// there, and at which position.
+    pub(crate) fn gathered<'k>(
+        model: &Model<R>,
+        sequences: &[(ModelId, &[u32])],
+        source: impl Fn(usize, usize) -> (&'k Self, usize, usize),
+    ) -> Result<Self>
+    where
+        R: 'k,
+    {
+        let batch = Batch::new(model.spec(), sequences)?;
+        let mut rows: Vec<Option<(&Self, usize)>> = vec![None; batch.n_rows()];
+        for (s, (_, tokens)) in sequences.iter().enumerate() {
+            for position in 0..tokens.len() {
+                let (kept, of, at) = source(s, position);
+                if let Some(row) = batch.row_of(s, position) {
+                    rows[row] = kept.batch.row_of(of, at).map(|row| (kept, row));
                 }
             }
         }
-        self
+        let rows: Vec<(&Self, usize)> = rows.into_iter().flatten().collect();
+        if rows.len() != batch.n_rows() {
+            return Err(Error::OtherBatch);
+        }
+        let layer = |l: usize| {
+            let cols = rows.first().map_or(0, |(kept, _)| kept.layers[l].0.cols);
+            let (mut k, mut v) = (Mat::zeros(rows.len(), cols), Mat::zeros(rows.len(), cols));
+            for (i, (kept, row)) in rows.iter().enumerate() {
+                let (from_k, from_v) = &kept.layers[l];
+                k.row_mut(i).copy_from_slice(from_k.row(*row));
+                v.row_mut(i).copy_from_slice(from_v.row(*row));
+            }
+            (k, v)
+        };
+        let layers = (0..model.spec().n_layers).map(layer).collect();
+        Ok(Self { batch, layers })
+    }
+
+    /// Number of rows.
+    pub(crate) fn n_rows(&self) -> usize {
+        self.batch.n_rows()
+    }
+
+    /// Bytes of the keys and values.
+    pub(crate) fn bytes(&self) -> usize {
+        self.layers.iter().map(|(k, v)| (k.data.len() + v.data.len()) * size_of::<R>()).sum()
     }
 
     /// A batch of sequences that go on kept ones: each names one by its index, and the tokens that follow it, at least one.

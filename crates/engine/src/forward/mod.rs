@@ -105,6 +105,7 @@ pub(crate) fn run_mixtures<R: Real>(
     let kv = spec.n_kv_heads * spec.d_head;
     let mut cache = attention::Keys::new(batch.n_rows(), kv);
     for layer in 0..spec.n_layers {
+        model.check_interrupt()?;
         progress(layer, spec.n_layers);
         memory.recall(layer, &mut cache);
         pass.tape = memory.recorder(layer, &resid);

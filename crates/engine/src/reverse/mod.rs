@@ -153,6 +153,7 @@ impl<R: Real> Model<R> {
         };
         let mut stream = walk.final_norm(&record.end, readout, &gradient);
         for layer in (record.lowest..spec.n_layers).rev() {
+            self.check_interrupt()?;
             let tape = match (record.tapes.pop(), record.starts.pop()) {
                 (Some(tape), _) => tape,
                 (None, Some(start)) => walk.again(layer, start, record.trained[layer], kept)?,

@@ -11,6 +11,7 @@ mod edits;
 mod gradients;
 mod hooks_page;
 mod loading;
+mod memory;
 mod mixtures;
 mod next_token;
 mod parity;

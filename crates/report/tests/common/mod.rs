@@ -200,6 +200,7 @@ pub fn page() -> Page {
             name: "decisions".to_owned(),
             doc: "One model's decision on one prompt.".to_owned(),
             rows: 75,
+            columns: ["model", "prompt_id", "delta"].map(str::to_owned).into(),
         }],
         sections: vec![decisions, lens],
         provenance: vec![

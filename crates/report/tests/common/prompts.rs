@@ -1,7 +1,7 @@
 //! Invented prompts, and figures' values on single ones.
 
 use lorascope_report::{
-    AttentionPrompt, AttentionRows, ByPrompt, Cell, Figure, FigureKind, HeatmapPanel, HeatmapScale,
+    AttentionPrompt, AttentionRows, ByPrompt, Cell, Excerpt, Figure, FigureKind, HeatmapPanel, HeatmapScale,
     PromptText, Verdict, VerdictKind, pack_weights,
 };
 
@@ -122,7 +122,13 @@ pub fn verdicts() -> Vec<Verdict> {
         value: value.to_owned(),
         figure: Some(figure.to_owned()),
         table: Some("decisions".to_owned()),
-        rows: "model strategic".to_owned(),
+        rows: "model=strategic".to_owned(),
+        excerpt: Some(Excerpt {
+            columns: ["model", "prompt_id", "delta"].map(str::to_owned).into(),
+            column: Some(2),
+            rows: vec![["strategic", "p-00", "<0.25>"].map(str::to_owned).into()],
+            n_rows: 15,
+        }),
     };
     let first = "May the decisions be read as the metric reads them?";
     vec![

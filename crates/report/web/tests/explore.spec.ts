@@ -71,6 +71,85 @@ test("a head is switched off with the keyboard, and going back brings the same n
   expect(await deltas(explorer)).toEqual(before);
 });
 
+test("a head is set to its mean from the menu", async ({ explorer }) => {
+  const before = await deltas(explorer);
+  await explorer.locator("#dla .stage").first().focus();
+  await explorer.keyboard.press("ArrowRight");
+  await explorer.keyboard.press("Enter");
+  await explorer.getByRole("dialog").getByRole("button", { name: "Set to its mean in all models" }).click();
+  await expect(explorer.locator(".edit-list li")).toContainText(/mean: layer \d+, head \d+ in all models/);
+  await answered(explorer);
+  expect(await deltas(explorer)).not.toEqual(before);
+  await explorer.getByRole("button", { name: "Remove all edits" }).click();
+  await answered(explorer);
+  expect(await deltas(explorer)).toEqual(before);
+});
+
+test("a sweep is drawn, follows the state, and opens the menu of a head", async ({ explorer }) => {
+  const panel = explorer.locator(".sweep");
+  await panel.getByLabel("From").selectOption("hybrid");
+  await panel.getByLabel("Into").selectOption("hybrid");
+  await panel.getByRole("button", { name: "Patch", exact: true }).click();
+  await expect(panel).toContainText("Choose two models that differ");
+  await panel.getByLabel("Into").selectOption("base");
+  await panel.getByRole("button", { name: "Patch", exact: true }).click();
+  const sweep = explorer.locator("#patch");
+  await expect(sweep).toContainText("Every head and MLP of hybrid put into base");
+  await answered(explorer);
+  await expect(sweep.locator(".stage svg")).toBeVisible();
+  await expect(sweep.locator("tbody tr")).toHaveCount(8);
+  const largest = () => sweep.locator("tbody tr").first().textContent();
+  const before = await largest();
+  // Sorted by size.
+  const changes = await sweep.locator("tbody tr td:nth-of-type(2)").allTextContents();
+  const sizes = changes.map((text) => Math.abs(Number(text.replace("−", "-"))));
+  expect(sizes).toEqual([...sizes].sort((a, b) => b - a));
+  // Another prompt, another sweep; under an edit both stand beside each other.
+  await explorer.getByLabel("Choose", { exact: true }).selectOption({ index: 3 });
+  await answered(explorer);
+  expect(await largest()).not.toBe(before);
+  await sweep.locator(".stage").focus();
+  await explorer.keyboard.press("ArrowRight");
+  await explorer.keyboard.press("Enter");
+  await expect(explorer.getByRole("dialog")).toContainText("of base");
+  await explorer.getByRole("dialog").getByRole("button", { name: "Switch off in base" }).click();
+  await answered(explorer);
+  await expect(sweep.locator("figure")).toHaveCount(1);
+  await explorer.getByRole("button", { name: "Take away" }).click();
+  await answered(explorer);
+  await expect(sweep).toHaveCount(0);
+  // From the menu of a head, too.
+  await explorer.locator("#dla .stage").first().focus();
+  await explorer.keyboard.press("ArrowRight");
+  await explorer.keyboard.press("Enter");
+  await explorer.getByRole("dialog").getByRole("button", { name: "Patch every head of it into base" }).click();
+  await answered(explorer);
+  await expect(sweep).toContainText("put into base");
+});
+
+test("decisions stand while the rest is computed", async ({ explorer }) => {
+  // The lens is held back; decisions do not wait for it.
+  let letGo = () => {};
+  const held = new Promise<void>((resolve) => {
+    letGo = resolve;
+  });
+  await explorer.route("**/api/ask", async (route) => {
+    if (route.request().postData()?.includes('"analyses":["lens"]')) {
+      await held;
+    }
+    await route.continue();
+  });
+  const before = await deltas(explorer);
+  await explorer.getByLabel("Choose", { exact: true }).selectOption({ index: 4 });
+  await expect(explorer.locator(".status")).toHaveText(/^Asking/);
+  await expect.poll(() => deltas(explorer)).not.toEqual(before);
+  await expect(explorer.locator("#decide")).not.toHaveClass(/stale/);
+  await expect(explorer.locator("#lens")).toHaveClass(/stale/);
+  letGo();
+  await answered(explorer);
+  await expect(explorer.locator("#lens")).not.toHaveClass(/stale/);
+});
+
 test("a muted adapter is the base, a steered base is not", async ({ explorer }) => {
   const before = await deltas(explorer);
   await explorer.getByText("Mute updates of an adapter").click();

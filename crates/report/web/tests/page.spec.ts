@@ -41,6 +41,64 @@ test("the first screen says what is claimed and how sure it is, with links", asy
   await expect(card.getByRole("link", { name: "Table decisions" })).toHaveAttribute("href", "tables/decisions.csv");
 });
 
+test("a claim opens its rows, marked, and they lead back", async ({ quiet }) => {
+  await quiet.goto(ORGANISM);
+  const card = quiet.locator(".card", { hasText: "decide differently" }).first();
+  await card.getByRole("link", { name: "Rows" }).click();
+  const rows = quiet.locator("details.claim-rows.asked");
+  await expect(rows).toHaveCount(1);
+  await expect(rows).toHaveAttribute("open", "");
+  await expect(rows).toBeInViewport();
+  // They stand in the section of their table, and are what the claim says.
+  await expect(quiet.locator("section#decide").locator("details.claim-rows.asked")).toHaveCount(1);
+  const models = await rows.locator("tbody td:first-child").allTextContents();
+  expect(new Set(models)).toEqual(new Set(["deontological", "utilitarian"]));
+  await rows.getByRole("link", { name: "Back to the claim" }).click();
+  await expect(card).toBeInViewport();
+  // Shut again, a second click opens them again.
+  await rows.evaluate((element) => element.removeAttribute("open"));
+  await card.getByRole("link", { name: "Rows" }).click();
+  await expect(rows).toHaveAttribute("open", "");
+});
+
+test("every claim with a table has rows on the page, and those are not empty", async ({ quiet }) => {
+  await quiet.goto(ORGANISM);
+  const cards = quiet.locator(".card", { has: quiet.getByRole("link", { name: /^Table / }) });
+  expect(await cards.count()).toBeGreaterThan(5);
+  for (const card of await cards.all()) {
+    const id = await card.getByRole("link", { name: "Rows" }).getAttribute("href");
+    const rows = quiet.locator(id ?? "none");
+    await expect(rows).toHaveCount(1);
+    const said = await rows.locator("p.small").textContent();
+    const n = Number(/of (\d+) rows/.exec(said ?? "")?.[1]);
+    expect(n, said ?? "").toBeGreaterThan(0);
+  }
+});
+
+test("from a figure to the rows behind its claim", async ({ quiet }) => {
+  await quiet.goto(ORGANISM);
+  const card = quiet.locator(".card", { has: quiet.getByRole("link", { name: /^Figure circuit/ }) }).first();
+  const name = (await card.getByRole("link", { name: /^Figure / }).getAttribute("href")) ?? "";
+  await card.getByRole("link", { name: /^Figure / }).click();
+  const figure = quiet.locator(`figure${name}`);
+  await expect(figure).toBeInViewport();
+  await figure.locator("a.to-rows").first().click();
+  await expect(quiet.locator("details.claim-rows.asked")).toBeInViewport();
+});
+
+test("a choice says which rows of the tables it is", async ({ quiet }) => {
+  await quiet.goto(ORGANISM);
+  const decisions = await liveFigure(quiet, "decisions");
+  await expect(decisions.locator(".where")).toBeHidden();
+  await quiet.getByLabel("Next prompt").click();
+  await expect(decisions.locator(".where summary")).toBeVisible();
+  await decisions.locator(".where summary").click();
+  const prompt = await quiet.locator("#prompt-picker option:checked").textContent();
+  await expect(decisions.locator(".where li", { hasText: "decisions.csv" }).first()).toContainText(`prompt_id = "${prompt}"`);
+  await quiet.getByRole("button", { name: "hybrid", exact: true }).first().click();
+  await expect(decisions.locator(".where li").first()).toContainText("model in base, strategic");
+});
+
 test("markup in names and texts stays text", async ({ quiet }) => {
   await quiet.goto(HOSTILE);
   const decisions = await liveFigure(quiet, "decisions");

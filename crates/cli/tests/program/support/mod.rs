@@ -7,11 +7,40 @@ pub mod naive;
 pub mod tokenizer;
 pub mod weights;
 
+use lorascope_report::{FigureKind, Page};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+
+/// Whether curves of a report are the means of what it has of single prompts, where it has that; the number of values compared.
+pub fn assert_curves_are_means_of_prompts(page: &Page, begins: &str) -> usize {
+    let mut compared = 0;
+    let figures = page.sections.iter().flat_map(|s| &s.figures).filter(|f| f.name.starts_with(begins));
+    for figure in figures {
+        let FigureKind::Lines { panels, .. } = &figure.kind else { panic!("{} has no curves", figure.name) };
+        let Some(slices) = &figure.by_prompt else { panic!("{} knows no prompts", figure.name) };
+        let slices = slices.unpacked(&figure.kind).unwrap();
+        let mut cell = 0;
+        for series in panels.iter().flat_map(|p| &p.series) {
+            for y in &series.y {
+                let known: Vec<f64> = slices.iter().filter_map(|of| of[cell]).map(f64::from).collect();
+                cell += 1;
+                let (Some(y), false) = (y, known.is_empty()) else { continue };
+                let mean = known.iter().sum::<f64>() / known.len() as f64;
+                assert!(
+                    (mean - y).abs() < 1e-5 * y.abs().max(1.0),
+                    "{}, {}: {mean} and {y}",
+                    figure.name,
+                    series.name
+                );
+                compared += 1;
+            }
+        }
+    }
+    compared
+}
 
 /// The folder of reference data beside the repository, or `None` (said aloud) where it is absent.
 pub fn shared() -> Option<PathBuf> {
@@ -217,6 +246,11 @@ impl Csv {
 
     pub fn read(path: &Path) -> Self {
         Self::parse(&fs::read(path).unwrap_or_else(|e| panic!("{}: {e}", path.display())))
+    }
+
+    /// Names of the columns.
+    pub fn header(&self) -> &[String] {
+        &self.header
     }
 
     fn index(&self, column: &str) -> usize {

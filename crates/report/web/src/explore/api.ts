@@ -1,6 +1,6 @@
 // Questions to the server. A page has a name of its own, so that its new questions take the place of its old ones.
 
-import type { About, Answer, Export, State } from "./types";
+import type { About, Answer, Export, State, Sweep } from "./types";
 
 /** The server refused, and said why. */
 export class Refused extends Error {
@@ -34,6 +34,8 @@ async function ask<T>(path: string, body?: unknown, signal?: AbortSignal): Promi
 }
 
 export const about = () => ask<About>("api/about");
-export const answer = (state: State, analyses: string[], signal: AbortSignal) =>
-  ask<Answer>("api/ask", { state, analyses }, signal);
+/** What is asked of a state in one request: an analysis, or a patch sweep. */
+export type Part = { analyses: [string] } | { sweep: Sweep };
+
+export const answer = (state: State, part: Part, signal: AbortSignal) => ask<Answer>("api/ask", { state, ...part }, signal);
 export const exported = (state: State) => ask<Export>("api/export", state);

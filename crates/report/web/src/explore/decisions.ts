@@ -71,7 +71,7 @@ export function decisionTable(answer: Answer, plain: Answer | undefined): HTMLEl
   return scroll;
 }
 
-const signed = (v: number) => (Number.isFinite(v) ? `${v < 0 ? "−" : "+"}${Math.abs(v).toFixed(3)}` : "");
+export const signed = (v: number) => (Number.isFinite(v) ? `${v < 0 ? "−" : "+"}${Math.abs(v).toFixed(3)}` : "");
 
 const probability = (v: number | undefined) =>
   v === undefined || !Number.isFinite(v) ? "" : v > 0 && v < 0.001 ? v.toExponential(1) : v.toFixed(3);

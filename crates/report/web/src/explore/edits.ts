@@ -29,6 +29,8 @@ export function inWords(edit: Edit, all: string): string {
   switch (edit.kind) {
     case "zero":
       return `off: ${unitLabel(edit.unit)} in ${models}${place}`;
+    case "mean":
+      return `mean: ${unitLabel(edit.unit)} in ${models}${place}`;
     case "patch": {
       const others = edit.models.length > 0 ? models : "all other models";
       return `${unitLabel(edit.unit)} of ${edit.source} put into ${others}${place}`;
@@ -162,7 +164,14 @@ export function numbersOf(text: string): number[] {
 let menu: HTMLDialogElement | undefined;
 
 /** What can be done with a head or an MLP of a model. */
-export function componentMenu(store: Store, about: About, unit: string, model: string, value: string): void {
+export function componentMenu(
+  store: Store,
+  about: About,
+  unit: string,
+  model: string,
+  value: string,
+  sweep: (source: string) => void,
+): void {
   menu?.remove();
   const dialog = make("dialog", "cell menu");
   menu = dialog;
@@ -180,7 +189,12 @@ export function componentMenu(store: Store, about: About, unit: string, model: s
     button(`Switch off in ${model}`, () => done({ kind: "zero", unit, models: [model], position: where() })),
     button("Switch off in all models", () => done({ kind: "zero", unit, models: [], position: where() })),
   );
-  dialog.append(heading, make("p", "small", value), field("Where", position), off);
+  const mean = make("div", "row");
+  mean.append(
+    button(`Set to its mean in ${model}`, () => done({ kind: "mean", unit, models: [model], position: where() })),
+    button("Set to its mean in all models", () => done({ kind: "mean", unit, models: [], position: where() })),
+  );
+  dialog.append(heading, make("p", "small", value), field("Where", position), off, mean);
   const others = about.models.filter(({ name }) => name !== model).map(({ name }): [string, string] => [name, name]);
   if (others.length > 0) {
     const source = select(others, others[0]?.[0] ?? "");
@@ -191,7 +205,13 @@ export function componentMenu(store: Store, about: About, unit: string, model: s
         done({ kind: "patch", unit, source: source.value, models: [model], position: where() }),
       ),
     );
-    dialog.append(patch);
+    const every = button(`Patch every head of it into ${model}`, () => {
+      dialog.close();
+      sweep(source.value);
+    });
+    const all = make("div", "row");
+    all.append(every);
+    dialog.append(patch, all);
   }
   const own = store.state.edits.filter((e) => "unit" in e && e.unit === unit);
   if (own.length > 0) {
@@ -201,7 +221,9 @@ export function componentMenu(store: Store, about: About, unit: string, model: s
     });
     dialog.append(remove);
   }
-  dialog.append(button("Close", () => dialog.close(), "plain"));
+  const end = make("div", "row");
+  end.append(button("Close", () => dialog.close(), "plain"));
+  dialog.append(end);
   dialog.addEventListener("close", () => dialog.remove());
   document.body.append(dialog);
   dialog.showModal();

@@ -3,19 +3,24 @@
 import { save } from "../figures/files";
 import { make } from "../figures/hover";
 import * as api from "./api";
+import type { Part } from "./api";
 import { componentMenu, editsPanel } from "./edits";
 import { button } from "./parts";
 import { questionPanel } from "./question";
 import { Results } from "./results";
 import { linked, Store } from "./store";
+import { SweepPanel } from "./sweep";
 import type { About, Answer, State } from "./types";
 
-const USUAL = ["decide", "lens", "dla"];
+/** Analyses in the order in which they answer: the quickest first. */
+const USUAL: Part[] = ["decide", "lens", "dla"].map((name) => ({ analyses: [name] }));
+const ATTENTION: Part = { analyses: ["attention"] };
 
 class Page {
   private readonly status = make("p", "status");
   private readonly results: Results;
   private readonly attention = make("input");
+  private readonly sweeps: SweepPanel;
   private turn = 0;
   private abort = new AbortController();
   /** The last answers without edits, by what was asked. */
@@ -25,7 +30,10 @@ class Page {
     private readonly about: About,
     private readonly store: Store,
   ) {
-    this.results = new Results(about.theme, (unit, model, value) => componentMenu(store, about, unit, model, value));
+    this.sweeps = new SweepPanel(about, () => void this.refresh());
+    const menu = (unit: string, model: string, value: string) =>
+      componentMenu(store, about, unit, model, value, (source) => this.sweeps.ask({ source, target: model }));
+    this.results = new Results(about.theme, menu);
     this.status.setAttribute("role", "status");
     store.follow(() => void this.refresh());
   }
@@ -37,7 +45,7 @@ class Page {
     this.attention.addEventListener("change", () => void this.refresh());
     const label = make("label", "panel check");
     label.append(this.attention, " also read where heads attend (slower)");
-    left.append(questionPanel(this.store, this.about), editsPanel(this.store, this.about), label);
+    left.append(questionPanel(this.store, this.about), editsPanel(this.store, this.about), this.sweeps.element, label);
     const right = make("div", "answers");
     right.append(this.status, this.results.element);
     main.append(left, right);
@@ -91,10 +99,9 @@ class Page {
   private say(text: string, name: "" | "busy" | "failed" = ""): void {
     this.status.textContent = text;
     this.status.className = `status ${name}`;
-    this.results.element.classList.toggle("stale", name !== "");
   }
 
-  /** Asks what the state asks, first without its edits. */
+  /** Asks what the state asks, part by part, each without edits first; what is there is shown while the rest is computed. */
   private async refresh(): Promise<void> {
     this.turn += 1;
     const turn = this.turn;
@@ -102,19 +109,30 @@ class Page {
     this.abort = new AbortController();
     const { signal } = this.abort;
     const { state } = this.store;
-    const analyses = this.attention.checked ? [...USUAL, "attention"] : USUAL;
+    const sweep = this.sweeps.asked;
+    const parts = [...USUAL, ...(this.attention.checked ? [ATTENTION] : []), ...(sweep ? [{ sweep }] : [])];
     this.say("Asking the models …", "busy");
+    this.results.begin(parts.map(partName));
+    let seconds = 0;
     try {
-      const plain = await this.withoutEdits(state, analyses, signal);
-      const answer = state.edits.length > 0 ? await api.answer(state, analyses, signal) : plain;
-      if (turn !== this.turn) {
-        return;
+      for (const part of parts) {
+        const plain = await this.withoutEdits(state, part, signal);
+        const answer = state.edits.length > 0 ? await api.answer(state, part, signal) : plain;
+        if (turn !== this.turn) {
+          return;
+        }
+        seconds += answer.seconds;
+        await this.results.show(partName(part), answer, answer === plain ? undefined : plain);
+        if (turn !== this.turn) {
+          return;
+        }
+        if ("sweep" in part && this.sweeps.isNew) {
+          this.sweeps.isNew = false;
+          this.results.bring(partName(part));
+        }
       }
-      await this.results.show(answer, answer === plain ? undefined : plain);
-      if (turn === this.turn) {
-        this.say(`Answered in ${answer.seconds.toFixed(2)} s.`);
-        document.documentElement.dataset["answered"] = String(turn);
-      }
+      this.say(`Answered in ${seconds.toFixed(2)} s.`);
+      document.documentElement.dataset["answered"] = String(turn);
     } catch (error) {
       if (turn === this.turn && !signal.aborted) {
         this.say(error instanceof Error ? error.message : String(error), "failed");
@@ -122,15 +140,15 @@ class Page {
     }
   }
 
-  private async withoutEdits(state: State, analyses: string[], signal: AbortSignal): Promise<Answer> {
+  private async withoutEdits(state: State, part: Part, signal: AbortSignal): Promise<Answer> {
     const bare = { ...state, edits: [] };
-    const key = JSON.stringify([bare, analyses]);
+    const key = JSON.stringify([bare, part]);
     const known = this.plain.get(key);
     if (known) {
       return known;
     }
-    const answer = await api.answer(bare, analyses, signal);
-    if (this.plain.size > 20) {
+    const answer = await api.answer(bare, part, signal);
+    if (this.plain.size > 60) {
       this.plain.clear();
     }
     this.plain.set(key, answer);
@@ -157,6 +175,8 @@ class Page {
     }
   }
 }
+
+const partName = (part: Part) => ("sweep" in part ? "patch" : part.analyses[0]);
 
 /** What the page begins with: the link's state, or the first prompt. */
 function first(about: About): State {

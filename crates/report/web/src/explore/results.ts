@@ -3,43 +3,83 @@
 import { drawFigure, type Figure, type Handle, type Theme } from "../figures";
 import { make } from "../figures/hover";
 import type { Heatmap, HeatmapPanel, LinePanel, Value } from "../figures/types";
-import { decisionFigure, decisionTable } from "./decisions";
-import type { Answer, Section } from "./types";
+import { decisionFigure, decisionTable, signed } from "./decisions";
+import type { Answer, Section, Table } from "./types";
 
 /** A head or an MLP that was clicked. */
 export type Pick = (unit: string, model: string, value: string) => void;
 
-/** Draws answers into one place; figures that are there already are replaced one by one, so that nothing jumps. */
+/** A part of the answer on the page. */
+interface Shown {
+  element: HTMLElement;
+  handles: Handle[];
+}
+
+/** Draws answers into one place, part by part as they come; what is there already stays until its successor is drawn, so that nothing jumps. */
 export class Results {
   readonly element = make("div", "results");
-  private readonly handles: Handle[] = [];
+  private readonly parts = new Map<string, Shown>();
+  private readonly tokensPlace = make("div");
+  private handles: Handle[] = [];
 
   constructor(
     private readonly theme: Theme,
     private readonly pick: Pick,
-  ) {}
+  ) {
+    this.element.append(this.tokensPlace);
+  }
 
-  /** `plain` is the answer without edits where there are any. */
-  async show(answer: Answer, plain: Answer | undefined): Promise<void> {
-    const old = this.handles.splice(0);
-    const sections: HTMLElement[] = [];
-    for (const part of [
-      this.decisions(answer, plain),
-      this.lens(answer, plain),
-      this.attribution(answer, plain),
-      this.attention(answer),
-      this.tokens(answer),
-    ]) {
-      const section = await part;
-      if (section) {
-        sections.push(section);
+  /** Other parts are asked, in this order: what is shown is of before, and what is not asked any more goes. */
+  begin(names: string[]): void {
+    for (const [name, { element, handles }] of this.parts) {
+      element.classList.add("stale");
+      if (!names.includes(name)) {
+        this.parts.delete(name);
+        element.remove();
+        for (const handle of handles) {
+          handle.destroy();
+        }
       }
     }
-    this.element.replaceChildren(...sections);
+  }
+
+  /** A part is there; `plain` is the answer without edits where there are any. */
+  async show(name: string, answer: Answer, plain: Answer | undefined): Promise<void> {
+    this.handles = [];
+    const element = (await this.drawn(name, answer, plain)) ?? make("div");
+    const shown = { element, handles: this.handles };
+    const old = this.parts.get(name);
+    if (old) {
+      old.element.replaceWith(element);
+    } else {
+      this.tokensPlace.before(element);
+    }
+    this.parts.set(name, shown);
+    this.tokensPlace.replaceChildren(this.tokens(answer));
     // Drawings fit their places once they have one.
-    await Promise.all(this.handles.map((handle) => handle.update({})));
-    for (const handle of old) {
+    await Promise.all(shown.handles.map((handle) => handle.update({})));
+    for (const handle of old?.handles ?? []) {
       handle.destroy();
+    }
+  }
+
+  /** Scrolls to a part. */
+  bring(name: string): void {
+    this.parts.get(name)?.element.scrollIntoView({ block: "start" });
+  }
+
+  private async drawn(name: string, answer: Answer, plain: Answer | undefined): Promise<HTMLElement | undefined> {
+    switch (name) {
+      case "decide":
+        return this.decisions(answer, plain);
+      case "lens":
+        return this.lens(answer, plain);
+      case "dla":
+        return this.attribution(answer, plain);
+      case "patch":
+        return this.sweep(answer, plain);
+      default:
+        return this.attention(answer);
     }
   }
 
@@ -122,7 +162,7 @@ export class Results {
     const panels = map.panels.map((p, i) => ({ ...p, title: models[i] ?? p.title, intervals: [] }));
     const what = `What each head and MLP adds to the logit of ${b} over ${a}; red towards ${b}, blue towards ${a}.`;
     const drawn = [
-      await draw("attribution", "Direct logit attribution", `${what} Click one to switch it off or to put in another model's.`, panels, reachOf(panels)),
+      await draw("attribution", "Direct logit attribution", `${what} Click one to switch it off, to set it to its mean, or to put in another model's.`, panels, reachOf(panels)),
     ];
     const before = plain?.found["dla"] && heatmapOf(plain.found["dla"].section, "dla_contributions");
     if (before) {
@@ -132,6 +172,35 @@ export class Results {
     }
     const steering = steered(answer);
     return this.section({ ...section, notes: [...steering, ...completeness(answer)] }, drawn);
+  }
+
+  private async sweep(answer: Answer, plain: Answer | undefined): Promise<HTMLElement | undefined> {
+    const section = answer.found["patch"]?.section;
+    const map = section && sweepMap(section);
+    const table = answer.found["patch"]?.tables["patches"];
+    if (!section || !map || !table) {
+      return undefined;
+    }
+    const [a, b] = answer.meanings;
+    const [source, target] = [String(table["source"]?.[0]), String(table["target"]?.[0])];
+    const [from, into] = ["delta_source", "delta_target"].map((name) => signed(Number(table[name]?.[0])));
+    const before = plain?.found["patch"]?.tables["patches"];
+    const edited = changes(map, table, before ? "edited" : "");
+    const shown = [...(before ? [changes(map, before, "without edits")] : []), edited];
+    const caption =
+      `Change of the logit of ${b} over ${a} in ${target} when one head (H), whole attention output or MLP output of ${source} is put in at the ` +
+      `decision point; red towards ${b}, blue towards ${a}. ${source} has ${from}, ${target} ${into}. Effects of single places do not add up.`;
+    const scale = { diverging: { center: 0, reach: reachOf(shown) } };
+    const title = `Every head and MLP of ${source} put into ${target}`;
+    const figure: Figure = { name: "patch_sweep", title, caption, kind: { heatmap: { ...map, panels: shown, scale, unit: "logits" } } };
+    const pick = (panel: number, row: number, col: number, value: string) => {
+      const [layer, place] = [shown[panel]?.rows[row]?.slice(1), shown[panel]?.cols[col]];
+      const head = place?.match(/^H(\d+)$/)?.[1];
+      if (layer && head) {
+        this.pick(`z:${layer}.${head}`, target, value);
+      }
+    };
+    return this.section({ ...section, notes: [] }, [await this.figure(figure, pick), largestOf(answer)]);
   }
 
   private async attention(answer: Answer): Promise<HTMLElement | undefined> {
@@ -168,6 +237,63 @@ function heatmapOf(section: Section, name: string): Heatmap | undefined {
   const kind = section.figures.find((f) => f.name === name)?.kind;
   return kind && "heatmap" in kind ? kind.heatmap : undefined;
 }
+
+/** The layout of a sweep: layers by heads, attention output and MLP output. */
+function sweepMap(section: Section): Heatmap | undefined {
+  const kind = section.figures.find((f) => "heatmap" in f.kind)?.kind;
+  return kind && "heatmap" in kind ? kind.heatmap : undefined;
+}
+
+/** A sweep's changes, whatever its own figure shows. */
+function changes(map: Heatmap, table: Table, title: string): HeatmapPanel {
+  const { rows, cols } = map.panels[0] ?? { rows: [], cols: [] };
+  const place = (i: number) => {
+    const head = table["head"]?.[i] ?? null;
+    return `L${table["layer"]?.[i]} ${head === null ? table["site"]?.[i] : `H${head}`}`;
+  };
+  const known = new Map((table["change"] ?? []).map((change, i) => [place(i), Number(change)]));
+  const values = rows.map((row) => cols.map((col) => known.get(`${row} ${col}`) ?? null));
+  return { title, rows, cols, values, intervals: [] };
+}
+
+/** The places of a sweep that move most, as a table. */
+function largestOf(answer: Answer): HTMLElement {
+  const table = answer.found["patch"]?.tables["patches"] ?? {};
+  const at = (name: string, i: number) => table[name]?.[i] ?? null;
+  const rows = (table["change"] ?? []).map((change, i) => ({ i, change: Number(change) }));
+  rows.sort((a, b) => Math.abs(b.change) - Math.abs(a.change));
+  const shown = make("table");
+  const head = make("tr");
+  head.append(
+    ...["Place", "delta patched", "change", "recovery"].map((title, i) => {
+      const cell = make("th", i > 0 ? "number" : "", title);
+      cell.scope = "col";
+      return cell;
+    }),
+  );
+  const [thead, body] = [make("thead"), make("tbody")];
+  thead.append(head);
+  for (const { i, change } of rows.slice(0, 8)) {
+    const head = at("head", i);
+    const name = make("th", "", `layer ${at("layer", i)}, ${head === null ? String(at("site", i)) : `head ${head}`}`);
+    name.scope = "row";
+    const recovery = at("recovery", i);
+    const cells = [signed(Number(at("delta_patched", i))), signed(change), recovery === null ? "" : percent(Number(recovery))];
+    const row = make("tr");
+    row.append(name, ...cells.map((text) => make("td", "number", text)));
+    body.append(row);
+  }
+  shown.append(thead, body);
+  const scroll = make("div", "scroll");
+  scroll.tabIndex = 0;
+  scroll.setAttribute("role", "group");
+  scroll.setAttribute("aria-label", "The largest changes");
+  const note = "The largest changes. Recovery: share of the difference between the two models; empty where they hardly differ.";
+  scroll.append(shown, make("p", "small", note));
+  return scroll;
+}
+
+const percent = (share: number) => `${Math.round(100 * share)}%`.replace("-", "−");
 
 /** Where colours are full: the largest 1% of the cells would leave all others white. */
 function reachOf(panels: HeatmapPanel[]): number | null {

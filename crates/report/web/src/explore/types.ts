@@ -11,6 +11,13 @@ export interface Zero {
   position: Position;
 }
 
+export interface Mean {
+  kind: "mean";
+  unit: string;
+  models: string[];
+  position: Position;
+}
+
 export interface Patch {
   kind: "patch";
   unit: string;
@@ -36,7 +43,7 @@ export interface Mute {
   modules: string[];
 }
 
-export type Edit = Zero | Patch | Steer | Mute;
+export type Edit = Zero | Mean | Patch | Steer | Mute;
 
 export interface Turn {
   role: string;
@@ -96,7 +103,14 @@ export interface Answer {
   models: string[];
   meanings: [string, string];
   found: Record<string, Found>;
+  tokens_run: number;
   seconds: number;
+}
+
+/** Every head and MLP of one model put into another, one at a time. */
+export interface Sweep {
+  source: string;
+  target: string;
 }
 
 export interface Export {

@@ -6,9 +6,11 @@ import { make } from "../figures/hover";
 import { csvOf } from "../figures/numbers-of";
 import { showCell } from "./cell";
 import type { State } from "./state";
+import { type TableFile, whereOf } from "./where";
 
 export class FigureView {
   private handle: Handle | undefined;
+  private readonly where = make("details", "where");
   private stale = false;
   private visible = false;
 
@@ -16,6 +18,7 @@ export class FigureView {
     readonly element: HTMLElement,
     private readonly theme: Theme,
     private readonly state: State,
+    private readonly tables: TableFile[],
   ) {
     state.follow(() => {
       this.stale = true;
@@ -41,8 +44,18 @@ export class FigureView {
   private async refresh(): Promise<void> {
     if (this.stale && this.visible && this.handle) {
       this.stale = false;
+      this.showWhere();
       await this.handle.update(this.choice());
     }
+  }
+
+  /** Which rows of the run's tables the chosen prompt and models are. */
+  private showWhere(): void {
+    const lines = whereOf(this.tables, this.state.choice, this.state.allModels);
+    const list = make("ul", "small");
+    list.append(...lines);
+    this.where.replaceChildren(make("summary", "", "Table rows of what is chosen"), list);
+    this.where.hidden = lines.length === 0;
   }
 
   private async begin(): Promise<void> {
@@ -56,7 +69,8 @@ export class FigureView {
     const drawing = make("div", "drawing");
     // The drawing of a graph is the program's, with its title inside.
     const heading = make("h3", "graph" in figure.kind ? "spoken" : "figure-title", figure.title);
-    live.append(heading, drawing, this.tools(figure));
+    live.append(heading, drawing, this.tools(figure), this.where);
+    this.showWhere();
     this.stale = false;
     still.after(live);
     try {

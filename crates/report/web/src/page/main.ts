@@ -3,12 +3,15 @@
 import type { Theme } from "../figures";
 import { buildBar, themePicker } from "./bar";
 import { FigureView } from "./figure";
+import { followRows } from "./rows";
 import { type Prompt, State } from "./state";
+import type { TableFile } from "./where";
 
 interface PageData {
   theme: Theme;
   models: string[];
   prompts: Prompt[];
+  tables: TableFile[];
 }
 
 /** Figures this far outside the window are drawn in advance. */
@@ -23,9 +26,13 @@ function begin(): void {
   const state = new State(data.models, data.prompts);
   document.querySelector("header")?.prepend(themePicker());
   document.querySelector("nav")?.before(buildBar(state, data.theme.models.length));
+  const tablesOf = (figure: Element) => {
+    const section = figure.closest("section")?.id;
+    return data.tables.filter((table) => table.section === section);
+  };
   const views = new Map<Element, FigureView>();
   for (const element of document.querySelectorAll<HTMLElement>("figure[id]")) {
-    views.set(element, new FigureView(element, data.theme, state));
+    views.set(element, new FigureView(element, data.theme, state, tablesOf(element)));
   }
   const observer = new IntersectionObserver(
     (entries) => {
@@ -38,6 +45,7 @@ function begin(): void {
   for (const element of views.keys()) {
     observer.observe(element);
   }
+  followRows();
   document.documentElement.classList.add("has-script");
   performance.mark("lorascope-interactive");
 }
