@@ -163,7 +163,7 @@ mod tests {
     #[test]
     fn words_are_read_as_they_were_meant() {
         let all = [
-            Selection::one_of("model", &["a", "b or", "c"]).and("set", "smallest"),
+            Selection::one_of("model", &["a", "b", "c"]).and("set", "smallest"),
             Selection::not("verdict", "ok"),
             Selection::of("model", "a").and_one_of("class", &["suppressed", "inverted"]).and_known("head"),
             Selection::column("error"),
