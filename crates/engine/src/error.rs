@@ -169,6 +169,17 @@ pub enum Error {
         /// Reason.
         why: String,
     },
+    /// A visitor could not go on.
+    #[error("visit of `{point}`: {why}")]
+    Visitor {
+        /// The point.
+        point: String,
+        /// What it says.
+        why: String,
+    },
+    /// Somebody wants the run to end.
+    #[error("stopped")]
+    Stopped,
     /// A capture or edit did not happen exactly once: a bug here, never to be ignored.
     #[error("{kind} at `{point}`, row {row} fired {times} times instead of once; please report this")]
     FiredWrongly {

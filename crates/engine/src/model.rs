@@ -10,9 +10,9 @@ use crate::hook::{HookPoint, Site};
 use crate::mat::Mat;
 use crate::memo::Memo;
 use crate::module::Module;
+use crate::request::Hooks;
 use crate::spec::ModelSpec;
 use crate::standing::Standing;
-use crate::tap::Hooks;
 use crate::unembed::{OutputBlocks, n_blocks};
 use crate::weights::{NormWeights, PerModel, WeightStore, vector};
 use lorascope_checkpoint::{Checkpoint, StoredTensor};
@@ -26,6 +26,16 @@ pub const BASE: &str = "base";
 /// How much memory packed weights may take when nothing else is said: 3 GiB.
 pub const DEFAULT_MEMORY: usize = 3 << 30;
 
+/// Asked between layers whether a run is to end.
+#[derive(Clone)]
+pub struct Stop(pub std::sync::Arc<dyn Fn() -> bool + Send + Sync>);
+
+impl std::fmt::Debug for Stop {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Stop")
+    }
+}
+
 /// A base model and its adapters. `R` is the type of all arithmetic: f32 for work, f64 for checks.
 #[derive(Debug)]
 pub struct Model<R> {
@@ -37,6 +47,7 @@ pub struct Model<R> {
     output_blocks: OutputBlocks<R>,
     pub(crate) standing: Standing<R>,
     pub(crate) memo: Option<Memo<R>>,
+    stop: Option<Stop>,
 }
 
 impl<R: Real> Model<R> {
@@ -82,7 +93,31 @@ impl<R: Real> Model<R> {
         let kept = weights.is_resident() && weights.panel_bytes(&spec) + output_bytes <= memory;
         let output_blocks = OutputBlocks::new(if kept { n_blocks(spec.d_vocab) } else { 0 });
         let standing = Standing::default();
-        Ok(Self { spec, family, weights, embeddings, final_norm, output_blocks, standing, memo: None })
+        Ok(Self {
+            spec,
+            family,
+            weights,
+            embeddings,
+            final_norm,
+            output_blocks,
+            standing,
+            memo: None,
+            stop: None,
+        })
+    }
+
+    /// From now on `stop` is asked between the layers of every run, there and back, and between the blocks of the output matrix;
+    /// a run that it ends is [`Error::Stopped`].
+    pub fn stop_when(&mut self, stop: Stop) {
+        self.stop = Some(stop);
+    }
+
+    /// An error where somebody wants an end.
+    pub(crate) fn check_stop(&self) -> Result<()> {
+        match &self.stop {
+            Some(stop) if (stop.0)() => Err(Error::Stopped),
+            _ => Ok(()),
+        }
     }
 
     /// What the model is.

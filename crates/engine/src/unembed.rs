@@ -135,6 +135,7 @@ impl<R: Real> Model<R> {
 
     /// The rows of a model's output matrix for one block of the vocabulary.
     pub(crate) fn output_block(&self, model: ModelId, block: usize) -> Result<Arc<Packed<R>>> {
+        self.check_stop()?;
         let tokens = block * BLOCK..self.spec().d_vocab.min((block + 1) * BLOCK);
         let make = || pack(self.output_table(model), false, tokens, self.spec().d_model).map(Arc::new);
         // Only the base's matrix is kept; adapters with an output matrix of their own are rare.

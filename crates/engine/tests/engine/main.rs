@@ -20,3 +20,4 @@ mod refused_hooks;
 mod refused_runs;
 mod standing;
 mod support;
+mod visits;
