@@ -202,9 +202,11 @@ impl<'h, R: Real> Tap<'h, R> {
         self.visits_at.contains_key(&point)
     }
 
-    /// Where a block of rows that was to end before the row `end` has to end so that it parts no visit's rows.
-    pub fn block_end(&self, end: usize) -> usize {
-        let parted = |end: usize| self.visits.iter().map(|v| &v.rows).find(|r| r.start < end && end < r.end);
+    /// Where a block of rows of a layer that was to end before the row `end` has to end so that it parts no visit's rows.
+    pub fn block_end(&self, layer: usize, end: usize) -> usize {
+        let in_layer = |v: &&Visit<R>| matches!(v.point, HookPoint::Layer(l, _) if l == layer);
+        let spans = || self.visits.iter().filter(in_layer).map(|v| &v.rows);
+        let parted = |end: usize| spans().find(|rows| rows.start < end && end < rows.end);
         std::iter::successors(Some(end), |&end| parted(end).map(|rows| rows.end)).last().unwrap_or(end)
     }
 
