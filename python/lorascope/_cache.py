@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Dict, Iterator, List, Mapping, Optional, Tuple, Union
+from typing import TYPE_CHECKING, Dict, Iterator, List, Mapping, Tuple, Union
 
 if TYPE_CHECKING:
     import numpy as np
@@ -59,11 +59,12 @@ class Cache(Mapping[str, "np.ndarray"]):
     def __len__(self) -> int:
         return len(self._arrays)
 
-    def stack(self, short: str, layers: Optional[int] = None) -> "np.ndarray":
+    def stack(self, short: str) -> "np.ndarray":
         """One point of all cached layers, ``[layer, batch, position, ...]``; a copy."""
         import numpy as np
 
-        found = [layer for layer in range(layers or 10_000) if (short, layer) in self]
+        numbers = {int(name.split(".")[1]) for name in self._arrays if name.startswith("blocks.")}
+        found = [layer for layer in sorted(numbers) if self.__contains__((short, layer))]
         if not found:
             raise KeyError(f"`{short}` was not cached in any layer")
         return np.stack([self[short, layer] for layer in found])

@@ -83,7 +83,7 @@ def positions_of(position: Position, length: int, name: str) -> List[int]:
         if position != "last":
             raise ValueError(f"`{name}`: position `{position}` is unknown; use a number, a list of numbers, or \"last\"")
         return [length - 1]
-    found = [int(position)] if hasattr(position, "__index__") else [int(p) for p in position]  # type: ignore[union-attr, arg-type]
+    found = [int(position)] if hasattr(position, "__index__") else [int(p) for p in position]
     for p in found:
         if not 0 <= p < length:
             why = 'count from 0, or say "last"' if p < 0 else f"the prompt has {length} tokens"

@@ -219,7 +219,7 @@ class Model:
         fwd_hooks: Sequence[Tuple[Names, HookFunction]] = (),
         interventions: Sequence[Intervention] = (),
         logits: str = "all",
-    ) -> Tuple[Optional[np.ndarray], Cache]:
+    ) -> Tuple[np.ndarray, Cache]:
         """Runs prompts of equal length; logits and activations.
 
         Args:
@@ -231,7 +231,7 @@ class Model:
             logits: ``"all"``, ``"last"`` for the last position alone, or ``"none"``.
 
         Returns:
-            Logits ``[batch, position, d_vocab]`` (``None`` where none are wanted) and the :class:`Cache`, which shows values after
+            Logits ``[batch, position, d_vocab]``, without positions where none are wanted, and the :class:`Cache`, which shows values after
             everything that was done to them.
         """
         return self._run([self._tokens(prompts)], names, adapter, fwd_hooks, interventions, logits)[0]
@@ -244,7 +244,7 @@ class Model:
         interventions: Sequence[Intervention] = (),
         adapter: Optional[str] = None,
         logits: str = "all",
-    ) -> Optional[np.ndarray]:
+    ) -> np.ndarray:
         """Runs prompts of equal length with functions at hook points; their logits.
 
         A function is called once, with the array of all prompts ``[batch, position, ...]`` and the :class:`Hook`. It may change
@@ -262,14 +262,14 @@ class Model:
 
     def run_batch(
         self,
-        prompts: Sequence[Union[str, Sequence[int]]],
+        prompts: Union[Sequence[str], Sequence[Sequence[int]]],
         names: Names = (),
         adapter: Optional[str] = None,
         *,
         fwd_hooks: Sequence[Tuple[Names, HookFunction]] = (),
         interventions: Sequence[Intervention] = (),
         logits: str = "all",
-    ) -> List[Tuple[Optional[np.ndarray], Cache]]:
+    ) -> List[Tuple[np.ndarray, Cache]]:
         """As :meth:`run_with_cache` for prompts of any lengths, in one pass; each gets arrays of its own, with a batch of one.
 
         Functions are called once for each prompt.
@@ -280,7 +280,7 @@ class Model:
     def _tokens(self, prompts: Prompts) -> List[List[int]]:
         if isinstance(prompts, str):
             return [self.tokenize(prompts)]
-        items = prompts.tolist() if hasattr(prompts, "tolist") else list(prompts)
+        items: List[Any] = _list(prompts)
         if not items:
             raise ValueError("there is no prompt")
         if isinstance(items[0], (int, np.integer)):
@@ -295,7 +295,7 @@ class Model:
         fwd_hooks: Sequence[Tuple[Names, HookFunction]],
         interventions: Sequence[Intervention],
         logits: str,
-    ) -> List[Tuple[Optional[np.ndarray], Cache]]:
+    ) -> List[Tuple[np.ndarray, Cache]]:
         which, wanted = self._which(adapter), self._names(names, adapter)
         functions = [
             (name, _trampoline(function)) for at, function in fwd_hooks for name in self._names(at, adapter)
@@ -305,7 +305,7 @@ class Model:
         model = self.models[which]
         return [
             (
-                None if values is None else np.asarray(values),
+                np.empty((len(tokens), 0, self.d_vocab), np.float32) if values is None else np.asarray(values),
                 Cache({name: np.asarray(array) for name, array in zip(wanted, arrays)}, model, tokens),
             )
             for tokens, (values, arrays) in zip(groups, found)
@@ -415,6 +415,10 @@ def _rows(values: np.ndarray, positions: List[int]) -> bytes:
     return b"".join(rows)
 
 
-def _ids(tokens: Sequence[int]) -> List[int]:
-    items = tokens.tolist() if hasattr(tokens, "tolist") else tokens
-    return [int(token) for token in items]
+def _list(values: Any) -> List[Any]:
+    """A list, of NumPy's and torch's arrays too."""
+    return list(values.tolist() if hasattr(values, "tolist") else values)
+
+
+def _ids(tokens: Any) -> List[int]:
+    return [int(token) for token in _list(tokens)]

@@ -37,7 +37,7 @@ def _analyse(
     if not isinstance(model, Model):
         raise TypeError(f"the first argument is a {type(model).__name__}; load one with lorascope.Model.load")
     is_file = isinstance(prompts, (str, os.PathLike))
-    given = os.fspath(prompts) if is_file else json.dumps(list(prompts), default=_plain)  # type: ignore[type-var, arg-type]
+    given = os.fspath(prompts) if is_file else json.dumps(list(prompts), default=_plain)  # type: ignore[arg-type]
     folder = None if out is None else os.fspath(out)
     native = _native.analyse(
         model._native,
@@ -90,7 +90,8 @@ def game_prompts(design: str = "default", **factors: Union[str, int, Sequence[st
         factors: Other levels of some factors: ``games=["ipd", "chicken"]``, ``symbols=["A/B"]``.
     """
     levels = [(name, level if isinstance(level, str) else _levels(level)) for name, level in factors.items()]
-    return json.loads(_native.game_prompts(design, levels))
+    prompts: List[Dict[str, Any]] = json.loads(_native.game_prompts(design, levels))
+    return prompts
 
 
 def _levels(level: Union[int, Sequence[str]]) -> str:

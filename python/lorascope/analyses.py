@@ -27,15 +27,15 @@ _ARGUMENTS = """Args:
 
 
 def _document(spec: Dict[str, Any], defaults: Dict[str, Any]) -> str:
-    settings = [f"    {name}: A setting, by default ``{json.dumps(value)}``." for name, value in defaults.items()]
+    meanings = dict(spec["meanings"])
+    settings = [f"    {name}: {meanings[name]} (default: ``{json.dumps(value)}``)" for name, value in defaults.items()]
     tables = [f"    ``{name}``: {doc}" for name, doc in spec["tables"]]
-    return "\n".join(
-        [f"{spec['title']}: {spec['question']}", "", _ARGUMENTS, *settings, "", "Tables:", *tables, "", "docs/study.md explains the settings."]
-    )
+    head = [f"{spec['title']}: {spec['question']}", "", _ARGUMENTS, *settings]
+    return "\n".join([*head, "", "Tables:", *tables])
 
 
 def _function(spec: Dict[str, Any]) -> Callable[..., Result]:
-    name, defaults = spec["name"], json.loads(spec["settings"])
+    name, defaults = spec["name"], dict(sorted(json.loads(spec["settings"]).items()))
 
     # By position only: some analyses have settings called `model` and `prompts`.
     def analyse(models: Any, prompt_set: Any, /, **given: Any) -> Result:

@@ -6,13 +6,15 @@ import csv
 import inspect
 import io
 import json
+import os
 import signal
+import subprocess
 import threading
 from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import ROOT
+from conftest import ROOT, skip
 
 import lorascope
 from lorascope import _native, _stubs
@@ -72,7 +74,7 @@ def test_decisions_are_what_the_logits_say(model: lorascope.Model, games: list, 
 
 
 def test_a_result_shows_itself(decided: lorascope.Result) -> None:
-    assert decided.text and decided.text in decided.text
+    assert "hybrid" in decided.text
     assert "decisions" in repr(decided) and decided.figures
     for figure in decided.figures.values():
         assert figure._repr_svg_().startswith("<svg") and figure.title and figure.caption
@@ -105,10 +107,35 @@ def test_out_is_the_folder_of_the_command(
         lorascope.lens(model, games, out=out, progress=False)
 
 
+def test_tables_are_the_programs_byte_for_byte(
+    model: lorascope.Model, games: list, tmp_path: Path
+) -> None:
+    program = os.environ.get("LORASCOPE_PROGRAM", "")
+    if not Path(program).is_file():
+        skip("LORASCOPE_PROGRAM names no program to compare with; scripts/test_python sets it after `cargo test`")
+    file = tmp_path / "prompts.json"
+    file.write_text(json.dumps(games[:6]))
+    models = ["--base", "organism", "--adapter", "hybrid=organism:hybrid", "--adapter", "selfish=organism:strategic"]
+    models += ["--control", "random:hybrid@3", "--prompts", str(file)]
+    settings = {"decide": {}, "dla": {"neurons": 2}, "patch": {"source": "hybrid", "target": "base"}}
+    for name, given in settings.items():
+        pairs = [word for key, value in given.items() for word in ("--set", f"{key}={value}")]
+        line = [program, name, *models, *pairs, "--out", str(tmp_path / "program" / name)]
+        subprocess.run(line, check=True, capture_output=True)
+        getattr(lorascope, name)(model, file, out=tmp_path / "package" / name, progress=False, **given)
+        tables = sorted((tmp_path / "program" / name / "tables").iterdir())
+        assert tables
+        for table in tables:
+            other = tmp_path / "package" / name / "tables" / table.name
+            assert other.read_bytes() == table.read_bytes(), f"{name}: {table.name}"
+
+
 def test_settings_are_those_of_the_command_line(model: lorascope.Model, games: list) -> None:
     few = games[:4]
     lens = lorascope.lens(model, few, tolerance=0.3, top=np.int64(2), progress=False)
-    assert {"lens_deltas", "decision_layers"} & set(lens.tables) or lens.tables
+    assert set(lens.tables) == {"lens", "lens_decisions"}
+    anything_goes = lorascope.lens(model, few, tolerance=1e6, progress=False)
+    assert anything_goes.text != lens.text
     with pytest.raises(lorascope.Error, match="unknown field `tolerence`"):
         lorascope.lens(model, few, tolerence=0.3)
     patched = lorascope.patch(model, few, source="hybrid", target="base", progress=False)
@@ -159,7 +186,7 @@ def test_a_study_is_the_commands(tmp_path: Path) -> None:
         '[[adapter]]\nname = "hybrid"\npath = "organism:hybrid"\n[prompts]\nper_scenario = 1\n'
     )
     result = lorascope.study(file, progress=False)
-    assert {"decisions", "verdicts"} & set(result.tables)
+    assert {"decisions", "lens"} < set(result.tables)
     assert [section.id for section in result.sections][0] != "decide", "the answers come first"
     assert result.verdicts and set(result.verdicts[0]) == {
         "question", "claim", "about", "verdict", "statement", "value",

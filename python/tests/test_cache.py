@@ -81,6 +81,8 @@ def test_short_names_are_transformer_lenss(model: lorascope.Model, prompts: np.n
 def test_names_may_be_a_function_or_one(model: lorascope.Model, prompts: np.ndarray) -> None:
     _, cache = model.run_with_cache(prompts, names=lambda name: name.endswith("hook_z"), logits="none")
     assert list(cache) == [f"blocks.{layer}.attn.hook_z" for layer in range(model.n_layers)]
+    nothing, _ = model.run_with_cache(prompts, names="hook_embed", logits="none")
+    assert nothing.shape == (len(prompts), 0, model.d_vocab)
     logits, cache = model.run_with_cache(prompts, names="hook_embed", logits="last")
     assert list(cache) == ["hook_embed"] and logits.shape[1] == 1
     assert np.array_equal(logits[:, 0], model(prompts)[:, -1])

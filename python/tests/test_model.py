@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import ast
+from pathlib import Path
+
 import numpy as np
 import pytest
 
 import lorascope
+from lorascope import _native
 
 
 def test_a_model_says_what_it_is(model: lorascope.Model) -> None:
@@ -16,6 +20,20 @@ def test_a_model_says_what_it_is(model: lorascope.Model) -> None:
     assert model.dtype == np.float32
     assert len(model.vocab) == model.d_vocab
     assert "organism" in repr(model) and "hybrid" in repr(model)
+
+
+def test_the_stubs_have_what_the_module_has() -> None:
+    stub = ast.parse((Path(lorascope.__file__).parent / "_native.pyi").read_text())
+
+    def public(thing: object) -> set:
+        return {name for name in vars(thing) if not name.startswith("__")}
+
+    declared = {node.name: node for node in stub.body if isinstance(node, (ast.ClassDef, ast.FunctionDef))}
+    assert set(declared) == public(_native)
+    for name, node in declared.items():
+        if isinstance(node, ast.ClassDef):
+            own = {item.name for item in node.body if isinstance(item, ast.FunctionDef)}
+            assert {one for one in own if not one.startswith("__")} == public(getattr(_native, name)), name
 
 
 def test_tokens_there_and_back(model: lorascope.Model) -> None:

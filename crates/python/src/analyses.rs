@@ -1,7 +1,7 @@
 //! The registry of analyses, and their way from a loaded model to a result.
 
 use crate::error::{plain, raised_or, told};
-use crate::interrupt::Interrupt;
+use crate::interrupt::Raised;
 use crate::listener::PyListener;
 use crate::model::{Model, open_models};
 use crate::results::Result;
@@ -34,9 +34,22 @@ fn described<'py>(py: Python<'py>, analysis: &dyn Analysis) -> PyResult<Bound<'p
     found.set_item("by_default", analysis.by_default())?;
     let defaults = analysis.settings(&Value::Null).map_err(plain)?;
     found.set_item("settings", defaults.to_string())?;
+    found.set_item("meanings", meanings(analysis.name()))?;
     found.set_item("flags", analysis.flags().iter().map(|f| (f.name, f.help)).collect::<Vec<_>>())?;
     found.set_item("tables", analysis.tables().iter().map(|t| (t.name, t.doc)).collect::<Vec<_>>())?;
     Ok(found)
+}
+
+/// What the documentation says of each setting of an analysis; a test of `lorascope-study` makes sure that it lists them all.
+fn meanings(analysis: &str) -> Vec<(String, String)> {
+    let row = |line: &'static str| {
+        // A bar within a cell is written with a backslash; it is not the end of the cell.
+        let cells: Vec<&str> = line.strip_prefix("| ")?.strip_suffix(" |")?.splitn(4, " | ").collect();
+        let [name, setting, _default, meaning] = cells[..] else { return None };
+        let code = |cell: &'static str| cell.strip_prefix('`')?.strip_suffix('`');
+        (code(name)? == analysis).then(|| Some((code(setting)?.to_owned(), meaning.replace("\\|", "|"))))?
+    };
+    include_str!("../../../docs/study.md").lines().filter_map(row).collect()
 }
 
 /// Carries out one analysis. Prompts are a file, or JSON; settings are JSON.
@@ -77,8 +90,9 @@ pub(crate) fn analyse(
         Ok((plan, Asked { set: set().context("`prompts`")?, answers, wrapping, now: Some(today()) }))
     };
     let (plan, asked) = planned().map_err(|error| told(&error))?;
-    let listener = PyListener::new(progress, model.interrupt.clone());
-    result(py, &plan, model.opened.clone(), &asked, out.as_deref(), listener, &model.interrupt)
+    let raised = Arc::new(Raised::new());
+    let listener = PyListener::new(progress, raised.clone());
+    result(py, &plan, model.opened.clone(), &asked, out.as_deref(), listener, &raised)
 }
 
 /// Runs a study file, or without one the study of the embedded model.
@@ -109,10 +123,10 @@ pub(crate) fn study(
         study.ready(rayon::current_num_threads(), memory)
     };
     let Ready { models, asked, plan } = ready().map_err(|error| told(&error))?;
-    let interrupt = Arc::new(Interrupt::default());
-    let listener = PyListener::new(progress, interrupt.clone());
-    let opened = open_models(py, &models, plan.seed, &listener, &interrupt)?;
-    result(py, &plan, opened, &asked, out.as_deref(), listener, &interrupt)
+    let raised = Arc::new(Raised::new());
+    let listener = PyListener::new(progress, raised.clone());
+    let opened = open_models(py, &models, plan.seed, &listener, &raised)?;
+    result(py, &plan, opened, &asked, out.as_deref(), listener, &raised)
 }
 
 fn result(
@@ -122,12 +136,12 @@ fn result(
     asked: &Asked,
     out: Option<&Path>,
     listener: PyListener,
-    interrupt: &Interrupt,
+    raised: &Raised,
 ) -> PyResult<Result> {
     let found: anyhow::Result<Found> = py.detach(|| find(plan, opened, asked, out, &listener));
-    let found = found.map_err(|error| raised_or(interrupt, told(&error)))?;
-    if let Some(raised) = interrupt.take() {
-        return Err(raised);
+    let found = found.map_err(|error| raised_or(raised, told(&error)))?;
+    if let Some(error) = raised.take() {
+        return Err(error);
     }
     Result::new(py, found, listener.into_notes())
 }

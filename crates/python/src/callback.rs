@@ -1,7 +1,7 @@
 //! Python functions at hook points.
 
 use crate::arrays::Buffer;
-use crate::interrupt::Interrupt;
+use crate::interrupt::Raised;
 use crate::shape::{Shape, fill};
 use lorascope_engine::{Visit, Visitor};
 use pyo3::prelude::*;
@@ -20,7 +20,7 @@ pub(crate) struct Callback {
     /// Their length.
     pub length: usize,
     /// Takes what the function raises.
-    pub interrupt: Arc<Interrupt>,
+    pub raised: Arc<Raised>,
 }
 
 impl Callback {
@@ -49,7 +49,7 @@ impl Visitor<f32> for Callback {
             Ok(buffer)
         });
         let buffer = called.map_err(|error| {
-            self.interrupt.keep(error);
+            self.raised.keep(error);
             "the function raised an exception".to_owned()
         })?;
         let array = buffer.get().values();

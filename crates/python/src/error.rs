@@ -1,6 +1,6 @@
 //! Errors as Python exceptions.
 
-use crate::interrupt::Interrupt;
+use crate::interrupt::Raised;
 use pyo3::exceptions::PyException;
 use pyo3::{PyErr, create_exception};
 
@@ -22,6 +22,6 @@ pub(crate) fn told(error: &anyhow::Error) -> PyErr {
 }
 
 /// What Python raised meanwhile, if it did; else the error.
-pub(crate) fn raised_or(interrupt: &Interrupt, error: PyErr) -> PyErr {
-    interrupt.take().unwrap_or(error)
+pub(crate) fn raised_or(raised: &Raised, error: PyErr) -> PyErr {
+    raised.take().unwrap_or(error)
 }

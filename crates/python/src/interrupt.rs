@@ -1,7 +1,7 @@
-//! Ctrl-C while the engine works.
+//! What Python raises while the engine works: ctrl-C, and exceptions of functions that are called meanwhile.
 
 use pyo3::{PyErr, Python};
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -10,41 +10,48 @@ const EVERY: Duration = Duration::from_millis(50);
 
 thread_local! {
     static LAST: Cell<Option<Instant>> = const { Cell::new(None) };
+    /// What a signal raised; it belongs to the thread that the signal came to, whatever other threads run meanwhile.
+    static SIGNALLED: RefCell<Option<PyErr>> = const { RefCell::new(None) };
 }
 
-/// Asks Python whether something was raised, and keeps it until somebody raises it.
-#[derive(Default)]
-pub(crate) struct Interrupt(Mutex<Option<PyErr>>);
-
-impl Interrupt {
-    /// Whether the work is to end. Only Python's main thread receives signals.
-    pub fn asked(&self) -> bool {
-        if LAST.get().is_some_and(|last| last.elapsed() < EVERY) {
-            return false;
-        }
-        LAST.set(Some(Instant::now()));
-        match Python::attach(|py| py.check_signals()) {
-            Ok(()) => false,
-            Err(error) => {
-                self.keep(error);
-                true
-            }
+/// Whether a signal says that the work is to end. Only Python's main thread receives signals.
+pub(crate) fn asked() -> bool {
+    if LAST.get().is_some_and(|last| last.elapsed() < EVERY) {
+        return false;
+    }
+    LAST.set(Some(Instant::now()));
+    match Python::attach(|py| py.check_signals()) {
+        Ok(()) => false,
+        Err(error) => {
+            SIGNALLED.replace(Some(error));
+            true
         }
     }
+}
 
-    /// Something was raised by code that is called meanwhile.
+/// What was raised during one call into the engine, until somebody raises it.
+pub(crate) struct Raised(Mutex<Option<PyErr>>);
+
+impl Raised {
+    /// A call begins, on this thread.
+    pub fn new() -> Self {
+        SIGNALLED.replace(None);
+        Self(Mutex::new(None))
+    }
+
+    /// A function raised something. Of several the first counts.
     pub fn keep(&self, error: PyErr) {
         self.locked().get_or_insert(error);
     }
 
-    /// Whether something waits to be raised.
+    /// Whether a function raised something.
     pub fn is_kept(&self) -> bool {
         self.locked().is_some()
     }
 
-    /// What waits to be raised.
+    /// What was raised; asked on the thread of the call, at its end.
     pub fn take(&self) -> Option<PyErr> {
-        self.locked().take()
+        self.locked().take().or_else(|| SIGNALLED.take())
     }
 
     fn locked(&self) -> MutexGuard<'_, Option<PyErr>> {

@@ -1,6 +1,6 @@
 //! Progress told to a Python function.
 
-use crate::interrupt::Interrupt;
+use crate::interrupt::{Raised, asked};
 use lorascope_analyses::Progress;
 use lorascope_study::Listener;
 use pyo3::prelude::*;
@@ -21,15 +21,15 @@ struct Step {
 /// Calls `function(what, done, total)` at the beginning and end of each step, and in between; keeps notes.
 pub(crate) struct PyListener {
     function: Option<Py<PyAny>>,
-    interrupt: Arc<Interrupt>,
+    raised: Arc<Raised>,
     step: Mutex<Option<Step>>,
     notes: Mutex<Vec<String>>,
 }
 
 impl PyListener {
     /// Tells `function`, where there is one.
-    pub fn new(function: Option<Py<PyAny>>, interrupt: Arc<Interrupt>) -> Self {
-        Self { function, interrupt, step: Mutex::new(None), notes: Mutex::default() }
+    pub fn new(function: Option<Py<PyAny>>, raised: Arc<Raised>) -> Self {
+        Self { function, raised, step: Mutex::new(None), notes: Mutex::default() }
     }
 
     /// What was said on the way.
@@ -43,9 +43,9 @@ impl PyListener {
 
     /// No lock is held here: the function may take its time, and other threads go on.
     fn tell(&self, what: &str, done: u64, total: u64) {
-        let Some(function) = self.function.as_ref().filter(|_| !self.interrupt.is_kept()) else { return };
+        let Some(function) = self.function.as_ref().filter(|_| !self.raised.is_kept()) else { return };
         if let Err(error) = Python::attach(|py| function.call1(py, (what, done, total))) {
-            self.interrupt.keep(error);
+            self.raised.keep(error);
         }
     }
 }
@@ -78,7 +78,7 @@ impl Progress for PyListener {
     }
 
     fn should_stop(&self) -> bool {
-        self.interrupt.is_kept() || self.interrupt.asked()
+        self.raised.is_kept() || asked()
     }
 }
 

@@ -2,7 +2,7 @@
 
 use crate::edits::Intervention;
 use crate::error::{plain, raised_or, told};
-use crate::interrupt::Interrupt;
+use crate::interrupt::{Raised, asked};
 use crate::listener::PyListener;
 use crate::run::{Asked, Found, run};
 use crate::shape::{Shape, points};
@@ -25,7 +25,6 @@ pub(crate) struct Model {
     pub opened: Opened,
     pub memory: usize,
     pub nf4: Option<Nf4>,
-    pub interrupt: Arc<Interrupt>,
 }
 
 /// Opens models by name, so that ctrl-C ends every run of them.
@@ -34,13 +33,12 @@ pub(crate) fn open_models(
     models: &Models,
     seed: u64,
     listener: &PyListener,
-    interrupt: &Arc<Interrupt>,
+    raised: &Raised,
 ) -> PyResult<Opened> {
     let opened = py.detach(|| open(models, seed, listener));
-    let mut opened = opened.map_err(|error| raised_or(interrupt, told(&error)))?;
-    let asked = interrupt.clone();
+    let mut opened = opened.map_err(|error| raised_or(raised, told(&error)))?;
     if let Some(model) = Arc::get_mut(&mut opened.model) {
-        model.stop_when(Stop(Arc::new(move || asked.asked())));
+        model.stop_when(Stop(Arc::new(asked)));
     }
     Ok(opened)
 }
@@ -89,13 +87,13 @@ impl Model {
     ) -> PyResult<Self> {
         let models = named(base, adapters, checkpoints, &controls, nf4.as_deref(), memory);
         let models = models.map_err(|error| told(&error))?;
-        let interrupt = Arc::new(Interrupt::default());
-        let listener = PyListener::new(progress, interrupt.clone());
-        let opened = open_models(py, &models, seed, &listener, &interrupt)?;
-        if let Some(raised) = interrupt.take() {
-            return Err(raised);
+        let raised = Arc::new(Raised::new());
+        let listener = PyListener::new(progress, raised.clone());
+        let opened = open_models(py, &models, seed, &listener, &raised)?;
+        match raised.take() {
+            Some(error) => Err(error),
+            None => Ok(Self { opened, memory: models.memory, nf4: models.nf4 }),
         }
-        Ok(Self { opened, memory: models.memory, nf4: models.nf4, interrupt })
     }
 
     /// Dimensions and family.
@@ -189,6 +187,6 @@ impl Model {
         logits: String,
     ) -> PyResult<Found> {
         let asked = Asked { groups, which, names, interventions, functions, logits };
-        run(py, &self.opened.model, &self.interrupt, &asked)
+        run(py, &self.opened.model, &asked)
     }
 }

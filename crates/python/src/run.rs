@@ -4,7 +4,7 @@ use crate::arrays::Buffer;
 use crate::callback::Callback;
 use crate::edits::Intervention;
 use crate::error::{plain, raised_or};
-use crate::interrupt::Interrupt;
+use crate::interrupt::Raised;
 use crate::shape::Shape;
 use crate::sink::{Places, Sink};
 use lorascope_engine::{Batch, Hooks, Mat, Model, Visit};
@@ -39,12 +39,8 @@ pub(crate) struct Asked {
 pub(crate) type Found = Vec<(Option<Buffer>, Vec<Buffer>)>;
 
 /// Carries it out.
-pub(crate) fn run(
-    py: Python,
-    model: &Model<f32>,
-    interrupt: &Arc<Interrupt>,
-    asked: &Asked,
-) -> PyResult<Found> {
+pub(crate) fn run(py: Python, model: &Model<f32>, asked: &Asked) -> PyResult<Found> {
+    let raised = Arc::new(Raised::new());
     let logits = match asked.logits.as_str() {
         "all" => Logits::All,
         "last" => Logits::Last,
@@ -64,7 +60,7 @@ pub(crate) fn run(
         let group = one.group_of(sizes.len())?;
         one.edits(model, asked.which, &batch, first_of(group), sizes[group], &mut edits)?;
     }
-    let mut visits = functions(py, model, interrupt, asked, &batch, &sizes)?;
+    let mut visits = functions(py, model, &raised, asked, &batch, &sizes)?;
     let places = Arc::new(Places::new(&batch, sizes.clone()));
     let mut sinks = Vec::new();
     for name in &asked.names {
@@ -92,9 +88,9 @@ pub(crate) fn run(
         };
         states.map(all).collect::<lorascope_engine::Result<Vec<_>>>()
     });
-    let found = found.map_err(|error| raised_or(interrupt, plain(error)))?;
-    if let Some(raised) = interrupt.take() {
-        return Err(raised);
+    let found = found.map_err(|error| raised_or(&raised, plain(error)))?;
+    if let Some(error) = raised.take() {
+        return Err(error);
     }
     let d_vocab = model.spec().d_vocab;
     let logits = found.into_iter().zip(&sizes).map(|(mat, &(n, length))| {
@@ -139,7 +135,7 @@ fn readout(batch: &Batch, first: usize, (n, length): (usize, usize), logits: Log
 fn functions(
     py: Python,
     model: &Model<f32>,
-    interrupt: &Arc<Interrupt>,
+    raised: &Arc<Raised>,
     asked: &Asked,
     batch: &Batch,
     sizes: &[(usize, usize)],
@@ -156,7 +152,7 @@ fn functions(
                 shape: shape.clone(),
                 batch: n,
                 length,
-                interrupt: interrupt.clone(),
+                raised: raised.clone(),
             };
             visits.push(Visit { point, rows: start..start + n * length, visitor: Arc::new(callback) });
             first += n;
