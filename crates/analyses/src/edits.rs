@@ -12,11 +12,10 @@ mod values;
 use crate::error::{Error, Result};
 use crate::interventions::{PlaceKind, Unit};
 use crate::subject::Subject;
-use lorascope_engine::{HookPoint, Module, Site, Standing, StandingEdit, StandingOp, StandingRows};
+use lorascope_engine::{HookPoint, Module, Site, Standing, StandingEdit, StandingOp, StandingRows, Stop};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 use values::Values;
 
 /// One edit.
@@ -151,13 +150,13 @@ impl Subject {
         self.change_model(|model| Ok(model.remember(&sequences, progress)?))
     }
 
-    /// From now on this switch ends every run of the models between two layers ([`lorascope_engine::Model::interrupt_by`]).
+    /// From now on this is asked whether runs of the models are to end ([`lorascope_engine::Model::stop_when`]).
     ///
     /// # Errors
     /// Models that are shared with another subject.
-    pub fn interrupt_by(&mut self, switch: Option<Arc<AtomicBool>>) -> Result<()> {
+    pub fn stop_when(&mut self, stop: Option<Stop>) -> Result<()> {
         self.change_model(|model| {
-            model.interrupt_by(switch);
+            model.stop_when(stop);
             Ok(())
         })
     }

@@ -4,11 +4,13 @@ mod training;
 
 pub use training::{ConfirmArgs, RecipeArgs, TrainArgs};
 
-use crate::checkpoints::{Checkpoints, parse_checkpoints};
-use crate::controls::{ControlOf, parse_control};
+use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand};
-use lorascope_analyses::CheckpointName;
 use lorascope_play::{Actions, Policies, Start};
+use lorascope_study::checkpoints::{Checkpoints, parse_checkpoints};
+use lorascope_study::controls::{ControlOf, parse_control};
+use lorascope_study::names::{parse_adapter, parse_pair, parse_size};
+use lorascope_study::{Models, Nf4};
 use serde::de::DeserializeOwned;
 use std::path::PathBuf;
 
@@ -126,7 +128,7 @@ pub struct ModelArgs {
     #[arg(long, value_name = "DIR", requires = "controls")]
     pub save_controls: Option<PathBuf>,
     /// Round the base's weights through bitsandbytes NF4 first, for adapters that were trained on a 4-bit base
-    #[arg(long, value_enum, value_name = "FROM")]
+    #[arg(long, value_parser = nf4(), value_name = "FROM")]
     pub nf4: Option<Nf4>,
     /// Memory for packed weights, e.g. 3GiB; with less, weights are packed anew in every sweep
     #[arg(long, value_name = "SIZE", value_parser = parse_size, default_value = "3GiB")]
@@ -136,15 +138,25 @@ pub struct ModelArgs {
     pub threads: Option<u16>,
 }
 
-/// In which type the weights were when they were rounded to NF4.
-#[derive(clap::ValueEnum, Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Nf4 {
-    /// As the file stores them
-    Stored,
-    /// float16
-    F16,
-    /// bfloat16
-    Bf16,
+impl ModelArgs {
+    /// As plain names.
+    pub fn models(&self) -> Models {
+        Models {
+            base: self.base.clone(),
+            adapters: self.adapters.clone(),
+            checkpoints: self.checkpoints.clone(),
+            controls: self.controls.clone(),
+            save_controls: self.save_controls.clone(),
+            nf4: self.nf4,
+            memory: self.memory,
+        }
+    }
+}
+
+/// Reads `--nf4`.
+fn nf4() -> impl TypedValueParser<Value = Nf4> {
+    let values = Nf4::ALL.map(|from| PossibleValue::new(from.name()).help(from.meaning()));
+    PossibleValuesParser::new(values).try_map(|text| text.parse::<Nf4>())
 }
 
 /// Which prompts.
@@ -339,7 +351,7 @@ pub struct ExploreArgs {
     #[arg(long = "control", value_name = "KIND[:ADAPTER][@SEED]", value_parser = parse_control)]
     pub controls: Vec<ControlOf>,
     /// Round the base's weights through bitsandbytes NF4 first
-    #[arg(long, value_enum, value_name = "FROM")]
+    #[arg(long, value_parser = nf4(), value_name = "FROM")]
     pub nf4: Option<Nf4>,
     /// Prompts to choose from: a JSON file as docs/prompts.md describes (default: fifteen prompts about games)
     #[arg(long, value_name = "FILE")]
@@ -372,63 +384,9 @@ fn parse_level<T: DeserializeOwned>(text: &str) -> Result<T, String> {
     serde_json::from_value(text.into()).map_err(|e| e.to_string())
 }
 
-/// `KEY=VALUE`.
-pub fn parse_pair(text: &str) -> Result<(String, String), String> {
-    match text.split_once('=') {
-        Some((key, value)) if !key.trim().is_empty() => Ok((key.trim().to_owned(), value.to_owned())),
-        _ => Err(format!("`{text}` is not of the form KEY=VALUE")),
-    }
-}
-
-/// `NAME=PATH`, where the name can stand in tables and file names.
-pub fn parse_adapter(text: &str) -> Result<(String, String), String> {
-    let (name, path) = parse_pair(text).map_err(|_| format!("`{text}` is not of the form NAME=PATH"))?;
-    check_model_name(&name)?;
-    if path.is_empty() {
-        return Err(format!("`{text}` names no path"));
-    }
-    Ok((name, path))
-}
-
-/// Names of models appear in tables, figures and file names. What stands before the `@` of a checkpoint is a name too.
-pub fn check_model_name(name: &str) -> Result<(), String> {
-    let checkpoint = CheckpointName::parse(name);
-    let of = checkpoint.as_ref().map_or(name, |c| c.of.as_str());
-    if of == lorascope_engine::BASE {
-        return Err("`base` is the base model's own name; call the adapter something else".to_owned());
-    }
-    let good = |c: char| c.is_alphanumeric() || "_-.+".contains(c);
-    if of.is_empty() || name.len() > 64 || !of.chars().all(good) {
-        return Err(format!(
-            "`{name}` can't be a model's name; use up to 64 letters, digits, `_`, `-`, `.`, `+`, and `@STEP` after that for a \
-             checkpoint"
-        ));
-    }
-    Ok(())
-}
-
 fn parse_answers(text: &str) -> Result<(String, String), String> {
     match text.split(',').collect::<Vec<_>>()[..] {
         [a, b] if !a.is_empty() && !b.is_empty() => Ok((a.to_owned(), b.to_owned())),
         _ => Err(format!("`{text}` is not two answers A,B")),
     }
-}
-
-/// A size in bytes: `512MiB`, `3GiB`, `2GB`, `1000000`.
-pub fn parse_size(text: &str) -> Result<usize, String> {
-    let wrong = || format!("`{text}` is not a size such as 512MiB, 3GiB or 2GB");
-    let digits = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
-    let number: f64 = text[..digits].parse().map_err(|_| wrong())?;
-    let unit = match text[digits..].trim().to_ascii_lowercase().as_str() {
-        "" | "b" => 1.0,
-        "kb" => 1e3,
-        "kib" => 1024.0,
-        "mb" => 1e6,
-        "mib" => 1_048_576.0,
-        "gb" => 1e9,
-        "gib" => 1_073_741_824.0,
-        _ => return Err(wrong()),
-    };
-    let bytes = number * unit;
-    if bytes.is_finite() && bytes < 1e18 { Ok(bytes as usize) } else { Err(wrong()) }
 }

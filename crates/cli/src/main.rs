@@ -3,16 +3,7 @@
 //! A verb is a file in `verbs/`. The verbs of analyses are not written here: they come from the registry.
 
 mod args;
-mod checkpoints;
-mod controls;
-mod cost;
-mod embedded;
-mod open;
-mod pipeline;
 mod progress;
-mod registry;
-mod report_files;
-mod study_file;
 mod training;
 mod verbs;
 
@@ -43,31 +34,8 @@ fn main() -> ExitCode {
     match result {
         Ok(code) => code,
         Err(error) => {
-            eprintln!("error: {}", told(&error));
+            eprintln!("error: {}", lorascope_study::told(&error));
             ExitCode::from(1)
         }
-    }
-}
-
-/// An error with its causes, each told once: some messages hold those of their causes already.
-fn told(error: &anyhow::Error) -> String {
-    error.chain().map(ToString::to_string).fold(String::new(), |told, cause| match told.contains(&cause) {
-        _ if told.is_empty() => cause,
-        true => told,
-        false => format!("{told}: {cause}"),
-    })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::told;
-    use anyhow::anyhow;
-
-    #[test]
-    fn every_cause_is_told_once() {
-        let plain = anyhow!("no such file").context("prompts.json");
-        assert_eq!(told(&plain), "prompts.json: no such file");
-        let repeated = anyhow!("no such file").context("prompts.json: no such file").context("reading");
-        assert_eq!(told(&repeated), "reading: prompts.json: no such file");
     }
 }

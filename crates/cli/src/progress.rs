@@ -2,6 +2,7 @@
 
 use indicatif::{ProgressBar, ProgressStyle};
 use lorascope_analyses::Progress;
+use lorascope_study::Listener;
 use std::sync::Mutex;
 use std::time::Duration;
 
@@ -20,7 +21,7 @@ impl Bars {
 
 impl Bars {
     /// Says how the present step goes, at the end of its bar.
-    pub fn say(&self, text: String) {
+    pub fn tell(&self, text: String) {
         self.with(|current| {
             if let Some(bar) = current {
                 bar.set_prefix(text);
@@ -56,3 +57,5 @@ impl Progress for Bars {
         });
     }
 }
+
+impl Listener for Bars {}

@@ -9,7 +9,7 @@ use crate::error::Result;
 use crate::hook::{HookPoint, Site};
 use crate::model::Model;
 use crate::module::Module;
-use crate::tap::{Capture, Edit, EditOp, Hooks};
+use crate::request::{Capture, Edit, EditOp, Hooks};
 use lorascope_kernels::Real;
 
 /// Outcome of one identity on one model.

@@ -169,6 +169,17 @@ pub enum Error {
         /// Reason.
         why: String,
     },
+    /// A visitor could not go on.
+    #[error("visit of `{point}`: {why}")]
+    Visitor {
+        /// The point.
+        point: String,
+        /// What it says.
+        why: String,
+    },
+    /// Somebody wants the run to end ([`crate::Model::stop_when`]).
+    #[error("stopped")]
+    Stopped,
     /// A capture or edit did not happen exactly once: a bug here, never to be ignored.
     #[error("{kind} at `{point}`, row {row} fired {times} times instead of once; please report this")]
     FiredWrongly {
@@ -200,9 +211,6 @@ pub enum Error {
     /// A batch that goes on kept sequences was run without them, or with others.
     #[error("the batch goes on sequences that were kept by another run than the one it is run after")]
     OtherBatch,
-    /// Somebody who may said stop ([`crate::Model::interrupt_by`]).
-    #[error("the run was interrupted")]
-    Interrupted,
     /// States whose parts do not fit together.
     #[error("states to be read: {why}")]
     BadStates {

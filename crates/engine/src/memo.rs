@@ -9,8 +9,8 @@ use crate::batch::{Batch, ModelId};
 use crate::error::Result;
 use crate::forward::{Kept, Progress, Run};
 use crate::model::Model;
+use crate::request::{Capture, Hooks};
 use crate::standing::Standing;
-use crate::tap::{Capture, Hooks};
 use lorascope_kernels::Real;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 

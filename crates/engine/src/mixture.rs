@@ -15,7 +15,7 @@ use crate::forward::{self, Memory, Progress};
 use crate::mat::Mat;
 use crate::model::Model;
 use crate::module::Module;
-use crate::tap::Hooks;
+use crate::request::Hooks;
 use lorascope_kernels::Real;
 use std::collections::BTreeMap;
 

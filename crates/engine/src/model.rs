@@ -10,9 +10,9 @@ use crate::hook::{HookPoint, Site};
 use crate::mat::Mat;
 use crate::memo::Memo;
 use crate::module::Module;
+use crate::request::Hooks;
 use crate::spec::ModelSpec;
 use crate::standing::Standing;
-use crate::tap::Hooks;
 use crate::unembed::{OutputBlocks, n_blocks};
 use crate::weights::{NormWeights, PerModel, WeightStore, vector};
 use lorascope_checkpoint::{Checkpoint, StoredTensor};
@@ -20,13 +20,22 @@ use lorascope_kernels::Real;
 use lorascope_peft::LowRank;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 /// The base model's name in every table.
 pub const BASE: &str = "base";
 
 /// How much memory packed weights may take when nothing else is said: 3 GiB.
 pub const DEFAULT_MEMORY: usize = 3 << 30;
+
+/// Asked between layers whether a run is to end.
+#[derive(Clone)]
+pub struct Stop(pub Arc<dyn Fn() -> bool + Send + Sync>);
+
+impl std::fmt::Debug for Stop {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Stop")
+    }
+}
 
 /// A base model and its adapters. `R` is the type of all arithmetic: f32 for work, f64 for checks.
 #[derive(Debug)]
@@ -39,7 +48,7 @@ pub struct Model<R> {
     output_blocks: OutputBlocks<R>,
     pub(crate) standing: Standing<R>,
     pub(crate) memo: Memo<R>,
-    interrupt: Option<Arc<AtomicBool>>,
+    stop: Option<Stop>,
 }
 
 impl<R: Real> Model<R> {
@@ -94,8 +103,22 @@ impl<R: Real> Model<R> {
             output_blocks,
             standing,
             memo: Memo::default(),
-            interrupt: None,
+            stop: None,
         })
+    }
+
+    /// From now on `stop` is asked between the layers of every run, there and back, and between the blocks of the output matrix;
+    /// a run that it ends is [`Error::Stopped`]. `None`: nobody may end one.
+    pub fn stop_when(&mut self, stop: Option<Stop>) {
+        self.stop = stop;
+    }
+
+    /// An error where somebody wants an end.
+    pub(crate) fn check_stop(&self) -> Result<()> {
+        match &self.stop {
+            Some(stop) if (stop.0)() => Err(Error::Stopped),
+            _ => Ok(()),
+        }
     }
 
     /// What the model is.
@@ -170,20 +193,6 @@ impl<R: Real> Model<R> {
             return Ok(run);
         }
         forward::run(self, batch, hooks, readout, progress, Memory::None)
-    }
-
-    /// From now on every run looks at this switch before each layer, and each reading of states before each part of the vocabulary; where
-    /// it is on, they end with [`Error::Interrupted`]. `None`: nobody may interrupt.
-    pub fn interrupt_by(&mut self, switch: Option<Arc<AtomicBool>>) {
-        self.interrupt = switch;
-    }
-
-    /// Refuses to go on where somebody said stop.
-    pub(crate) fn check_interrupt(&self) -> Result<()> {
-        match &self.interrupt {
-            Some(switch) if switch.load(Ordering::Relaxed) => Err(Error::Interrupted),
-            _ => Ok(()),
-        }
     }
 
     /// Whether all models of a batch are loaded and all rows of a readout are computed.

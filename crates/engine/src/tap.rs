@@ -1,107 +1,30 @@
 //! Reading and replacing activations during a run, with an account of every request.
 //!
-//! A [`Capture`] asks for the values of a hook point at some rows; an [`Edit`] replaces, shifts or scales some of them.
-//! Edits happen before captures, so a capture shows what the rest of the model sees. Whatever was asked for
-//! must happen exactly once, or [`Tap::finish`] returns an error.
+//! What can be asked for is said in [`crate::request`] and [`crate::visit`]. Edits happen before visits, and these before captures,
+//! so a capture shows what the rest of the model sees. Whatever was asked for must happen exactly once, or [`Tap::finish`] returns an
+//! error.
 
 use crate::batch::Batch;
 use crate::branch::Birth;
 use crate::error::{Error, Result};
 use crate::hook::{HookPoint, Width};
 use crate::mat::Mat;
+use crate::request::{Edit, EditOp, Hooks, check_operand, copy_along};
 use crate::spec::ModelSpec;
 use crate::standing::Standing;
+use crate::visit::Visit;
 use lorascope_kernels::Real;
 use std::collections::{BTreeMap, HashMap};
 use std::ops::Range;
-use std::sync::Arc;
 
-/// Asks for the values of a hook point at rows of the batch.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Capture {
-    /// The place.
-    pub point: HookPoint,
-    /// Rows; prefixes are shared, so positions of several sequences can be the same row, which may be named often.
-    pub rows: Vec<usize>,
-}
-
-/// Changes values of a hook point at one row, before anything downstream reads them.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Edit<R> {
-    /// The place.
-    pub point: HookPoint,
-    /// The row.
-    pub row: usize,
-    /// Which of the row's values: a head's slice, a neuron, or all (see [`HookPoint::width`]).
-    pub units: Range<usize>,
-    /// What happens to them.
-    pub op: EditOp<R>,
-}
-
-/// What an edit does to the values that it names.
-#[derive(Clone, Debug, PartialEq)]
-pub enum EditOp<R> {
-    /// Replaces them.
-    Set(Vec<R>),
-    /// Replaces them by the same values of an earlier row of the batch (of another model, another prompt), which must
-    /// have as many: at points with one value per key, rows of the same position only.
-    CopyFrom(usize),
-    /// Adds to them.
-    Add(Vec<R>),
-    /// Multiplies them; 0 ablates.
-    Scale(R),
-    /// Adds a difference between two earlier rows: what a change of some place would add to the residual stream, put in
-    /// at one reader of it (path patching).
-    Shift(Shift),
-    /// Replaces only their part within a subspace by that of an earlier row: `t += Σ_i u_i (u_i · (s − t))` over the
-    /// rows `u_i` of `basis`, which must be orthonormal.
-    CopyAlong {
-        /// The row that is copied from.
-        source: usize,
-        /// `[dimension, units]`.
-        basis: Arc<Mat<R>>,
-    },
-}
-
-/// The difference that [`EditOp::Shift`] adds: values of one earlier row at a place minus those of another.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Shift {
-    /// The place, at or before that of the edit.
-    pub point: HookPoint,
-    /// Which of its values; as many as the edit has units.
-    pub units: Range<usize>,
-    /// The row that is added.
-    pub plus: usize,
-    /// The row that is subtracted.
-    pub minus: usize,
-}
-
-impl<R> Edit<R> {
-    /// Places and rows whose values it reads.
-    fn sources(&self) -> Vec<(HookPoint, usize)> {
-        match &self.op {
-            EditOp::CopyFrom(row) | EditOp::CopyAlong { source: row, .. } => vec![(self.point, *row)],
-            EditOp::Shift(shift) => vec![(shift.point, shift.plus), (shift.point, shift.minus)],
-            EditOp::Set(_) | EditOp::Add(_) | EditOp::Scale(_) => Vec::new(),
-        }
-    }
-}
-
-/// Everything that a run is asked to read and to change.
-#[derive(Clone, Debug, Default)]
-pub struct Hooks<R> {
-    /// What to read.
-    pub captures: Vec<Capture>,
-    /// What to change, in the order of application where several concern the same values.
-    pub edits: Vec<Edit<R>>,
-}
-
-/// What happens at one row of one hook point, in the order: edits, then stash, then capture.
+/// What happens at one row of one hook point, in the order: edits, then stash, then visits, then capture.
 #[derive(Clone, Debug, Default)]
 struct AtRow {
     edits: Vec<usize>,
     /// How many later edits read from here.
     readers: usize,
+    /// Whether a visitor comes by.
+    is_visited: bool,
     /// Capture and the row's place in it.
     captures: Vec<(usize, usize)>,
 }
@@ -120,6 +43,11 @@ pub(crate) struct Tap<'h, R> {
     values: Vec<Vec<Vec<R>>>,
     captured: Vec<Vec<usize>>,
     edited: Vec<usize>,
+    visits: &'h [Visit<R>],
+    visits_at: HashMap<HookPoint, Vec<usize>>,
+    visited: Vec<usize>,
+    /// Why a visitor can't go on.
+    refused: Option<Error>,
     /// What edits made of the values of a row, where that is to be known afterwards.
     log: Option<HashMap<(HookPoint, usize), Vec<R>>>,
 }
@@ -129,6 +57,7 @@ impl<'h, R: Real> Tap<'h, R> {
     /// the adapter's rank at a low-rank point, `None` where the row's model has no adapter there.
     pub fn new(
         hooks: &'h Hooks<R>,
+        visits: &'h [Visit<R>],
         standing: &Standing<R>,
         batch: &Batch,
         spec: &ModelSpec,
@@ -169,6 +98,28 @@ impl<'h, R: Real> Tap<'h, R> {
                 plan.entry(point).or_default().entry(row).or_default().captures.push((c, i));
             }
         }
+        let mut visits_at: HashMap<HookPoint, Vec<usize>> = HashMap::new();
+        for (v, visit) in visits.iter().enumerate() {
+            let point = visit.point;
+            let bad = |row: usize, why: &str| Error::BadHook {
+                kind: "visit",
+                point: point.to_string(),
+                row,
+                why: why.to_owned(),
+            };
+            if visit.rows.is_empty() || visit.rows.end > batch.n_trunk {
+                return Err(bad(
+                    visit.rows.start,
+                    "it names no rows, or rows that no sequence of the batch has",
+                ));
+            }
+            for row in visit.rows.clone() {
+                check_row(row, point).map_err(|why| bad(row, &why))?;
+                width_at(point, row)?;
+                plan.entry(point).or_default().entry(row).or_default().is_visited = true;
+            }
+            visits_at.entry(point).or_default().push(v);
+        }
         let standing = standing.edits_of(batch)?;
         for (e, edit) in standing.iter().chain(&hooks.edits).enumerate() {
             let (point, row) = (edit.point, edit.row);
@@ -202,7 +153,11 @@ impl<'h, R: Real> Tap<'h, R> {
                         "units {units:?} are not within the {found} values of `{place}`"
                     )));
                 }
-                plan.entry(place).or_default().entry(source).or_default().readers += 1;
+                let read = plan.entry(place).or_default().entry(source).or_default();
+                if read.is_visited {
+                    return Err(bad(format!("source row {source} is visited, after it would be read")));
+                }
+                read.readers += 1;
             }
             plan.entry(point).or_default().entry(row).or_default().edits.push(e);
         }
@@ -213,6 +168,10 @@ impl<'h, R: Real> Tap<'h, R> {
             captured: hooks.captures.iter().map(|c| vec![0; c.rows.len()]).collect(),
             edited: vec![0; standing.len() + hooks.edits.len()],
             standing,
+            visits,
+            visits_at,
+            visited: vec![0; visits.len()],
+            refused: None,
             log: None,
             hooks,
         })
@@ -238,16 +197,59 @@ impl<'h, R: Real> Tap<'h, R> {
         self.plan.get(&point).map_or_else(Vec::new, |rows| rows.range(range).map(|(&r, _)| r).collect())
     }
 
+    /// Whether visitors come to a point.
+    pub fn is_visited(&self, point: HookPoint) -> bool {
+        self.visits_at.contains_key(&point)
+    }
+
+    /// Where a block of rows of a layer that was to end before the row `end` has to end so that it parts no visit's rows.
+    pub fn block_end(&self, layer: usize, end: usize) -> usize {
+        let in_layer = |v: &&Visit<R>| matches!(v.point, HookPoint::Layer(l, _) if l == layer);
+        let spans = || self.visits.iter().filter(in_layer).map(|v| &v.rows);
+        let parted = |end: usize| spans().find(|rows| rows.start < end && end < rows.end);
+        std::iter::successors(Some(end), |&end| parted(end).map(|rows| rows.end)).last().unwrap_or(end)
+    }
+
+    /// An error if a visitor could not go on.
+    pub fn check_visitors(&mut self) -> Result<()> {
+        self.refused.take().map_or(Ok(()), Err)
+    }
+
     /// Carries out the requests at a point for consecutive rows from `first_row` on.
     pub fn at(&mut self, point: HookPoint, first_row: usize, values: &mut Mat<R>) {
-        for row in self.rows_wanted(point, first_row..first_row + values.rows) {
-            self.at_row(point, row, values.row_mut(row - first_row));
+        let rows = self.rows_wanted(point, first_row..first_row + values.rows);
+        if rows.is_empty() {
+            return;
+        }
+        let mut wanted = rows.iter().map(|row| row - first_row).peekable();
+        let all = values.data.chunks_exact_mut(values.cols.max(1)).enumerate();
+        let own = all.filter(|(i, _)| wanted.next_if_eq(i).is_some());
+        let mut own: Vec<&mut [R]> = own.map(|(_, row)| row).collect();
+        self.at_rows(point, &rows, &mut own);
+    }
+
+    /// Carries out the requests at a point for rows in ascending order. Rows that a visit names together come here together.
+    pub fn at_rows(&mut self, point: HookPoint, rows: &[usize], values: &mut [&mut [R]]) {
+        for (&row, values) in rows.iter().zip(values.iter_mut()) {
+            self.edit(point, row, values);
+        }
+        self.visit(point, rows, values);
+        for (&row, values) in rows.iter().zip(values.iter()) {
+            let Some(at) = self.plan.get(&point).and_then(|rows| rows.get(&row)) else { continue };
+            for &(c, i) in &at.captures {
+                self.values[c][i] = values.to_vec();
+                self.captured[c][i] += 1;
+            }
         }
     }
 
-    /// Carries out the requests at a point for one row.
-    pub fn at_row(&mut self, point: HookPoint, row: usize, values: &mut [R]) {
-        let Some(at) = self.plan.get(&point).and_then(|rows| rows.get(&row)).cloned() else { return };
+    /// The edits of a row, and what later edits read of it.
+    fn edit(&mut self, point: HookPoint, row: usize, values: &mut [R]) {
+        let Some(at) = self.plan.get(&point).and_then(|rows| rows.get(&row)) else { return };
+        if at.edits.is_empty() && at.readers == 0 {
+            return;
+        }
+        let at = at.clone();
         for &e in &at.edits {
             let edit = numbered(&self.standing, self.hooks, e);
             let target = &mut values[edit.units.clone()];
@@ -270,9 +272,22 @@ impl<'h, R: Real> Tap<'h, R> {
         if at.readers > 0 {
             self.stash.insert((point, row), (values.to_vec(), at.readers));
         }
-        for &(c, i) in &at.captures {
-            self.values[c][i] = values.to_vec();
-            self.captured[c][i] += 1;
+    }
+
+    /// The visits whose rows are all among `rows`; one whose rows come in parts is not made, which `finish` reports.
+    fn visit(&mut self, point: HookPoint, rows: &[usize], values: &mut [&mut [R]]) {
+        let Some(here) = self.visits_at.get(&point) else { return };
+        for &v in here {
+            let visit = &self.visits[v];
+            let Ok(first) = rows.binary_search(&visit.rows.start) else { continue };
+            let own = first..first + visit.rows.len();
+            if own.end > rows.len() || rows[own.end - 1] + 1 != visit.rows.end || self.refused.is_some() {
+                continue;
+            }
+            self.visited[v] += 1;
+            if let Err(why) = visit.visitor.visit(visit, &mut values[own]) {
+                self.refused = Some(Error::Visitor { point: point.to_string(), why });
+            }
         }
     }
 
@@ -308,7 +323,13 @@ impl<'h, R: Real> Tap<'h, R> {
     }
 
     /// The captured values, one list of rows per capture; an error if any request did not happen exactly once.
-    pub fn finish(self) -> Result<Vec<Vec<Vec<R>>>> {
+    pub fn finish(mut self) -> Result<Vec<Vec<Vec<R>>>> {
+        self.check_visitors()?;
+        for (visit, &times) in self.visits.iter().zip(&self.visited) {
+            if times != 1 {
+                return Err(fired_wrongly("visit", visit.point, visit.rows.start, times));
+            }
+        }
         for (edit, &times) in self.standing.iter().chain(&self.hooks.edits).zip(&self.edited) {
             if times != 1 {
                 return Err(fired_wrongly("edit", edit.point, edit.row, times));
@@ -369,56 +390,12 @@ fn is_final(point: HookPoint) -> bool {
     matches!(point, HookPoint::FinalScale | HookPoint::FinalNormalized)
 }
 
-/// Whether an edit's own numbers fit its units.
-fn check_operand<R: Real>(edit: &Edit<R>) -> std::result::Result<(), String> {
-    let n = edit.units.len();
-    match &edit.op {
-        EditOp::Set(values) | EditOp::Add(values) if values.len() != n => {
-            Err(format!("{} values for {n} units", values.len()))
-        }
-        EditOp::Shift(shift) if shift.units.len() != n => {
-            Err(format!("a difference of {} values for {n} units", shift.units.len()))
-        }
-        EditOp::CopyAlong { basis, .. } if basis.cols != n => {
-            Err(format!("directions of {} values for {n} units", basis.cols))
-        }
-        EditOp::CopyAlong { basis, .. } => check_orthonormal(basis),
-        _ => Ok(()),
-    }
-}
-
-/// Directions that are not orthonormal would be copied more or less than once.
-fn check_orthonormal<R: Real>(basis: &Mat<R>) -> std::result::Result<(), String> {
-    const TOLERANCE: f64 = 1e-4;
-    for i in 0..basis.rows {
-        for j in 0..=i {
-            let product = lorascope_kernels::dot(basis.row(i), basis.row(j));
-            let expected = if i == j { 1.0 } else { 0.0 };
-            // A product that is not a number is refused too.
-            if (product - expected).abs() > TOLERANCE || product.is_nan() {
-                return Err(format!(
-                    "directions {j} and {i} have the product {product:.3e} instead of {expected}"
-                ));
-            }
-        }
-    }
-    Ok(())
-}
-
-/// `t += Σ_i u_i (u_i · (s − t))`.
-fn copy_along<R: Real>(target: &mut [R], source: &[R], basis: &Mat<R>) {
-    let difference: Vec<R> = source.iter().zip(&*target).map(|(&s, &t)| s - t).collect();
-    for i in 0..basis.rows {
-        let along = R::from_f64(lorascope_kernels::dot(basis.row(i), &difference));
-        target.iter_mut().zip(basis.row(i)).for_each(|(t, &u)| *t += along * u);
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::families::read_spec;
     use crate::hook::Site;
+    use crate::request::Capture;
 
     const POINT: HookPoint = HookPoint::Layer(0, Site::MlpOut);
 
@@ -436,9 +413,9 @@ mod tests {
     /// What the account says after the point was reached at these rows, one after the other.
     fn account(hooks: &Hooks<f64>, reached: &[usize]) -> std::result::Result<Vec<Vec<Vec<f64>>>, String> {
         let (spec, batch) = three_rows();
-        let mut tap = Tap::new(hooks, &Standing::default(), &batch, &spec, |_, _| None).unwrap();
+        let mut tap = Tap::new(hooks, &[], &Standing::default(), &batch, &spec, |_, _| None).unwrap();
         for &row in reached {
-            tap.at_row(POINT, row, &mut [row as f64; 4]);
+            tap.at_rows(POINT, &[row], &mut [&mut [row as f64; 4]]);
         }
         tap.finish().map_err(|e| e.to_string())
     }
@@ -478,7 +455,7 @@ mod tests {
         let edits = vec![Edit { point: POINT, row: 2, units: 0..4, op: EditOp::CopyFrom(0) }];
         let hooks = Hooks::<f64> { captures: vec![Capture { point: POINT, rows: vec![1, 1] }], edits };
         let (spec, batch) = three_rows();
-        let tap = Tap::new(&hooks, &Standing::default(), &batch, &spec, |_, _| None).unwrap();
+        let tap = Tap::new(&hooks, &[], &Standing::default(), &batch, &spec, |_, _| None).unwrap();
         assert_eq!(tap.rows_wanted(POINT, 0..3), [0, 1, 2], "the source of a copy is wanted too");
         assert_eq!(tap.rows_wanted(POINT, 1..2), [1]);
         let elsewhere = HookPoint::Layer(0, Site::MlpPre);

@@ -82,7 +82,6 @@ impl<R: Real> Model<R> {
         let d_vocab = self.spec().d_vocab;
         let mut logits = Mat::zeros(states.normalized.rows, BLOCK.min(d_vocab));
         for block in 0..n_blocks(d_vocab) {
-            self.check_interrupt()?;
             let packed = self.output_block(states.model, block)?;
             let first = block * BLOCK;
             if packed.n_out() != logits.cols {
@@ -142,6 +141,7 @@ impl<R: Real> Model<R> {
 
     /// The rows of a model's output matrix for one block of the vocabulary.
     pub(crate) fn output_block(&self, model: ModelId, block: usize) -> Result<Arc<Packed<R>>> {
+        self.check_stop()?;
         let tokens = block * BLOCK..self.spec().d_vocab.min((block + 1) * BLOCK);
         let make = || pack(self.output_table(model), false, tokens, self.spec().d_model).map(Arc::new);
         // Only the base's matrix is kept; adapters with an output matrix of their own are rare.

@@ -47,7 +47,7 @@ pub type Result<T> = std::result::Result<T, Error>;
 impl From<lorascope_analyses::Error> for Error {
     fn from(error: lorascope_analyses::Error) -> Self {
         match error {
-            lorascope_analyses::Error::Engine(lorascope_engine::Error::Interrupted)
+            lorascope_analyses::Error::Engine(lorascope_engine::Error::Stopped)
             | lorascope_analyses::Error::Stopped => Self::Replaced,
             error => Self::Analysis(error),
         }

@@ -159,7 +159,7 @@ impl Explorer {
             }
         }
         // What is not wanted any more ends between two layers, so that whoever types does not wait for what was typed before.
-        self.subject.interrupt_by(Some(stop.switch()))?;
+        self.subject.stop_when(Some(stop.of_runs()))?;
         let mut asked: Vec<(&str, Value)> =
             wanted.analyses.iter().map(|name| (name.as_str(), Value::Null)).collect();
         if let Some(sweep) = &wanted.sweep {

@@ -49,9 +49,10 @@ impl Stop {
         self.0.store(true, Ordering::Relaxed);
     }
 
-    /// What is on once the question is not wanted any more.
-    pub fn switch(&self) -> Arc<AtomicBool> {
-        self.0.clone()
+    /// The same as runs of a model ask for it.
+    pub fn of_runs(&self) -> lorascope_engine::Stop {
+        let switch = self.0.clone();
+        lorascope_engine::Stop(Arc::new(move || switch.load(Ordering::Relaxed)))
     }
 }
 

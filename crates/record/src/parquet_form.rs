@@ -1,4 +1,4 @@
-//! A table as Parquet, and back.
+//! A table as Arrow, and as Parquet and back.
 //!
 //! Meaning and unit of a column stand in its field's metadata (`doc`, `unit`), the table's name and
 //! sentence in the schema's. The bytes hold no time and no library version, so equal rows give equal
@@ -20,6 +20,16 @@ use crate::schema::{TableSpec, ValueType};
 use crate::table::{Column, Table};
 
 impl Table {
+    /// The table in Arrow's own layout, with the meanings of table and columns as metadata.
+    ///
+    /// # Errors
+    /// [`Error::Arrow`] if the library refuses.
+    pub fn to_arrow(&self) -> Result<RecordBatch> {
+        let arrays = self.columns().map(|(_, column)| to_arrow(column)).collect();
+        RecordBatch::try_new(Arc::new(arrow_schema_of(self.spec())), arrays)
+            .map_err(|source| Error::Arrow { table: self.spec().name, source })
+    }
+
     /// The table as Parquet bytes (Snappy); equal rows give equal bytes.
     ///
     /// # Errors
@@ -27,16 +37,14 @@ impl Table {
     pub fn to_parquet(&self) -> Result<Vec<u8>> {
         let table = self.spec().name;
         let refused = |source| Error::Parquet { table, source };
-        let schema = Arc::new(arrow_schema_of(self.spec()));
-        let arrays = self.columns().map(|(_, column)| to_arrow(column)).collect();
-        let batch = RecordBatch::try_new(Arc::clone(&schema), arrays)
-            .map_err(|source| Error::Arrow { table, source })?;
+        let batch = self.to_arrow()?;
         let properties = WriterProperties::builder()
             .set_created_by("lorascope".to_owned())
             .set_compression(Compression::SNAPPY)
             .build();
         let mut bytes = Vec::new();
-        let mut writer = ArrowWriter::try_new(&mut bytes, schema, Some(properties)).map_err(refused)?;
+        let mut writer =
+            ArrowWriter::try_new(&mut bytes, batch.schema(), Some(properties)).map_err(refused)?;
         writer.write(&batch).map_err(refused)?;
         writer.close().map_err(refused)?;
         Ok(bytes)

@@ -1,7 +1,9 @@
 //! The words of training and of what tests it.
 
-use super::{Nf4, parse_pair, parse_size};
+use super::nf4;
 use clap::Args;
+use lorascope_study::Nf4;
+use lorascope_study::names::{parse_pair, parse_size};
 use std::path::PathBuf;
 
 /// How is trained, and what.
@@ -70,7 +72,7 @@ pub struct TrainArgs {
     #[arg(long)]
     pub raw: bool,
     /// Round the base's weights through bitsandbytes NF4 first, as training on a 4-bit base does
-    #[arg(long, value_enum, value_name = "FROM")]
+    #[arg(long, value_parser = nf4(), value_name = "FROM")]
     pub nf4: Option<Nf4>,
     /// Memory for packed weights, e.g. 3GiB, and half of it again for going back through the layers
     #[arg(long, value_name = "SIZE", value_parser = parse_size, default_value = "3GiB")]

@@ -1,15 +1,14 @@
 //! `lorascope decide`, `lorascope lens`, …: one analysis by itself.
 
-use crate::args::{AnalyseArgs, Nf4};
-use crate::open::{Asked, open, read_prompts, set_threads};
-use crate::pipeline::{Plan, run as run_plan};
+use crate::args::AnalyseArgs;
 use crate::progress::Bars;
 use anyhow::{Context, Result};
 use lorascope_analyses::{Flag, analysis};
+use lorascope_study::open::{Asked, open, read_prompts, set_threads, today};
+use lorascope_study::pipeline::{Plan, run as run_plan};
 use lorascope_text::Wrapping;
 use serde_json::{Map, Value};
 use std::process::ExitCode;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 /// Runs the analysis `name`.
 pub fn run(name: &str, args: &AnalyseArgs, flags: Vec<(String, Vec<String>)>) -> Result<ExitCode> {
@@ -18,14 +17,14 @@ pub fn run(name: &str, args: &AnalyseArgs, flags: Vec<(String, Vec<String>)>) ->
     let set = read_prompts(&args.prompts.prompts)?;
     let threads = set_threads(args.models.threads)?;
     let bars = Bars::default();
-    let opened = open(&args.models, args.out.seed, &bars)?;
+    let opened = open(&args.models.models(), args.out.seed, &bars)?;
     let plan = Plan {
         command: name.to_owned(),
         title: analysis.title().to_owned(),
         analyses: vec![(analysis, settings)],
         edits: Vec::new(),
         seed: args.out.seed,
-        nf4: args.models.nf4.map(nf4_name),
+        nf4: args.models.nf4,
         threads,
         memory: args.models.memory,
     };
@@ -52,20 +51,4 @@ pub fn given_flags(name: &str, matches: &clap::ArgMatches) -> Vec<(String, Vec<S
         Some((flag.name.to_owned(), values.cloned().collect()))
     };
     flags.iter().filter_map(values).collect()
-}
-
-/// Midnight UTC of today, in seconds since 1970.
-pub fn today() -> i64 {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs());
-    i64::try_from(now / 86_400 * 86_400).unwrap_or(0)
-}
-
-/// The type that weights are rounded from, as study files write it.
-pub fn nf4_name(from: Nf4) -> String {
-    match from {
-        Nf4::Stored => "stored",
-        Nf4::F16 => "f16",
-        Nf4::Bf16 => "bf16",
-    }
-    .to_owned()
 }

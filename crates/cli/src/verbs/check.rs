@@ -1,17 +1,17 @@
 //! `lorascope check`: the identities of the residual stream on a loaded model.
 
 use crate::args::CheckArgs;
-use crate::open::{open, set_threads};
 use crate::progress::Bars;
 use anyhow::Result;
 use lorascope_engine::check;
+use lorascope_study::open::{open, set_threads};
 use lorascope_text::Special;
 use std::process::ExitCode;
 
 /// Checks every model; fails where an identity does not hold.
 pub fn run(args: &CheckArgs) -> Result<ExitCode> {
     set_threads(args.models.threads)?;
-    let opened = open(&args.models, 0, &Bars::default())?;
+    let opened = open(&args.models.models(), 0, &Bars::default())?;
     let tokens = opened.tokenizer.encode(&args.text, Special::AddBos)?.ids;
     let mut broken = 0;
     for which in 0..opened.model.n_models() {

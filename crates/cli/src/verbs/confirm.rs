@@ -1,15 +1,15 @@
 //! `lorascope confirm`: the trainings that test what surgery predicted.
 
-use crate::args::{ConfirmArgs, Nf4};
-use crate::open::{Asked, Opened, OpenedBase, named, open_base, read_prompts, set_threads};
+use crate::args::ConfirmArgs;
 use crate::progress::Bars;
-use crate::report_files::{add, write_figures, write_page};
-use crate::verbs::analyse::nf4_name;
 use crate::verbs::train::{Ended, INTERRUPTED, Job, interrupt, settings, train};
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow};
 use lorascope_engine::{Model, read_spec};
 use lorascope_record::{Opened as State, RunFolder, RunKey, sha256_hex};
 use lorascope_report::{Page, ProvenanceItem};
+use lorascope_study::Nf4;
+use lorascope_study::open::{Asked, Opened, OpenedBase, named, open_base, read_prompts, set_threads};
+use lorascope_study::report_files::{add, write_figures, write_page};
 use lorascope_text::Wrapping;
 use lorascope_train::Pool;
 use lorascope_train::confirm::{Curve, HeldOut, Plan, SurgeryRun, findings, measure};
@@ -32,13 +32,8 @@ impl Manner {
     fn of(surgery: &SurgeryRun) -> Result<Self> {
         let read = |name: &str| -> Value { surgery.setting(name).clone() };
         let wrong = |name: &str| format!("`{name}` in the manifest of {}", surgery.dir.display());
-        let nf4 = match surgery.setting("nf4").as_str() {
-            None => None,
-            Some("stored") => Some(Nf4::Stored),
-            Some("f16") => Some(Nf4::F16),
-            Some("bf16") => Some(Nf4::Bf16),
-            Some(other) => bail!("{} is `{other}`", wrong("nf4")),
-        };
+        let nf4 = surgery.setting("nf4").as_str().map(str::parse::<Nf4>).transpose();
+        let nf4 = nf4.map_err(|why| anyhow!(why)).with_context(|| wrong("nf4"))?;
         Ok(Self {
             wrapping: serde_json::from_value(read("wrapping")).with_context(|| wrong("wrapping"))?,
             answers: serde_json::from_value(read("answers")).with_context(|| wrong("answers"))?,
@@ -77,7 +72,7 @@ pub fn run(args: &ConfirmArgs) -> Result<ExitCode> {
             "answers": manner.answers,
             "wrapping": manner.wrapping,
             "date": manner.now,
-            "nf4": manner.nf4.map(nf4_name),
+            "nf4": manner.nf4.map(Nf4::name),
         }),
         seed: args.seed,
         inputs: [base.inputs.clone(), surgery.inputs()?].concat(),
@@ -188,7 +183,7 @@ impl Work<'_> {
         }
         let model =
             Model::load(base.checkpoint, &adapters, self.args.memory).map_err(|e| named(e, &base.path))?;
-        let opened = Opened { model, tokenizer: base.tokenizer, inputs: base.inputs };
+        let opened = Opened { model: model.into(), tokenizer: base.tokenizer.into(), inputs: base.inputs };
         let asked = Asked {
             set: held_out.set.clone(),
             answers: self.manner.answers.clone(),

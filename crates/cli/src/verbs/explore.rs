@@ -2,25 +2,25 @@
 
 mod reopen;
 
-use crate::args::{ExploreArgs, ModelArgs};
-use crate::checkpoints::with_checkpoints;
-use crate::controls::written_control;
-use crate::open::{Asked, open, read_prompts, set_threads};
-use crate::pipeline::ROWS_SHARE;
+use crate::args::ExploreArgs;
 use crate::progress::Bars;
-use crate::study_file::date_of_seconds;
-use crate::verbs::analyse::{nf4_name, today};
 use anyhow::{Context, Result};
 use lorascope_analyses::ModelEdit;
 use lorascope_explore::{Explorer, Options, Source, start};
 use lorascope_games::Design;
 use lorascope_record::InputFile;
+use lorascope_study::checkpoints::with_checkpoints;
+use lorascope_study::controls::written_control;
+use lorascope_study::open::{Asked, open, read_prompts, set_threads, today};
+use lorascope_study::pipeline::ROWS_SHARE;
+use lorascope_study::study_file::date_of_seconds;
+use lorascope_study::{Models, Nf4};
 use lorascope_text::Wrapping;
 use std::process::{Command, ExitCode, Stdio};
 
 /// What is explored.
 struct Explored {
-    models: ModelArgs,
+    models: Models,
     asked: Asked,
     seed: u64,
     edits: Vec<ModelEdit>,
@@ -49,7 +49,7 @@ pub fn run(args: &ExploreArgs) -> Result<ExitCode> {
         base: absolute(&models.base),
         adapters: models.adapters.iter().map(|(name, path)| (name.clone(), absolute(path))).collect(),
         controls: made.collect(),
-        nf4: models.nf4.map(nf4_name),
+        nf4: models.nf4.map(|from| Nf4::name(from).to_owned()),
         raw: asked.wrapping == Wrapping::Raw,
         date: asked.now.filter(|_| dated).and_then(date_of_seconds),
         answers: asked.answers.clone(),
@@ -77,8 +77,7 @@ pub fn run(args: &ExploreArgs) -> Result<ExitCode> {
 /// Models and prompts that the command line names.
 fn named(args: &ExploreArgs) -> Result<Explored> {
     let base = args.base.clone().context("name a run folder, or a base with --base")?;
-    let (memory, threads) = (args.memory, args.threads);
-    let models = ModelArgs {
+    let models = Models {
         base,
         // By name each, so that an exported study names them too.
         adapters: with_checkpoints(&args.adapters, &args.checkpoints)?,
@@ -86,8 +85,7 @@ fn named(args: &ExploreArgs) -> Result<Explored> {
         controls: args.controls.clone(),
         save_controls: None,
         nf4: args.nf4,
-        memory,
-        threads,
+        memory: args.memory,
     };
     let set = match &args.prompts {
         Some(path) => read_prompts(path)?,

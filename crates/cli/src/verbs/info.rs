@@ -1,12 +1,12 @@
 //! `lorascope info`: what a base model and its adapters are, whether each adapter is active, and what memory they need.
 
 use crate::args::InfoArgs;
-use crate::open::{Opened, open, set_threads};
 use crate::progress::Bars;
 use anyhow::{Context, Result};
 use lorascope_analyses::{
     Activity, ChangedWeight, MemoryEstimate, MergeSummary, Spread, Verdict, adapter_activity, memory_estimate,
 };
+use lorascope_study::open::{Opened, open, set_threads};
 use lorascope_text::{PromptInput, Wrapping};
 use serde_json::json;
 use std::process::ExitCode;
@@ -20,7 +20,7 @@ const PROMPT_TOKENS: usize = 256;
 pub fn run(args: &InfoArgs) -> Result<ExitCode> {
     set_threads(args.models.threads)?;
     let bars = Bars::default();
-    let opened = open(&args.models, 0, &bars)?;
+    let opened = open(&args.models.models(), 0, &bars)?;
     let text = PromptInput::Text(&args.text);
     let tokens = opened.tokenizer.tokens_prompt(text, Wrapping::Raw).context("the text of --text")?;
     let activities = adapter_activity(&opened.model, &tokens.ids, &bars)?;

@@ -1,14 +1,13 @@
 //! `lorascope play`: matrix games of models against strategies and against each other.
 
-use super::analyse::{nf4_name, today};
 use crate::args::PlayArgs;
-use crate::open::{Asked, open, set_threads};
-use crate::pipeline::{Plan, run as run_plan};
 use crate::progress::Bars;
-use crate::registry::PLAY;
 use anyhow::{Context, Result};
 use lorascope_games::Reward;
 use lorascope_play::{Adversary, Settings};
+use lorascope_study::open::{Asked, open, set_threads, today};
+use lorascope_study::pipeline::{Plan, run as run_plan};
+use lorascope_study::registry::PLAY;
 use lorascope_text::Wrapping;
 use std::process::ExitCode;
 
@@ -18,14 +17,14 @@ pub fn run(args: &PlayArgs) -> Result<ExitCode> {
     let set = settings.prompt_set()?;
     let threads = set_threads(args.models.threads)?;
     let bars = Bars::default();
-    let opened = open(&args.models, args.out.seed, &bars)?;
+    let opened = open(&args.models.models(), args.out.seed, &bars)?;
     let plan = Plan {
         command: PLAY.name().to_owned(),
         title: PLAY.title().to_owned(),
         analyses: vec![(PLAY, serde_json::to_value(&settings)?)],
         edits: Vec::new(),
         seed: args.out.seed,
-        nf4: args.models.nf4.map(nf4_name),
+        nf4: args.models.nf4,
         threads,
         memory: args.models.memory,
     };

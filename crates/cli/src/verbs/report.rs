@@ -1,9 +1,9 @@
 //! `lorascope report`: the page and the figures of a finished run, written again from what lies in its folder.
 
 use crate::args::ReportArgs;
-use crate::report_files::{read_page, write_figures, write_page};
 use anyhow::Result;
 use lorascope_record::RunFolder;
+use lorascope_study::report_files::{read_page, write_figures, write_page};
 use std::process::ExitCode;
 
 /// Writes them; no model is opened.

@@ -1,15 +1,16 @@
 //! `lorascope train`: a PEFT adapter by reinforcement on games.
 
-use crate::args::{Nf4, RecipeArgs, TrainArgs};
-use crate::open::{OpenedBase, named, open_base, set_threads};
+use crate::args::{RecipeArgs, TrainArgs};
 use crate::progress::Bars;
-use crate::report_files::{write_figures, write_page};
 use crate::training::{by_state, page};
-use crate::verbs::analyse::{nf4_name, today};
 use anyhow::{Context, Result, bail};
 use lorascope_analyses::Progress;
 use lorascope_engine::{Model, read_spec};
 use lorascope_record::{Opened as State, RunFolder, RunKey};
+use lorascope_study::Nf4;
+use lorascope_study::open::today;
+use lorascope_study::open::{OpenedBase, named, open_base, set_threads};
+use lorascope_study::report_files::{write_figures, write_page};
 use lorascope_text::{Clock, Wrapping};
 use lorascope_train::{
     CHECKPOINTS, CONFIG, Factors, Kept, ModelPolicy, Outcome, Pool, Settings, Step, Targets, Training,
@@ -105,7 +106,7 @@ pub fn train(job: &Job, base: OpenedBase, out: &Path) -> Result<Ended> {
             "training": settings,
             "raw": job.raw,
             "date": job.now,
-            "nf4": job.nf4.map(nf4_name),
+            "nf4": job.nf4.map(Nf4::name),
         }),
         seed: job.seed,
         inputs: base.inputs.clone(),
@@ -193,7 +194,7 @@ impl Watch for Live<'_> {
         let steps = self.settings.steps;
         if std::io::stderr().is_terminal() {
             self.bars.at(done as u64);
-            self.bars.say(told);
+            self.bars.tell(told);
         } else if done.is_multiple_of(self.settings.checkpoint_every) || done == steps {
             eprintln!("step {done} of {steps}: {told}");
         }

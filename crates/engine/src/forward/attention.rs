@@ -227,11 +227,17 @@ impl<R: Real> Pass<'_, '_, R> {
         let mut z = self.scratch.mat(q.rows, q.cols);
         let mixer = Mixer { spec, layer, first_row, q, cache };
         if watched.contains(&true) {
-            for chunk in &chunks {
-                let packed = mixer.packed(chunk);
-                let mut patterns = mixer.scores(chunk, &packed);
-                self.watch_patterns(&mixer, chunk, &mut patterns);
-                mixer.place(chunk, &mixer.values(chunk, &packed, patterns), &mut z);
+            // Visitors see all queries of a sequence together.
+            let visited = [Site::AttnScores, Site::Pattern];
+            let visited = visited.iter().any(|&s| self.tap.is_visited(HookPoint::Layer(layer, s)));
+            for together in chunks.chunks(if visited { chunks.len().max(1) } else { 1 }) {
+                let packed: Vec<_> = together.iter().map(|chunk| mixer.packed(chunk)).collect();
+                let scores = together.iter().zip(&packed).map(|(chunk, packed)| mixer.scores(chunk, packed));
+                let mut patterns: Vec<Vec<Mat<R>>> = scores.collect();
+                self.watch_patterns(&mixer, together, &mut patterns);
+                for ((chunk, packed), patterns) in together.iter().zip(&packed).zip(patterns) {
+                    mixer.place(chunk, &mixer.values(chunk, packed, patterns), &mut z);
+                }
             }
         } else {
             let mixed: Vec<Vec<Mat<R>>> = chunks.par_iter().map(|chunk| mixer.mix(chunk)).collect();
@@ -274,40 +280,60 @@ impl<R: Real> Pass<'_, '_, R> {
         chunks
     }
 
-    /// From scores to patterns of all heads of a chunk, with the taps on both.
-    fn watch_patterns(&mut self, mixer: &Mixer<R>, chunk: &Chunk, groups: &mut [Mat<R>]) {
-        let layer = mixer.layer;
-        for i in 0..chunk.rows.len() {
-            let visible = chunk.visible(i, mixer.window());
-            mixer.for_heads(i, groups, |row| row[..visible.start].fill(R::NEG_INFINITY));
-            self.tap_heads(HookPoint::Layer(layer, Site::AttnScores), mixer, chunk, i, groups);
-            mixer.for_heads(i, groups, |row| softmax_masked(row, visible.clone()));
-            self.tap_heads(HookPoint::Layer(layer, Site::Pattern), mixer, chunk, i, groups);
+    /// From scores to patterns of all heads of some chunks, with the taps on both. `groups` has the matrices of each chunk.
+    fn watch_patterns(&mut self, mixer: &Mixer<R>, chunks: &[Chunk], groups: &mut [Vec<Mat<R>>]) {
+        for (chunk, groups) in chunks.iter().zip(groups.iter_mut()) {
+            for i in 0..chunk.rows.len() {
+                let start = chunk.visible(i, mixer.window()).start;
+                mixer.for_heads(i, groups, |row| row[..start].fill(R::NEG_INFINITY));
+            }
         }
+        self.tap_heads(HookPoint::Layer(mixer.layer, Site::AttnScores), mixer, chunks, groups);
+        for (chunk, groups) in chunks.iter().zip(groups.iter_mut()) {
+            for i in 0..chunk.rows.len() {
+                let visible = chunk.visible(i, mixer.window());
+                mixer.for_heads(i, groups, |row| softmax_masked(row, visible.clone()));
+            }
+        }
+        self.tap_heads(HookPoint::Layer(mixer.layer, Site::Pattern), mixer, chunks, groups);
     }
 
-    /// Taps what query `i` has for the keys up to its own position, laid out `[head][key]`.
+    /// Taps what queries have for the keys up to their own positions, each laid out `[head][key]`.
     fn tap_heads(
         &mut self,
         point: HookPoint,
         mixer: &Mixer<R>,
-        chunk: &Chunk,
-        i: usize,
-        groups: &mut [Mat<R>],
+        chunks: &[Chunk],
+        groups: &mut [Vec<Mat<R>>],
     ) {
-        let (row, seen) = (chunk.rows.start + i, chunk.own(i) + 1);
-        if self.tap.rows_wanted(point, row..row + 1).is_empty() {
+        let (mut rows, mut values) = (Vec::new(), Vec::new());
+        for (chunk, groups) in chunks.iter().zip(groups.iter_mut()) {
+            for row in self.tap.rows_wanted(point, chunk.rows.clone()) {
+                let i = row - chunk.rows.start;
+                let seen = chunk.own(i) + 1;
+                let mut own = Vec::with_capacity(seen * mixer.spec.n_heads);
+                mixer.for_heads(i, groups, |row| own.extend_from_slice(&row[..seen]));
+                rows.push(row);
+                values.push(own);
+            }
+        }
+        if rows.is_empty() {
             return;
         }
-        let mut values = Vec::with_capacity(seen * mixer.spec.n_heads);
-        mixer.for_heads(i, groups, |row| values.extend_from_slice(&row[..seen]));
-        self.tap.at_row(point, row, &mut values);
-        let mut new = values.chunks_exact(seen);
-        mixer.for_heads(i, groups, |row| {
-            if let Some(new) = new.next() {
-                row[..seen].copy_from_slice(new);
+        let mut slices: Vec<&mut [R]> = values.iter_mut().map(Vec::as_mut_slice).collect();
+        self.tap.at_rows(point, &rows, &mut slices);
+        let mut new = rows.into_iter().zip(values).peekable();
+        for (chunk, groups) in chunks.iter().zip(groups.iter_mut()) {
+            while let Some((row, values)) = new.next_if(|(row, _)| chunk.rows.contains(row)) {
+                let i = row - chunk.rows.start;
+                let mut new = values.chunks_exact(chunk.own(i) + 1);
+                mixer.for_heads(i, groups, |row| {
+                    if let Some(new) = new.next() {
+                        row[..new.len()].copy_from_slice(new);
+                    }
+                });
             }
-        });
+        }
     }
 }
 

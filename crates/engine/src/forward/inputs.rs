@@ -51,11 +51,14 @@ impl<R: Real> Pass<'_, '_, R> {
         let mut changed: Vec<(usize, usize)> = Vec::new();
         let mut inputs = Mat::zeros(0, d);
         let mut runs: Vec<(ModelId, std::ops::Range<usize>)> = Vec::new();
-        for row in self.tap.rows_wanted(point, first_row..first_row + resid_pre.rows) {
+        let wanted = self.tap.rows_wanted(point, first_row..first_row + resid_pre.rows);
+        let mut all: Vec<Vec<R>> =
+            wanted.iter().map(|row| resid_pre.row(row - first_row).repeat(n_heads)).collect();
+        let mut slices: Vec<&mut [R]> = all.iter_mut().map(Vec::as_mut_slice).collect();
+        self.tap.at_rows(point, &wanted, &mut slices);
+        for (row, copies) in wanted.into_iter().zip(all) {
             let model = self.batch.row(row).model;
             let before = resid_pre.row(row - first_row);
-            let mut copies = before.repeat(n_heads);
-            self.tap.at_row(point, row, &mut copies);
             for (head, read) in copies.chunks_exact(d).enumerate().filter(|(_, read)| *read != before) {
                 changed.push((row - first_row, head));
                 inputs.data.extend_from_slice(read);

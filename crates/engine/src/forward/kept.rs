@@ -11,7 +11,8 @@ use crate::error::{Error, Result};
 use crate::hook::HookPoint;
 use crate::mat::Mat;
 use crate::model::Model;
-use crate::tap::{Hooks, Tap};
+use crate::request::Hooks;
+use crate::tap::Tap;
 use lorascope_kernels::Real;
 use std::collections::HashMap;
 

@@ -98,10 +98,12 @@ impl<R: Real> Pass<'_, '_, R> {
         y: &mut Mat<R>,
     ) {
         let point = HookPoint::Layer(layer, Site::LoraOut(module));
-        for row in self.tap.rows_wanted(point, offset(rows, first_row)) {
-            let mut added = vec![R::ZERO; y.cols];
-            self.tap.at_row(point, row, &mut added);
-            lorascope_kernels::add_assign(y.row_mut(row - first_row), &added);
+        let wanted = self.tap.rows_wanted(point, offset(rows, first_row));
+        let mut added = Mat::zeros(wanted.len(), y.cols);
+        let mut slices: Vec<&mut [R]> = added.data.chunks_exact_mut(y.cols.max(1)).collect();
+        self.tap.at_rows(point, &wanted, &mut slices);
+        for (n, row) in wanted.into_iter().enumerate() {
+            lorascope_kernels::add_assign(y.row_mut(row - first_row), added.row(n));
         }
     }
 

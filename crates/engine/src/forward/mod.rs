@@ -25,9 +25,11 @@ use crate::hook::{HookPoint, Site};
 use crate::mat::Mat;
 use crate::mixture::Mixture;
 use crate::model::Model;
+use crate::request::Hooks;
 use crate::rotary::RotaryTable;
 use crate::spec::{NormKind, Positions};
-use crate::tap::{Hooks, Tap};
+use crate::tap::Tap;
+use crate::visit::Visit;
 use crate::weights::{LayerWeights, NormWeights, PerModel};
 use heirs::{Heirs, Wire};
 pub use kept::Kept;
@@ -82,6 +84,20 @@ pub(crate) fn run<R: Real>(
     run_mixtures(model, batch, hooks, readout, progress, memory, &[])
 }
 
+/// [`run`] with visits.
+pub(crate) fn run_visited<R: Real>(
+    model: &Model<R>,
+    batch: &Batch,
+    hooks: &Hooks<R>,
+    visits: &[Visit<R>],
+    readout: &[usize],
+    progress: Progress,
+) -> Result<Run<R>> {
+    let rank = |row: usize, point| model.rank_at(batch.row(row).model, point);
+    let tap = Tap::new(hooks, visits, model.standing(), batch, model.spec(), rank)?;
+    carry_out(Pass::new(model, batch, tap), readout, progress, Memory::None)
+}
+
 /// [`run`], where models beyond the loaded ones are mixtures.
 pub(crate) fn run_mixtures<R: Real>(
     model: &Model<R>,
@@ -89,15 +105,24 @@ pub(crate) fn run_mixtures<R: Real>(
     hooks: &Hooks<R>,
     readout: &[usize],
     progress: Progress,
-    mut memory: Memory<R>,
+    memory: Memory<R>,
     mixtures: &[Mixture],
 ) -> Result<Run<R>> {
-    let spec = model.spec();
-    let tap = Tap::new(hooks, model.standing(), batch, spec, |row, point| {
-        model.rank_at(batch.row(row).model, point)
-    })?;
+    let rank = |row: usize, point| model.rank_at(batch.row(row).model, point);
+    let tap = Tap::new(hooks, &[], model.standing(), batch, model.spec(), rank)?;
     let mut pass = Pass::new(model, batch, tap);
     pass.mixtures = mixtures;
+    carry_out(pass, readout, progress, memory)
+}
+
+fn carry_out<R: Real>(
+    mut pass: Pass<R>,
+    readout: &[usize],
+    progress: Progress,
+    mut memory: Memory<R>,
+) -> Result<Run<R>> {
+    let (model, batch) = (pass.model, pass.batch);
+    let spec = model.spec();
     if memory.is_record() {
         pass.tap.log_edits();
     }
@@ -105,8 +130,8 @@ pub(crate) fn run_mixtures<R: Real>(
     let kv = spec.n_kv_heads * spec.d_head;
     let mut cache = attention::Keys::new(batch.n_rows(), kv);
     for layer in 0..spec.n_layers {
-        model.check_interrupt()?;
         progress(layer, spec.n_layers);
+        model.check_stop()?;
         memory.recall(layer, &mut cache);
         pass.tape = memory.recorder(layer, &resid);
         pass.layer(layer, &mut resid, &mut cache)?;
@@ -138,12 +163,15 @@ impl<'a, 'h, R: Real> Pass<'a, 'h, R> {
         let weights = self.model.weights().layer(self.model.spec(), layer)?;
         self.heirs = Heirs::of_layer(self.batch, layer, resid);
         for (stage, part) in self.batch.parts(layer) {
-            for start in part.clone().step_by(BLOCK) {
-                let rows = start..part.end.min(start + BLOCK);
+            let mut start = part.start;
+            while start < part.end {
+                let rows = start..self.tap.block_end(layer, part.end.min(start + BLOCK));
+                start = rows.end;
                 self.layer_block(layer, &weights, stage, rows, resid, cache);
             }
         }
         cache.forget_packed();
+        self.tap.check_visitors()?;
         self.check_finite(layer, resid)
     }
 
@@ -247,11 +275,15 @@ impl<'a, 'h, R: Real> Pass<'a, 'h, R> {
             *scale = norm_row(kind, own, x.row(i), values);
         });
         self.record(|| Step::Norm { scale, input: x.clone(), scales: scales.clone() });
-        for row in self.tap.rows_wanted(scale_point, first_row..first_row + x.rows) {
-            let (i, before) = (row - first_row, scales[row - first_row]);
-            self.tap.at_row(scale_point, row, &mut scales[i..=i]);
-            if scales[i] != before {
-                rescale(kind, w.of(self.batch.row(row).model), out.row_mut(i), before / scales[i]);
+        let wanted = self.tap.rows_wanted(scale_point, first_row..first_row + x.rows);
+        if !wanted.is_empty() {
+            let before = scales.clone();
+            let mut column = Mat { data: scales, rows: x.rows, cols: 1 };
+            self.tap.at(scale_point, first_row, &mut column);
+            scales = column.data;
+            for i in wanted.into_iter().map(|row| row - first_row).filter(|&i| scales[i] != before[i]) {
+                let own = w.of(self.batch.row(first_row + i).model);
+                rescale(kind, own, out.row_mut(i), before[i] / scales[i]);
             }
         }
         (out, scales)
@@ -267,17 +299,19 @@ impl<'a, 'h, R: Real> Pass<'a, 'h, R> {
         rows.dedup();
         let mut normalized = Mat::zeros(rows.len(), resid.cols);
         let (model, kind) = (self.model, self.model.spec().norm);
+        let own = |row: usize| model.final_norm_weights().of(self.batch.row(row).model);
+        let mut scales = Mat::zeros(rows.len(), 1);
         for (i, &row) in rows.iter().enumerate() {
-            let own = model.final_norm_weights().of(self.batch.row(row).model);
-            let out = normalized.row_mut(i);
-            let mut scale = [norm_row(kind, own, resid.row(row), out)];
-            let before = scale[0];
-            self.tap.at_row(HookPoint::FinalScale, row, &mut scale);
-            if scale[0] != before {
-                rescale(kind, own, out, before / scale[0]);
-            }
-            self.tap.at_row(HookPoint::FinalNormalized, row, out);
+            scales.data[i] = norm_row(kind, own(row), resid.row(row), normalized.row_mut(i));
         }
+        let before = scales.data.clone();
+        let mut slices: Vec<&mut [R]> = scales.data.chunks_exact_mut(1).collect();
+        self.tap.at_rows(HookPoint::FinalScale, &rows, &mut slices);
+        for (i, &row) in rows.iter().enumerate().filter(|&(i, _)| scales.data[i] != before[i]) {
+            rescale(kind, own(row), normalized.row_mut(i), before[i] / scales.data[i]);
+        }
+        let mut slices: Vec<&mut [R]> = normalized.data.chunks_exact_mut(resid.cols.max(1)).collect();
+        self.tap.at_rows(HookPoint::FinalNormalized, &rows, &mut slices);
         let place =
             |row: &usize| rows.binary_search(row).unwrap_or_else(|_| unreachable!("it was put in above"));
         let places: Vec<usize> = readout.iter().map(place).collect();

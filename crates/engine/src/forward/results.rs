@@ -35,18 +35,18 @@ impl<R: Real> Pass<'_, '_, R> {
             .map(|head| head * d_head..(head + 1) * d_head)
             .map(|slice| self.linear_share(w.linear(Module::O), &z, slice, &runs))
             .collect();
+        let mut all = Mat::zeros(wanted.len(), heads.len() * d);
         for (n, (&row, &i)) in wanted.iter().zip(&own).enumerate() {
-            let mut results: Vec<R> = heads.iter().flat_map(|share| share.row(n).iter().copied()).collect();
+            let results = all.row_mut(n);
+            put_side_by_side(&heads, n, results);
             if let (Some((post_norm, _)), Some(scales)) = (&w.post_norms, scales) {
                 let weight = &post_norm.of(self.batch.row(row).model).weight;
                 for result in results.chunks_exact_mut(d) {
                     result.iter_mut().zip(weight).for_each(|(v, &g)| *v = *v / scales[i] * g);
                 }
             }
-            let before = results.clone();
-            self.tap.at_row(point, row, &mut results);
-            add_differences(out.row_mut(i), &before, &results, d);
         }
+        self.tap_shares(point, &wanted, first_row, all, out);
     }
 
     /// `hook_lora_result` where somebody asks for it: each head's share of what the adapter adds at the output projection,
@@ -73,11 +73,26 @@ impl<R: Real> Pass<'_, '_, R> {
             .map(|head| head * d_head..(head + 1) * d_head)
             .map(|slice| self.low_rank_share(w.linear(Module::O), &z, slice, &runs))
             .collect();
-        for (n, (&row, &i)) in wanted.iter().zip(&own).enumerate() {
-            let mut shares: Vec<R> = heads.iter().flat_map(|share| share.row(n).iter().copied()).collect();
-            let before = shares.clone();
-            self.tap.at_row(point, row, &mut shares);
-            add_differences(out.row_mut(i), &before, &shares, d);
+        let mut all = Mat::zeros(wanted.len(), heads.len() * d);
+        (0..wanted.len()).for_each(|n| put_side_by_side(&heads, n, all.row_mut(n)));
+        self.tap_shares(point, &wanted, first_row, all, out);
+    }
+
+    /// Taps the heads' shares of some rows, and adds to the output what that changed.
+    fn tap_shares(
+        &mut self,
+        point: HookPoint,
+        rows: &[usize],
+        first_row: usize,
+        mut shares: Mat<R>,
+        out: &mut Mat<R>,
+    ) {
+        let before = shares.clone();
+        let mut slices: Vec<&mut [R]> = shares.data.chunks_exact_mut(shares.cols.max(1)).collect();
+        self.tap.at_rows(point, rows, &mut slices);
+        let d = out.cols;
+        for (n, row) in rows.iter().enumerate() {
+            add_differences(out.row_mut(row - first_row), before.row(n), shares.row(n), d);
         }
     }
 
@@ -93,6 +108,12 @@ impl<R: Real> Pass<'_, '_, R> {
         }
         runs
     }
+}
+
+/// Row `n` of each head's matrix, one after the other.
+fn put_side_by_side<R: Real>(heads: &[Mat<R>], n: usize, out: &mut [R]) {
+    let parts = out.chunks_exact_mut(heads.first().map_or(1, |head| head.cols.max(1)));
+    parts.zip(heads).for_each(|(part, head)| part.copy_from_slice(head.row(n)));
 }
 
 /// Adds to `out` what an edit changed in some of its shares, which lie one after the other; those that it left alone

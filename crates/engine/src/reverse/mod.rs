@@ -26,9 +26,10 @@ use crate::forward::{self, Kept, Memory, Pass, Record, Run};
 use crate::hook::{HookPoint, Site};
 use crate::mat::Mat;
 use crate::model::Model;
+use crate::request::{Capture, Edit, EditOp, Hooks};
 use crate::spec::ModelSpec;
 use crate::standing::Standing;
-use crate::tap::{Capture, Edit, EditOp, Hooks, Tap};
+use crate::tap::Tap;
 use lorascope_kernels::Real;
 use parameter::Collected;
 use walk::Walk;
@@ -139,12 +140,16 @@ impl<R: Real> Model<R> {
         }
         // On the way back captures take gradients, and edits let through what came from before them.
         let back = Hooks { captures: wanted.captures.clone(), edits: hooks.edits.clone() };
-        let tap = Tap::new(&back, self.standing(), batch, spec, |row, point| {
+        let tap = Tap::new(&back, &[], self.standing(), batch, spec, |row, point| {
             self.rank_at(batch.row(row).model, point)
         })?;
         let replay = replayed(&record.edited);
         let mut walk = Walk {
-            pass: Pass::new(self, batch, Tap::new(&replay, &Standing::default(), batch, spec, |_, _| None)?),
+            pass: Pass::new(
+                self,
+                batch,
+                Tap::new(&replay, &[], &Standing::default(), batch, spec, |_, _| None)?,
+            ),
             tap,
             rules: wanted.rules,
             edited: record.edited,
@@ -153,7 +158,7 @@ impl<R: Real> Model<R> {
         };
         let mut stream = walk.final_norm(&record.end, readout, &gradient);
         for layer in (record.lowest..spec.n_layers).rev() {
-            self.check_interrupt()?;
+            self.check_stop()?;
             let tape = match (record.tapes.pop(), record.starts.pop()) {
                 (Some(tape), _) => tape,
                 (None, Some(start)) => walk.again(layer, start, record.trained[layer], kept)?,

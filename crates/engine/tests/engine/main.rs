@@ -21,3 +21,4 @@ mod refused_hooks;
 mod refused_runs;
 mod standing;
 mod support;
+mod visits;

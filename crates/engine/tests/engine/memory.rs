@@ -3,6 +3,7 @@
 use crate::support::{FAMILIES, llama_with_many, noise, tiny, tokens};
 use lorascope_engine::{
     Batch, Capture, Error, HookPoint, Hooks, Model, Site, Standing, StandingEdit, StandingOp, StandingRows,
+    Stop,
 };
 use lorascope_kernels::Real;
 use std::collections::{BTreeMap, BTreeSet};
@@ -136,11 +137,12 @@ fn edits_cost_the_rows_that_they_change() {
 }
 
 #[test]
-fn who_may_interrupt_is_heard_between_layers() {
+fn who_may_stop_a_run_is_heard_between_layers() {
     for mut model in models::<f32>() {
         let (text, other) = (tokens(35, 12), tokens(36, 12));
         let switch = Arc::new(AtomicBool::new(false));
-        model.interrupt_by(Some(switch.clone()));
+        let asked_to_stop = switch.clone();
+        model.stop_when(Some(Stop(Arc::new(move || asked_to_stop.load(Ordering::Relaxed)))));
         remember(&mut model, &text);
         let before = asked(&model, &text);
         let begun = AtomicUsize::new(0);
@@ -150,16 +152,16 @@ fn who_may_interrupt_is_heard_between_layers() {
         };
         let sequences = on_all(&model, &other);
         let stopped = model.remember(&sequences, &stop_in_second);
-        assert!(matches!(stopped, Err(Error::Interrupted)), "{stopped:?}");
+        assert!(matches!(stopped, Err(Error::Stopped)), "{stopped:?}");
         assert_eq!(begun.into_inner(), 1, "one layer and no more");
         let batch = Batch::new(model.spec(), &on_all(&model, &text)).unwrap();
-        assert!(matches!(model.run(&batch, &Hooks::default(), &[0]), Err(Error::Interrupted)));
+        assert!(matches!(model.run(&batch, &Hooks::default(), &[0]), Err(Error::Stopped)));
         // What was remembered is not lost by it.
         switch.store(false, Ordering::Relaxed);
         assert_eq!(remember(&mut model, &text), 0);
         assert_eq!(asked(&model, &text), before);
         switch.store(true, Ordering::Relaxed);
-        model.interrupt_by(None);
+        model.stop_when(None);
         assert_eq!(asked(&model, &text), before);
     }
 }

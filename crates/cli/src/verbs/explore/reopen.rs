@@ -1,12 +1,13 @@
 //! Models and prompts of a run, from its folder.
 
 use super::Explored;
-use crate::args::{ExploreArgs, ModelArgs, Nf4};
-use crate::controls::{ControlOf, parse_control, written_control};
-use crate::open::{Asked, read_prompts};
-use crate::verbs::analyse::today;
+use crate::args::ExploreArgs;
 use anyhow::{Context, Result, anyhow, bail};
 use lorascope_record::{InputFile, Manifest};
+use lorascope_study::Models;
+use lorascope_study::Nf4;
+use lorascope_study::controls::{ControlOf, parse_control, written_control};
+use lorascope_study::open::{Asked, read_prompts, today};
 use lorascope_text::Wrapping;
 use serde::Deserialize;
 use std::path::{Path, PathBuf};
@@ -50,14 +51,9 @@ pub fn explored(folder: &Path, args: &ExploreArgs) -> Result<Explored> {
     let adapters = settings.models.iter().skip(1).filter(of_controls);
     let adapters = adapters.map(|name| Ok((name.clone(), adapter(&manifest.inputs, name)?)));
     let controls = settings.controls.iter().map(|c| control(c).map_err(|why| anyhow!("{shown}: {why}")));
-    let nf4 = match settings.nf4.as_deref() {
-        None => None,
-        Some("stored") => Some(Nf4::Stored),
-        Some("f16") => Some(Nf4::F16),
-        Some("bf16") => Some(Nf4::Bf16),
-        Some(other) => bail!("{shown}: the base was rounded from `{other}`, which is unknown here"),
-    };
-    let models = ModelArgs {
+    let nf4 = settings.nf4.as_deref().map(str::parse::<Nf4>).transpose();
+    let nf4 = nf4.map_err(|why| anyhow!("{shown}: {why}"))?;
+    let models = Models {
         base: base.to_string_lossy().into_owned(),
         adapters: adapters.collect::<Result<_>>()?,
         checkpoints: Vec::new(),
@@ -65,7 +61,6 @@ pub fn explored(folder: &Path, args: &ExploreArgs) -> Result<Explored> {
         save_controls: None,
         nf4,
         memory: args.memory,
-        threads: args.threads,
     };
     let set = read_prompts(&folder.join("prompts.json"))?;
     let now = Some(settings.date.unwrap_or_else(today));

@@ -1,14 +1,18 @@
 //! The study file: base, adapters, prompts and analyses in one TOML file.
 
-use crate::args::check_model_name;
-use crate::checkpoints::{Checkpoints, check_trajectory_name};
+use crate::checkpoints::{Checkpoints, check_trajectory_name, with_checkpoints};
 use crate::controls::{ControlOf, parse_control};
+use crate::models::{Models, Nf4};
+use crate::names::check_model_name;
+use crate::open::Asked;
+use crate::pipeline::Plan;
 use crate::registry;
 use anyhow::{Context, Result, anyhow, bail};
 use chrono::{DateTime, Datelike, NaiveDate, NaiveTime};
 use lorascope_analyses::{Analysis, ModelEdit};
 use lorascope_games::Design;
 use lorascope_prompts::PromptSet;
+use lorascope_text::Wrapping;
 use serde_json::Value;
 use std::path::{Path, PathBuf};
 use toml::Table;
@@ -32,28 +36,53 @@ const KEYS: [&str; 14] = [
 
 /// A study as its file describes it; nothing is opened yet.
 pub struct StudyFile {
+    /// Headline of the report.
     pub title: String,
+    /// The base model.
     pub base: Option<String>,
+    /// Adapters: name and place.
     pub adapters: Vec<(String, String)>,
+    /// Folders of checkpoints.
     pub checkpoints: Vec<Checkpoints>,
+    /// Controls made from adapters.
     pub controls: Vec<ControlOf>,
+    /// The prompts.
     pub prompts: Prompts,
+    /// Answers A and B of prompts that name none.
     pub answers: Option<(String, String)>,
+    /// Analyses with their resolved settings.
     pub analyses: Vec<(&'static dyn Analysis, Value)>,
     /// The analyses that the file names itself; they are carried out even where they have nothing to do, which they refuse.
     pub named: Vec<String>,
+    /// Seed of everything random.
     pub seed: u64,
-    pub nf4: Option<String>,
+    /// The type from which the base is rounded through NF4.
+    pub nf4: Option<Nf4>,
+    /// Whether prompts are put to the model as raw text.
     pub raw: bool,
     /// Seconds since 1970 of `date`.
     pub now: Option<i64>,
     /// Edits of the models.
     pub edits: Vec<ModelEdit>,
+    /// The file, for messages; empty where there is none.
+    pub path: PathBuf,
+}
+
+/// A study ready to be run: everything named, nothing opened.
+pub struct Ready {
+    /// Which models.
+    pub models: Models,
+    /// Which prompts.
+    pub asked: Asked,
+    /// Which analyses.
+    pub plan: Plan,
 }
 
 /// Where a study's prompts come from.
 pub enum Prompts {
+    /// A JSON file.
     File(PathBuf),
+    /// A design of game prompts.
     Design(Box<Design>),
 }
 
@@ -72,7 +101,44 @@ impl StudyFile {
     pub fn read(path: &Path) -> Result<Self> {
         let text = std::fs::read_to_string(path).with_context(|| format!("study file {}", path.display()))?;
         let folder = path.parent().unwrap_or(Path::new(""));
-        Self::parse(&text, folder).with_context(|| format!("study file {}", path.display()))
+        let study = Self::parse(&text, folder).with_context(|| format!("study file {}", path.display()))?;
+        Ok(Self { path: path.to_owned(), ..study })
+    }
+
+    /// Lists checkpoints, makes prompts, and leaves out what has nothing to do.
+    ///
+    /// # Errors
+    /// A file without a base; prompts or checkpoints that can't be read.
+    pub fn ready(self, threads: usize, memory: usize) -> Result<Ready> {
+        let set = self.prompts.load()?;
+        let no_base =
+            || format!("study file {} names no `base`; add one, or give --base", self.path.display());
+        let base = self.base.with_context(no_base)?;
+        let adapters = with_checkpoints(&self.adapters, &self.checkpoints)?;
+        let names: Vec<&str> = adapters.iter().map(|(name, _)| name.as_str()).collect();
+        let mut analyses = self.analyses;
+        analyses.retain(|(a, _)| self.named.iter().any(|n| n == a.name()) || a.applies(&names));
+        let models = Models {
+            base,
+            adapters,
+            checkpoints: Vec::new(),
+            controls: self.controls,
+            save_controls: None,
+            nf4: self.nf4,
+            memory,
+        };
+        let plan = Plan {
+            command: "study".to_owned(),
+            title: self.title,
+            analyses,
+            edits: self.edits,
+            seed: self.seed,
+            nf4: self.nf4,
+            threads,
+            memory,
+        };
+        let wrapping = if self.raw { Wrapping::Raw } else { Wrapping::Auto };
+        Ok(Ready { models, asked: Asked { set, answers: self.answers, wrapping, now: self.now }, plan })
     }
 
     /// What is studied where no file says it: the embedded model, or with the user's own base everything that has a default.
@@ -98,12 +164,8 @@ impl StudyFile {
                 .and_then(|s| u64::try_from(s).ok())
                 .context("`seed` must be a whole number from 0")?,
         };
-        let nf4 = text_of("nf4")?;
-        if let Some(from) = &nf4
-            && !["stored", "f16", "bf16"].contains(&from.as_str())
-        {
-            bail!("`nf4` is `{from}`; it must be stored, f16 or bf16");
-        }
+        let nf4 = text_of("nf4")?.map(|from| from.parse::<Nf4>()).transpose();
+        let nf4 = nf4.map_err(|why| anyhow!(why))?;
         Ok(Self {
             title: text_of("title")?.unwrap_or_else(|| "What did the fine-tuning change?".to_owned()),
             base: text_of("base")?.map(|b| relative_to(folder, &b)),
@@ -119,6 +181,7 @@ impl StudyFile {
             raw: raw.unwrap_or(false),
             now: text_of("date")?.map(|d| seconds_of_date(&d)).transpose()?,
             edits: edits(&table)?,
+            path: PathBuf::new(),
         })
     }
 }

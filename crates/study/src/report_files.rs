@@ -2,7 +2,7 @@
 
 use anyhow::{Context as _, Result};
 use lorascope_analyses::{ANALYSES, Findings, Prompt, Subject, claimed_rows, verdicts};
-use lorascope_record::RunFolder;
+use lorascope_record::{RunFolder, Table};
 use lorascope_report::{Excerpt, Page, PromptText, Section, TableFile, Theme, figure_files, render_html};
 use rayon::prelude::*;
 
@@ -38,8 +38,11 @@ pub fn read_page(folder: &RunFolder) -> Result<Page> {
     serde_json::from_str(&json).with_context(|| format!("{} is not the data of a report", path.display()))
 }
 
-/// Puts what an analysis found onto the page: its section, its tables, its claims.
-pub fn add(page: &mut Page, found: Findings, comes_first: bool) -> Result<()> {
+/// Puts what an analysis found onto the page: its section, its tables, its claims. The tables themselves come back.
+///
+/// # Errors
+/// A table of claims that can't be read.
+pub fn add(page: &mut Page, found: Findings, comes_first: bool) -> Result<Vec<Table>> {
     for table in &found.tables {
         let spec = table.spec();
         page.tables.push(TableFile {
@@ -53,7 +56,7 @@ pub fn add(page: &mut Page, found: Findings, comes_first: bool) -> Result<()> {
     }
     let place = if comes_first { 0 } else { page.sections.len() };
     page.sections.insert(place, found.section);
-    Ok(())
+    Ok(found.tables)
 }
 
 /// Rows that a claim shows on the page; its table's file has all.

@@ -1,6 +1,6 @@
 //! Checkpoints of a training: a folder of adapter folders, each of which becomes an adapter `NAME@STEP`.
 
-use crate::args::{check_model_name, parse_pair};
+use crate::names::{check_model_name, parse_pair};
 use anyhow::{Context, Result, bail};
 use lorascope_analyses::CheckpointName;
 use lorascope_train::{CHECKPOINTS, CONFIG};

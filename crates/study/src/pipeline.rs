@@ -1,13 +1,14 @@
 //! From a subject and a list of analyses to a finished run folder: tables, figures, report, manifest.
 
 use crate::cost::{Meter, in_words};
+use crate::listener::Listener;
+use crate::models::Nf4;
 use crate::open::{Asked, Opened};
-use crate::progress::Bars;
-use crate::report_files::{add, add_claimed_rows, prompt_texts, write_figures, write_page};
+use crate::report_files::{add, add_claimed_rows, prompt_texts, read_page, write_figures, write_page};
 use anyhow::{Context as _, Result, anyhow};
 use lorascope_analyses::{Analysis, Context, ModelEdit, Subject};
 use lorascope_prompts::PromptSet;
-use lorascope_record::{Opened as State, RunFolder, RunKey, sha256_hex};
+use lorascope_record::{Opened as State, RunFolder, RunKey, Table, sha256_hex};
 use lorascope_report::{Page, ProvenanceItem};
 use serde_json::{Value, json};
 use std::path::Path;
@@ -28,15 +29,62 @@ pub struct Plan {
     /// Seed of everything random.
     pub seed: u64,
     /// Whether the base was rounded through NF4, and from what.
-    pub nf4: Option<String>,
+    pub nf4: Option<Nf4>,
     /// Threads in use.
     pub threads: usize,
     /// Bytes for packed weights; a quarter of it again for the rows of patched runs.
     pub memory: usize,
 }
 
+/// What a run found, in memory.
+#[derive(Debug)]
+pub struct Found {
+    /// All tables.
+    pub tables: Vec<Table>,
+    /// The report, its figures as data.
+    pub page: Page,
+}
+
 /// Runs the plan into `out`, resuming what is there.
-pub fn run(plan: &Plan, opened: Opened, asked: &Asked, out: &Path, bars: &Bars) -> Result<()> {
+///
+/// # Errors
+/// What keeps an analysis from being carried out, or the folder from being written.
+pub fn run(plan: &Plan, opened: Opened, asked: &Asked, out: &Path, listener: &dyn Listener) -> Result<()> {
+    work(plan, opened, asked, out, true, None, listener).map(drop)
+}
+
+/// The same with the results in memory: of a run into `out`, where a folder is named, else of one that leaves no files.
+///
+/// # Errors
+/// As [`run`].
+pub fn find(
+    plan: &Plan,
+    opened: Opened,
+    asked: &Asked,
+    out: Option<&Path>,
+    listener: &dyn Listener,
+) -> Result<Found> {
+    let mut tables = Vec::new();
+    let page = match out {
+        Some(out) => work(plan, opened, asked, out, true, Some(&mut tables), listener)?,
+        None => {
+            let scratch = tempfile::tempdir().context("making a folder for finished parts")?;
+            work(plan, opened, asked, scratch.path(), false, Some(&mut tables), listener)?
+        }
+    };
+    Ok(Found { tables, page })
+}
+
+/// Carries the plan out; `writes` says whether the folder is to have figures, report and prompts, `kept` takes the tables.
+fn work(
+    plan: &Plan,
+    opened: Opened,
+    asked: &Asked,
+    out: &Path,
+    writes: bool,
+    mut kept: Option<&mut Vec<Table>>,
+    listener: &dyn Listener,
+) -> Result<Page> {
     let prompts = asked.set.to_json();
     let (mut subject, inputs) = opened.into_subject(asked)?;
     subject.edit(&plan.edits)?;
@@ -53,7 +101,7 @@ pub fn run(plan: &Plan, opened: Opened, asked: &Asked, out: &Path, bars: &Bars) 
         "answers": asked.answers,
         "wrapping": asked.wrapping,
         "date": asked.now.filter(|_| subject.tokenizer.chat_depends_on_date()),
-        "nf4": plan.nf4,
+        "nf4": plan.nf4.map(Nf4::name),
     });
     if !plan.edits.is_empty() {
         run_settings["edits"] = json!(plan.edits);
@@ -79,22 +127,27 @@ pub fn run(plan: &Plan, opened: Opened, asked: &Asked, out: &Path, bars: &Bars) 
         analysis.check(own.as_ref().map_or(&subject, |(_, own)| own), settings).with_context(named)?;
         tasks.push((*analysis, settings, own));
     }
+    let concludes = tasks.iter().any(|(analysis, ..)| analysis.concludes());
     // Those that work on the others' tables come last.
     tasks.sort_by_key(|(analysis, ..)| analysis.concludes());
     let folder = RunFolder::open(out, &key)?;
     match folder.opened() {
         State::Finished => {
-            println!("{} is finished already; nothing to do", out.display());
-            return Ok(());
+            listener.say(&format!("{} is finished already; nothing to do", out.display()));
+            return finished(plan, &folder, kept);
         }
-        State::Resumed { parts } => println!("going on with {} ({parts} finished parts)", out.display()),
+        State::Resumed { parts } => {
+            listener.say(&format!("going on with {} ({parts} finished parts)", out.display()));
+        }
         State::Damaged { files } => {
-            println!("{}: changed or missing, made again: {}", out.display(), files.join(", "));
+            listener.say(&format!("{}: changed or missing, made again: {}", out.display(), files.join(", ")));
         }
         State::Created => {}
     }
-    folder.write_text("prompts.json", &prompts)?;
-    folder.write_text("rendered.jsonl", &subject.rendered())?;
+    if writes {
+        folder.write_text("prompts.json", &prompts)?;
+        folder.write_text("rendered.jsonl", &subject.rendered())?;
+    }
     let mut page = page(plan, &subject, asked, &key);
     if !plan.edits.is_empty() {
         let n = plan.edits.len();
@@ -105,30 +158,48 @@ pub fn run(plan: &Plan, opened: Opened, asked: &Asked, out: &Path, bars: &Bars) 
     for (analysis, settings, own) in &tasks {
         let memory = plan.memory / ROWS_SHARE;
         let name = analysis.name();
-        if let Some((set, own)) = own {
+        if let Some((set, own)) = own.as_ref().filter(|_| writes) {
             folder.write_text(&format!("{name}_prompts.json"), &set.to_json())?;
             folder.write_text(&format!("{name}_rendered.jsonl"), &own.rendered())?;
         }
         let subject = own.as_ref().map_or(&subject, |(_, own)| own);
-        let context = Context { subject, run: &folder, seed: plan.seed, memory, progress: bars };
+        let context = Context { subject, run: &folder, seed: plan.seed, memory, progress: listener };
         let meter = Meter::begin();
         let found =
             analysis.run(&context, settings).with_context(|| format!("analysis `{}`", analysis.name()))?;
-        for table in &found.tables {
-            folder.write_table(table)?;
+        if writes || concludes {
+            found.tables.iter().try_for_each(|table| folder.write_table(table))?;
         }
-        write_figures(&folder, &found.section)?;
+        if writes {
+            write_figures(&folder, &found.section)?;
+        }
         page.warnings.extend(analysis.warnings(&found.tables)?);
         let cost = meter.end(name);
-        eprintln!("{}", in_words(&cost));
+        listener.note(&in_words(&cost));
         folder.mark_done(cost)?;
-        add(&mut page, found, analysis.concludes())?;
+        let tables = add(&mut page, found, analysis.concludes())?;
+        if let Some(kept) = &mut kept {
+            kept.extend(tables);
+        }
     }
-    add_claimed_rows(&folder, &mut page)?;
-    write_page(&folder, &page)?;
+    if writes || concludes {
+        add_claimed_rows(&folder, &mut page)?;
+    }
+    if writes {
+        write_page(&folder, &page)?;
+        listener.say(&out.join("report.html").display().to_string());
+    }
     folder.finish()?;
-    println!("{}", out.join("report.html").display());
-    Ok(())
+    Ok(page)
+}
+
+/// What lies in the folder of a finished run, where somebody wants it.
+fn finished(plan: &Plan, folder: &RunFolder, kept: Option<&mut Vec<Table>>) -> Result<Page> {
+    let Some(kept) = kept else { return Ok(Page::default()) };
+    for spec in plan.analyses.iter().flat_map(|(analysis, _)| analysis.tables()) {
+        kept.extend(folder.read_table(spec)?);
+    }
+    read_page(folder)
 }
 
 /// Prompts of an analysis's own with the models on them, where they are others than the study's.
@@ -186,7 +257,7 @@ fn page(plan: &Plan, subject: &Subject, asked: &Asked, key: &RunKey) -> Page {
     for (i, edit) in plan.edits.iter().enumerate() {
         provenance.push(item(&format!("edit {}", i + 1), json!(edit).to_string()));
     }
-    if let Some(from) = &plan.nf4 {
+    if let Some(from) = plan.nf4.map(Nf4::name) {
         provenance.push(item("base weights", format!("rounded through NF4 from {from}")));
     }
     if let Some(now) = asked.now.filter(|_| subject.tokenizer.chat_depends_on_date()) {

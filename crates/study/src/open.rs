@@ -1,12 +1,12 @@
 //! From names of models and prompts to a loaded subject, with the hashes of everything that was read.
 
-use crate::args::{ModelArgs, Nf4};
 use crate::checkpoints::with_checkpoints;
-use crate::progress::Bars;
+use crate::listener::Listener;
+use crate::models::{Models, Nf4};
 use anyhow::{Context, Result, anyhow, bail};
-use lorascope_analyses::{Meanings, Progress, Subject};
+use lorascope_analyses::{Meanings, Subject};
 use lorascope_checkpoint::gguf::Metadata;
-use lorascope_checkpoint::{Checkpoint, Nf4Rounding, RoundFrom};
+use lorascope_checkpoint::{Checkpoint, Nf4Rounding};
 use lorascope_engine::Model;
 use lorascope_hub::{Event, Options, RepoKind, resolve};
 use lorascope_prompts::PromptSet;
@@ -14,11 +14,16 @@ use lorascope_record::InputFile;
 use lorascope_text::{Clock, GgufTokenizer, Tokenizer, Wrapping};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 /// A loaded base with its adapters and tokenizer.
+#[derive(Debug, Clone)]
 pub struct Opened {
-    pub model: Model<f32>,
-    pub tokenizer: Tokenizer,
+    /// Base and adapters.
+    pub model: Arc<Model<f32>>,
+    /// Tokenizer and chat template.
+    pub tokenizer: Arc<Tokenizer>,
+    /// Every file that was read.
     pub inputs: Vec<InputFile>,
 }
 
@@ -32,24 +37,24 @@ pub fn set_threads(threads: Option<u16>) -> Result<usize> {
 
 /// A base whose weights are not loaded yet, and its tokenizer.
 pub struct OpenedBase {
+    /// Its stored weights.
     pub checkpoint: Checkpoint,
+    /// Tokenizer and chat template.
     pub tokenizer: Tokenizer,
+    /// Every file that was read.
     pub inputs: Vec<InputFile>,
+    /// Where it lies.
     pub path: PathBuf,
 }
 
 /// Opens the base and its tokenizer.
-pub fn open_base(base: &str, nf4: Option<Nf4>, bars: &Bars) -> Result<OpenedBase> {
-    let path = locate(base, RepoKind::Model, bars).with_context(|| format!("base model `{base}`"))?;
+pub fn open_base(base: &str, nf4: Option<Nf4>, listener: &dyn Listener) -> Result<OpenedBase> {
+    let path = locate(base, RepoKind::Model, listener).with_context(|| format!("base model `{base}`"))?;
     let mut checkpoint = Checkpoint::open(&path).with_context(|| format!("base model {}", path.display()))?;
     let tokenizer = tokenizer(&checkpoint).with_context(|| format!("tokenizer of {}", path.display()))?;
-    let inputs = hash_base(&checkpoint, bars)?;
+    let inputs = hash_base(&checkpoint, listener)?;
     if let Some(from) = nf4 {
-        let from = match from {
-            Nf4::Stored => RoundFrom::AsStored,
-            Nf4::F16 => RoundFrom::F16,
-            Nf4::Bf16 => RoundFrom::BF16,
-        };
+        let from = from.round_from();
         checkpoint
             .round_through_nf4(Nf4Rounding { double_quantisation: false, from })
             .context("rounding to NF4")?;
@@ -58,15 +63,15 @@ pub fn open_base(base: &str, nf4: Option<Nf4>, bars: &Bars) -> Result<OpenedBase
 }
 
 /// Opens the base, its adapters with their controls, and its tokenizer. `seed` is that of controls that name none.
-pub fn open(args: &ModelArgs, seed: u64, bars: &Bars) -> Result<Opened> {
-    let given = with_checkpoints(&args.adapters, &args.checkpoints)?;
-    let controls = args.controls.iter().map(|control| control.resolve(&given, seed));
+pub fn open(models: &Models, seed: u64, listener: &dyn Listener) -> Result<Opened> {
+    let given = with_checkpoints(&models.adapters, &models.checkpoints)?;
+    let controls = models.controls.iter().map(|control| control.resolve(&given, seed));
     let controls = controls.collect::<Result<Vec<_>, _>>().map_err(|why| anyhow!(why))?.concat();
-    let base = open_base(&args.base, args.nf4, bars)?;
+    let base = open_base(&models.base, models.nf4, listener)?;
     let (tokenizer, mut inputs) = (base.tokenizer, base.inputs);
     let mut adapters = Vec::new();
     for (name, spec) in &given {
-        let dir = locate(spec, RepoKind::Adapter, bars).with_context(|| format!("adapter `{name}`"))?;
+        let dir = locate(spec, RepoKind::Adapter, listener).with_context(|| format!("adapter `{name}`"))?;
         for file in ["adapter_config.json", "adapter_model.safetensors"] {
             let path = dir.join(file);
             if path.is_file() {
@@ -75,12 +80,12 @@ pub fn open(args: &ModelArgs, seed: u64, bars: &Bars) -> Result<Opened> {
         }
         adapters.push((name.clone(), dir));
     }
-    let model = Model::load_with_controls(base.checkpoint, &adapters, &controls, args.memory);
+    let model = Model::load_with_controls(base.checkpoint, &adapters, &controls, models.memory);
     let model = model.map_err(|e| named(e, &base.path))?;
-    if let Some(folder) = &args.save_controls {
-        crate::controls::save(folder, model.adapters(), &adapters)?;
+    if let Some(folder) = &models.save_controls {
+        crate::controls::save(folder, model.adapters(), &adapters, listener)?;
     }
-    Ok(Opened { model, tokenizer, inputs })
+    Ok(Opened { model: model.into(), tokenizer: tokenizer.into(), inputs })
 }
 
 /// Says which base an error is about; errors of adapters name theirs already.
@@ -93,7 +98,7 @@ pub fn named(error: lorascope_engine::Error, base: &Path) -> anyhow::Error {
 }
 
 /// The embedded model unpacked; a local path as it is; a hub id through the cache, downloading what is missing.
-fn locate(spec: &str, kind: RepoKind, bars: &Bars) -> Result<PathBuf> {
+fn locate(spec: &str, kind: RepoKind, listener: &dyn Listener) -> Result<PathBuf> {
     if let Some(path) = crate::embedded::locate(spec)? {
         return Ok(path);
     }
@@ -101,34 +106,36 @@ fn locate(spec: &str, kind: RepoKind, bars: &Bars) -> Result<PathBuf> {
     let on_event = |event: Event| match event {
         Event::Progress { file, done, total } => {
             if !started.replace(true) {
-                bars.begin(file, total);
+                listener.begin(file, total);
             }
-            bars.at(done);
+            listener.at(done);
             if done == total {
-                bars.end();
+                listener.end();
                 started.set(false);
             }
         }
         Event::UsingCache { repo, commit, reason } => {
-            eprintln!("note: the hub can't be reached ({reason}); using {repo} at {commit} from the cache");
+            listener.note(&format!(
+                "note: the hub can't be reached ({reason}); using {repo} at {commit} from the cache"
+            ));
         }
         _ => {}
     };
     let found = resolve(spec, kind, &Options { on_event: &on_event, ..Options::from_env() });
-    bars.end();
+    listener.end();
     Ok(found?)
 }
 
-fn hash_base(checkpoint: &Checkpoint, bars: &Bars) -> Result<Vec<InputFile>> {
+fn hash_base(checkpoint: &Checkpoint, listener: &dyn Listener) -> Result<Vec<InputFile>> {
     let files = checkpoint.files();
-    bars.begin("hashing the base model", files.len() as u64);
+    listener.begin("hashing the base model", files.len() as u64);
     let mut inputs = Vec::new();
     for (i, path) in files.iter().enumerate() {
         let name = path.file_name().map_or_else(String::new, |n| n.to_string_lossy().into_owned());
         inputs.push(InputFile::read(format!("base/{name}"), path)?);
-        bars.at(i as u64 + 1);
+        listener.at(i as u64 + 1);
     }
-    bars.end();
+    listener.end();
     let folder = checkpoint.path();
     if folder.is_dir() {
         for name in
@@ -180,11 +187,20 @@ fn gguf_tokenizer(metadata: &Metadata) -> Result<GgufTokenizer> {
 /// What prompts are put to the models, and how.
 #[derive(Debug)]
 pub struct Asked {
+    /// The prompts.
     pub set: PromptSet,
+    /// Answers A and B of prompts that name none.
     pub answers: Option<(String, String)>,
+    /// Whether they go through the chat template.
     pub wrapping: Wrapping,
     /// Seconds since 1970 that a chat template takes for now.
     pub now: Option<i64>,
+}
+
+/// Midnight UTC of today, in seconds since 1970.
+pub fn today() -> i64 {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs());
+    i64::try_from(now / 86_400 * 86_400).unwrap_or(0)
 }
 
 /// Prompts of a file.
@@ -203,7 +219,7 @@ impl Opened {
                     "the model's chat template writes today's date into prompts; say which with `date` in the study file"
                 )
             };
-            tokenizer.set_clock(Clock::Fixed(now));
+            Arc::make_mut(&mut tokenizer).set_clock(Clock::Fixed(now));
         }
         let subject = asked.subject(self.model, tokenizer, &asked.set)?;
         Ok((subject, self.inputs))

@@ -1,6 +1,7 @@
 //! Control adapters: which are asked for, what they are called, and their way into PEFT folders.
 
-use crate::args::check_model_name;
+use crate::listener::Listener;
+use crate::names::check_model_name;
 use anyhow::{Context, Result, bail};
 use lorascope_checkpoint::StoredTensor;
 use lorascope_engine::{Adapter, Control, ControlKind};
@@ -82,7 +83,12 @@ pub fn written_control(name: &str, of: &str, kind: &str, seed: u64) -> String {
 ///
 /// # Errors
 /// A configuration that can't be read again, or a folder that can't be written.
-pub fn save(folder: &Path, adapters: &[Adapter], originals: &[(String, PathBuf)]) -> Result<()> {
+pub(crate) fn save(
+    folder: &Path,
+    adapters: &[Adapter],
+    originals: &[(String, PathBuf)],
+    listener: &dyn Listener,
+) -> Result<()> {
     let with_bias = |a: &&Adapter| a.control.is_some() && a.peft.low_rank.values().any(|u| u.bias.is_some());
     if let Some(adapter) = adapters.iter().find(with_bias) {
         bail!("control `{}` has biases of B (`lora_bias`), which are not written to folders", adapter.name);
@@ -100,7 +106,7 @@ pub fn save(folder: &Path, adapters: &[Adapter], originals: &[(String, PathBuf)]
         std::fs::create_dir_all(&to).with_context(|| format!("creating {}", to.display()))?;
         write_folder(&to, &config, &factors(adapter)?)
             .with_context(|| format!("writing {}", to.display()))?;
-        println!("{}", to.display());
+        listener.say(&to.display().to_string());
     }
     Ok(())
 }

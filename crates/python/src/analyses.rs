@@ -1,0 +1,169 @@
+//! The registry of analyses, and their way from a loaded model to a result.
+
+use crate::error::{plain, raised_or, told};
+use crate::interrupt::Raised;
+use crate::listener::PyListener;
+use crate::model::{Model, open_models};
+use crate::results::Result;
+use anyhow::{Context, anyhow};
+use lorascope_analyses::{ANALYSES, Analysis, analysis};
+use lorascope_games::Design;
+use lorascope_prompts::PromptSet;
+use lorascope_study::names::parse_size;
+use lorascope_study::open::{Asked, Opened, read_prompts, today};
+use lorascope_study::pipeline::{Found, Plan, find};
+use lorascope_study::study_file::{Ready, StudyFile};
+use lorascope_text::Wrapping;
+use pyo3::prelude::*;
+use pyo3::types::PyDict;
+use serde_json::Value;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// Every analysis that has a command of its own.
+#[pyfunction]
+pub(crate) fn analyses(py: Python<'_>) -> PyResult<Vec<Bound<'_, PyDict>>> {
+    ANALYSES.iter().filter(|a| !a.concludes()).map(|a| described(py, *a)).collect()
+}
+
+fn described<'py>(py: Python<'py>, analysis: &dyn Analysis) -> PyResult<Bound<'py, PyDict>> {
+    let found = PyDict::new(py);
+    found.set_item("name", analysis.name())?;
+    found.set_item("title", analysis.title())?;
+    found.set_item("question", analysis.question())?;
+    found.set_item("by_default", analysis.by_default())?;
+    let defaults = analysis.settings(&Value::Null).map_err(plain)?;
+    found.set_item("settings", defaults.to_string())?;
+    found.set_item("meanings", meanings(analysis.name()))?;
+    found.set_item("flags", analysis.flags().iter().map(|f| (f.name, f.help)).collect::<Vec<_>>())?;
+    found.set_item("tables", analysis.tables().iter().map(|t| (t.name, t.doc)).collect::<Vec<_>>())?;
+    Ok(found)
+}
+
+/// What the documentation says of each setting of an analysis; a test of `lorascope-study` makes sure that it lists them all.
+fn meanings(analysis: &str) -> Vec<(String, String)> {
+    let row = |line: &'static str| {
+        // A bar within a cell is written with a backslash; it is not the end of the cell.
+        let cells: Vec<&str> = line.strip_prefix("| ")?.strip_suffix(" |")?.splitn(4, " | ").collect();
+        let [name, setting, _default, meaning] = cells[..] else { return None };
+        let code = |cell: &'static str| cell.strip_prefix('`')?.strip_suffix('`');
+        (code(name)? == analysis).then(|| Some((code(setting)?.to_owned(), meaning.replace("\\|", "|"))))?
+    };
+    include_str!("../../../docs/study.md").lines().filter_map(row).collect()
+}
+
+/// Carries out one analysis. Prompts are a file, or JSON; settings are JSON.
+#[pyfunction]
+#[pyo3(signature = (model, name, prompts, is_file, settings, answers, raw, seed, out, progress))]
+#[allow(clippy::too_many_arguments, reason = "they are one question, asked by the package only")]
+pub(crate) fn analyse(
+    py: Python,
+    model: &Model,
+    name: &str,
+    prompts: &str,
+    is_file: bool,
+    settings: &str,
+    answers: Option<(String, String)>,
+    raw: bool,
+    seed: u64,
+    out: Option<PathBuf>,
+    progress: Option<Py<PyAny>>,
+) -> PyResult<Result> {
+    let set = || -> anyhow::Result<PromptSet> {
+        if is_file { read_prompts(Path::new(prompts)) } else { Ok(PromptSet::parse(prompts)?) }
+    };
+    let planned = || -> anyhow::Result<(Plan, Asked)> {
+        let analysis = analysis(name).ok_or_else(|| anyhow!("no analysis is called `{name}`"))?;
+        let given: Value = serde_json::from_str(settings).context("settings")?;
+        let plan = Plan {
+            command: name.to_owned(),
+            title: analysis.title().to_owned(),
+            analyses: vec![(analysis, analysis.settings(&given)?)],
+            edits: Vec::new(),
+            seed,
+            nf4: model.nf4,
+            threads: rayon::current_num_threads(),
+            memory: model.memory,
+        };
+        let wrapping = if raw { Wrapping::Raw } else { Wrapping::Auto };
+        let answers = answers.clone();
+        Ok((plan, Asked { set: set().context("`prompts`")?, answers, wrapping, now: Some(today()) }))
+    };
+    let (plan, asked) = planned().map_err(|error| told(&error))?;
+    let raised = Arc::new(Raised::new());
+    let listener = PyListener::new(progress, raised.clone());
+    result(py, &plan, model.opened.clone(), &asked, out.as_deref(), listener, &raised)
+}
+
+/// Runs a study file, or without one the study of the embedded model.
+#[pyfunction]
+#[pyo3(signature = (path, base, adapters, out, seed, memory, progress))]
+#[allow(clippy::too_many_arguments, reason = "they are one question, asked by the package only")]
+pub(crate) fn study(
+    py: Python,
+    path: Option<PathBuf>,
+    base: Option<String>,
+    adapters: Vec<(String, String)>,
+    out: Option<PathBuf>,
+    seed: Option<u64>,
+    memory: &str,
+    progress: Option<Py<PyAny>>,
+) -> PyResult<Result> {
+    let ready = || -> anyhow::Result<Ready> {
+        let mut study = match &path {
+            Some(path) => StudyFile::read(path)?,
+            None => StudyFile::without_file(base.is_some())?,
+        };
+        study.base = base.clone().or(study.base);
+        if !adapters.is_empty() {
+            (study.adapters, study.checkpoints) = (adapters.clone(), Vec::new());
+        }
+        study.seed = seed.unwrap_or(study.seed);
+        let memory = parse_size(memory).map_err(|why| anyhow!(why)).context("`memory`")?;
+        study.ready(rayon::current_num_threads(), memory)
+    };
+    let Ready { models, asked, plan } = ready().map_err(|error| told(&error))?;
+    let raised = Arc::new(Raised::new());
+    let listener = PyListener::new(progress, raised.clone());
+    let opened = open_models(py, &models, plan.seed, &listener, &raised)?;
+    result(py, &plan, opened, &asked, out.as_deref(), listener, &raised)
+}
+
+fn result(
+    py: Python,
+    plan: &Plan,
+    opened: Opened,
+    asked: &Asked,
+    out: Option<&Path>,
+    listener: PyListener,
+    raised: &Raised,
+) -> PyResult<Result> {
+    let found: anyhow::Result<Found> = py.detach(|| find(plan, opened, asked, out, &listener));
+    let found = found.map_err(|error| raised_or(raised, told(&error)))?;
+    if let Some(error) = raised.take() {
+        return Err(error);
+    }
+    Result::new(py, found, listener.into_notes())
+}
+
+/// Prompts about games as JSON: a ready design (`default`, `crossed`, `fifteen`) with other levels of some factors.
+#[pyfunction]
+pub(crate) fn game_prompts(design: &str, factors: Vec<(String, String)>) -> PyResult<String> {
+    let mut made = match design {
+        "default" => Design::default(),
+        "crossed" => Design::crossed(),
+        "fifteen" => Design::fifteen(),
+        _ => return Err(plain(format!("`design` is `{design}`; it must be default, crossed or fifteen"))),
+    };
+    for (factor, levels) in &factors {
+        made.set(factor, levels).map_err(plain)?;
+    }
+    Ok(made.build().map_err(plain)?.to_json())
+}
+
+/// Sets the number of threads of all arithmetic, before anything is computed; gives back how many there are.
+#[pyfunction]
+#[pyo3(signature = (threads = None))]
+pub(crate) fn set_threads(threads: Option<u16>) -> PyResult<usize> {
+    lorascope_study::open::set_threads(threads).map_err(|error| told(&error))
+}

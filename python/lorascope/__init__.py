@@ -1,0 +1,41 @@
+"""A microscope for LoRA fine-tunes of language models.
+
+One base and its adapters are loaded once, un-merged, and run side by side::
+
+    import lorascope
+
+    model = lorascope.Model.load("organism", adapters={"hybrid": "organism:hybrid"})
+    logits, cache = model.run_with_cache("Two players choose.", names=["blocks.3.attn.hook_z"])
+    result = lorascope.decide(model, lorascope.game_prompts("fifteen"))
+    result.tables["decisions"].to_pandas()
+
+Every analysis of the command line is a function here, with the same name, settings and numbers.
+"""
+
+from lorascope import analyses
+from lorascope._cache import Cache
+from lorascope._interventions import Intervention, Place, at
+from lorascope._model import Hook, Model
+from lorascope._native import Error, __version__, set_threads
+from lorascope._results import Column, Result, Section, Table
+from lorascope._studies import game_prompts, study
+from lorascope.analyses import *  # noqa: F403 - one function for each analysis of the registry
+
+__all__ = [
+    "Cache",
+    "Column",
+    "Error",
+    "Hook",
+    "Intervention",
+    "Model",
+    "Place",
+    "Result",
+    "Section",
+    "Table",
+    "__version__",
+    "at",
+    "game_prompts",
+    "set_threads",
+    "study",
+    *analyses.__all__,
+]
