@@ -428,6 +428,7 @@ def paths(
     progress: Union[Callable[[str, int, int], None], bool, None] = ...,
     estimator: Any = ...,
     nodes: int = ...,
+    prompts: int = ...,
     receiver: Any = ...,
     sender: Any = ...,
     source: Any = ...,
@@ -447,6 +448,7 @@ def paths(
         progress: As for :meth:`lorascope.Model.load`.
         estimator: how edges are estimated beside the exact changes: `gradient` (edge attribution patching), `integrated` (over the adapter's scale; not between two adapters) (default: ``["gradient"]``)
         nodes: points on the path of `integrated` (default: ``8``)
+        prompts: prompts on which they are chosen, evenly from the scenarios; their effects are then measured on all (default: ``24``)
         receiver: `q:LAYER.HEAD`, `k:…`, `v:…` (key/value heads), `head:LAYER.HEAD` (all three), `mlp:LAYER`, `logits`, `logits_frozen`; if empty, the readers of the same heads and MLPs, and the logits (default: ``[]``)
         sender: `result:LAYER.HEAD`, `attn_out:LAYER`, `mlp_out:LAYER`; if empty, the heads and MLPs with the largest effects (default: ``[]``)
         source: models whose outputs are taken; with neither, every adapter is put into the base (default: ``[]``)
@@ -693,21 +695,15 @@ def surgery(
     out: Optional[Union[str, "os.PathLike[str]"]] = ...,
     progress: Union[Callable[[str, int, int], None], bool, None] = ...,
     adapter: Any = ...,
-    apart: bool = ...,
     blocks: str = ...,
     candidates: int = ...,
     floor: float = ...,
-    layer: Any = ...,
     orders: int = ...,
     points: int = ...,
     prompts: int = ...,
     scales: Any = ...,
     shapley: bool = ...,
     share: float = ...,
-    source: Any = ...,
-    spans: int = ...,
-    target: Any = ...,
-    transplants: str = ...,
 ) -> Result:
     """Surgery: Which parts of an adapter carry what it changed, and how few of them are enough?
 
@@ -719,31 +715,64 @@ def surgery(
         seed: Seed of everything random.
         out: The run folder, as the command writes it; a finished run there is read. Without one nothing is written.
         progress: As for :meth:`lorascope.Model.load`.
-        adapter: adapters that are taken apart; all if empty (default: ``[]``)
-        apart: whether adapters are taken apart; if not, there are only transplants between them (default: ``true``)
+        adapter: adapters that are taken apart; all but controls if empty (default: ``[]``)
         blocks: what is switched on and off: `module` (one module of one layer), `kind` (attention or the MLP of a layer), `layer`; `auto` takes the finest of which there are at most 32 (default: ``"auto"``)
         candidates: blocks that are tried at each step of the greedy order: those with the largest last known gains; 0 for all (default: ``6``)
         floor: prompts whose delta an adapter moves by less (in nats) are left out of means of ratios (default: ``0.01``)
-        layer: layers of which blocks are put in; all if empty (default: ``[]``)
         orders: random orders: all of them at the size of the smallest set, half of them at the sizes of `points` (default: ``20``)
         points: sizes at which orders are measured (default: ``2``)
         prompts: prompts on which sets are chosen, at most half of all, and others on which they are tested (default: ``8``)
         scales: factors of the whole adapter (default: ``[0.0, 0.25, 0.5, 0.75, 1.0, 1.5]``)
         shapley: random orders are measured at every size, which gives Shapley values (default: ``false``)
         share: share of the adapter's behaviour that the smallest set recovers (default: ``0.9``)
-        source: adapters whose blocks are put into others; those that are taken apart if empty (default: ``[]``)
-        spans: spans of layers of `span` (default: ``6``)
-        target: adapters into which they are put; those that are taken apart if empty (default: ``[]``)
-        transplants: what is put from one adapter into another in place of its own: `module`, `kind`, `layer` (as in `blocks`), `span` (each span of layers, and attention and MLP of all layers), `none`; `auto` is `kind` up to 12 layers, else `span` (default: ``"auto"``)
 
     Tables:
         ``surgery_blocks``: What single blocks of an adapter do to the decision: each left out of the adapter, each alone, and on average over orders.
         ``surgery_curves``: Behaviour recovered by the first blocks of an order, against the parameters that they have.
         ``surgery_sets``: The smallest set of blocks found that recovers the wanted share of an adapter's behaviour, and the prediction that follows: what it recovers on prompts on which it was not chosen.
         ``surgery_doses``: The whole adapter scaled: 0 is the base, 1 the adapter as it was trained.
-        ``surgery_transplants``: What updates of one adapter do in another: X's at some modules, Y's everywhere else.
         ``surgery_runs``: How an adapter decides on one prompt when only some of its blocks are on.
-        ``surgery_transplant_runs``: How an adapter decides on one prompt when it has updates of another.
+    """
+
+def transplants(
+    models: Model,
+    prompt_set: PromptSet,
+    /,
+    *,
+    answers: Optional[Tuple[str, str]] = ...,
+    raw: bool = ...,
+    seed: int = ...,
+    out: Optional[Union[str, "os.PathLike[str]"]] = ...,
+    progress: Union[Callable[[str, int, int], None], bool, None] = ...,
+    floor: float = ...,
+    groups: str = ...,
+    layer: Any = ...,
+    prompts: int = ...,
+    source: Any = ...,
+    spans: int = ...,
+    target: Any = ...,
+) -> Result:
+    """Transplants: What do parts of one adapter do in another?
+
+    Args:
+        models: A :class:`lorascope.Model`: base and adapters, all of which are asked.
+        prompt_set: A JSON file, or a list of prompts (docs/prompts.md, :func:`lorascope.game_prompts`).
+        answers: Answers A and B of prompts that name none.
+        raw: Put prompts to the model as raw text, without its chat template.
+        seed: Seed of everything random.
+        out: The run folder, as the command writes it; a finished run there is read. Without one nothing is written.
+        progress: As for :meth:`lorascope.Model.load`.
+        floor: prompts on which two adapters differ by less (in nats) are left out of means of ratios (default: ``0.01``)
+        groups: what is put in: `module` (one module of one layer), `kind` (attention or the MLP of a layer), `layer`, `span` (each span of layers, and attention and MLP of all layers); `auto` is `kind` up to 12 layers, else `span` (default: ``"auto"``)
+        layer: layers of which blocks are put in; all if empty (default: ``[]``)
+        prompts: prompts on which it is tried, evenly from the scenarios (default: ``8``)
+        source: adapters whose blocks are put into others in place of their own; all but controls if empty (default: ``[]``)
+        spans: spans of layers of `span` (default: ``6``)
+        target: adapters into which they are put; all but controls if empty (default: ``[]``)
+
+    Tables:
+        ``transplants``: What updates of one adapter do in another: X's at some modules, Y's everywhere else.
+        ``transplant_runs``: How an adapter decides on one prompt when it has updates of another.
     """
 
 def steer(

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import struct
 from pathlib import Path
-from typing import Dict
+from typing import Dict, Iterator
 
 import numpy as np
 import pytest
@@ -54,6 +55,14 @@ def prompts(model: lorascope.Model) -> np.ndarray:
 def games() -> list:
     """A few prompts about games."""
     return lorascope.game_prompts("fifteen")
+
+
+@pytest.fixture
+def ctrl_c() -> Iterator[None]:
+    """Ctrl-C raises, as it does by default: a process that a shell starts in the background begins with it ignored."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
 def read_safetensors(path: Path) -> Dict[str, np.ndarray]:

@@ -161,7 +161,7 @@ def test_prompts_of_ones_own(model: lorascope.Model, tmp_path: Path) -> None:
         lorascope.game_prompts(gamez="ipd")
 
 
-def test_progress_is_told_and_ctrl_c_stops(model: lorascope.Model, games: list) -> None:
+def test_progress_is_told_and_ctrl_c_stops(model: lorascope.Model, games: list, ctrl_c: None) -> None:
     told = []
     lorascope.lens(model, games, progress=lambda *step: told.append(step))
     assert told and told[-1][1] == told[-1][2]

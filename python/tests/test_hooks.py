@@ -206,7 +206,7 @@ def long_prompts(model: lorascope.Model) -> np.ndarray:
     return tokens
 
 
-def test_ctrl_c_stops_a_run(model: lorascope.Model) -> None:
+def test_ctrl_c_stops_a_run(model: lorascope.Model, ctrl_c: None) -> None:
     tokens = long_prompts(model)
     begun = time.monotonic()
     model.run_with_hooks(tokens, logits="last")
