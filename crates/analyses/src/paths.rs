@@ -167,6 +167,14 @@ impl Analysis for Paths {
         let span_effects = average(context, &spans, &summary::SPAN_EFFECTS)?;
         let mut section = figures::section(self, context, &path_effects, &span_effects)?;
         section.paragraphs.extend(summary::estimates(&paths)?);
+        if settings.chooses() {
+            section.notes.push(format!(
+                "Senders and receivers that were not named are the {} heads and MLPs of each pair with the largest effects by themselves \
+                 on {} of the prompts, evenly from the scenarios, and the logits.",
+                settings.top,
+                sample(&subject.prompts, settings.prompts).len()
+            ));
+        }
         section.notes.extend(sweep.caveat());
         Ok(Findings { tables: vec![paths, spans, path_effects, span_effects], section })
     }
@@ -185,7 +193,7 @@ fn plans(context: &Context, settings: &Settings, sweep: &Sweep) -> Result<Vec<Pl
     let subject = context.subject;
     let pairs = pairs_by_name(NAME, subject, &settings.source, &settings.target)?;
     let (senders, receivers) = (settings.senders(subject)?, settings.receivers(subject)?);
-    let chosen = match senders.is_empty() || receivers.is_empty() {
+    let chosen = match settings.chooses() {
         true => largest(context, settings, sweep, &pairs)?,
         false => vec![Vec::new(); pairs.len()],
     };

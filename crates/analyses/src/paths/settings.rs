@@ -112,7 +112,7 @@ pub(super) fn refused(why: String) -> Error {
 impl Settings {
     /// What can be checked without models.
     pub fn check(&self) -> Result<()> {
-        if self.top == 0 && (self.sender.is_empty() || self.receiver.is_empty()) {
+        if self.top == 0 && self.chooses() {
             return Err(refused("top is 0; name senders and receivers, or a number from 1".to_owned()));
         }
         if self.prompts == 0 {
@@ -126,6 +126,11 @@ impl Settings {
             return Err(refused(format!("nodes is {}; it must be from 1 to 64", self.nodes)));
         }
         Ok(())
+    }
+
+    /// Whether senders or receivers are left to be chosen by their effects.
+    pub fn chooses(&self) -> bool {
+        self.sender.is_empty() || self.receiver.is_empty()
     }
 
     /// For each of [`ESTIMATORS`], how it is done if it was asked for.
