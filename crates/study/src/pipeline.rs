@@ -50,7 +50,7 @@ pub struct Found {
 /// # Errors
 /// What keeps an analysis from being carried out, or the folder from being written.
 pub fn run(plan: &Plan, opened: Opened, asked: &Asked, out: &Path, listener: &dyn Listener) -> Result<()> {
-    work(plan, opened, asked, out, true, None, listener).map(drop)
+    work(plan, opened, asked, out, Results::Files, listener).map(drop)
 }
 
 /// The same with the results in memory: of a run into `out`, where a folder is named, else of one that leaves no files.
@@ -66,25 +66,39 @@ pub fn find(
 ) -> Result<Found> {
     let mut tables = Vec::new();
     let page = match out {
-        Some(out) => work(plan, opened, asked, out, true, Some(&mut tables), listener)?,
+        Some(out) => work(plan, opened, asked, out, Results::Both(&mut tables), listener)?,
         None => {
             let scratch = tempfile::tempdir().context("making a folder for finished parts")?;
-            work(plan, opened, asked, scratch.path(), false, Some(&mut tables), listener)?
+            work(plan, opened, asked, scratch.path(), Results::Memory(&mut tables), listener)?
         }
     };
     Ok(Found { tables, page })
 }
 
-/// Carries the plan out; `writes` says whether the folder is to have figures, report and prompts, `kept` takes the tables.
+/// Where results go.
+enum Results<'t> {
+    /// Tables, figures, report and prompts into the folder.
+    Files,
+    /// The same, and the tables into memory too.
+    Both(&'t mut Vec<Table>),
+    /// Tables into memory; the folder has parts, and what conclusions read.
+    Memory(&'t mut Vec<Table>),
+}
+
+/// Carries the plan out.
 fn work(
     plan: &Plan,
     opened: Opened,
     asked: &Asked,
     out: &Path,
-    writes: bool,
-    mut kept: Option<&mut Vec<Table>>,
+    results: Results,
     listener: &dyn Listener,
 ) -> Result<Page> {
+    let (writes, mut kept) = match results {
+        Results::Files => (true, None),
+        Results::Both(tables) => (true, Some(tables)),
+        Results::Memory(tables) => (false, Some(tables)),
+    };
     let prompts = asked.set.to_json();
     let (mut subject, inputs) = opened.into_subject(asked)?;
     subject.edit(&plan.edits)?;
