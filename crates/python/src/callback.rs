@@ -2,7 +2,7 @@
 
 use crate::arrays::Buffer;
 use crate::interrupt::Raised;
-use crate::shape::{Shape, fill};
+use crate::shape::{Cell, Shape, fill};
 use lorascope_engine::{Visit, Visitor};
 use pyo3::prelude::*;
 use std::sync::Arc;
@@ -24,10 +24,10 @@ pub(crate) struct Callback {
 }
 
 impl Callback {
-    /// For each row its position and the places of its parts in the array.
-    fn rows(&self) -> impl Iterator<Item = Vec<(usize, usize)>> + '_ {
-        let (batch, length) = (self.batch, self.length);
-        (0..batch).flat_map(move |s| (0..length).map(move |p| self.shape.parts(s, p, length)))
+    /// The place of each row in the array.
+    fn cells(&self) -> impl Iterator<Item = Cell> {
+        let length = self.length;
+        (0..self.batch).flat_map(move |s| (0..length).map(move |p| (s, p, length)))
     }
 }
 
@@ -35,13 +35,8 @@ impl Visitor<f32> for Callback {
     fn visit(&self, visit: &Visit<f32>, values: &mut [&mut [f32]]) -> Result<(), String> {
         let shape = self.shape.array(self.batch, self.length);
         let mut array = vec![fill(visit.point); shape.iter().product()];
-        for (parts, row) in self.rows().zip(values.iter()) {
-            let mut rest = &row[..];
-            for (at, n) in parts {
-                let (part, others) = rest.split_at(n);
-                array[at..at + n].copy_from_slice(part);
-                rest = others;
-            }
+        for (cell, row) in self.cells().zip(values.iter()) {
+            self.shape.scatter(cell, row, &mut array);
         }
         let called = Python::attach(|py| -> PyResult<Py<Buffer>> {
             let buffer = Py::new(py, Buffer::new(shape, array))?;
@@ -53,13 +48,8 @@ impl Visitor<f32> for Callback {
             "the function raised an exception".to_owned()
         })?;
         let array = buffer.get().values();
-        for (parts, row) in self.rows().zip(values.iter_mut()) {
-            let mut rest = &mut row[..];
-            for (at, n) in parts {
-                let (part, others) = std::mem::take(&mut rest).split_at_mut(n);
-                part.copy_from_slice(&array[at..at + n]);
-                rest = others;
-            }
+        for (cell, row) in self.cells().zip(values.iter_mut()) {
+            self.shape.gather(cell, &array, row);
         }
         Ok(())
     }

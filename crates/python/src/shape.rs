@@ -2,6 +2,9 @@
 
 use lorascope_engine::{HookPoint, Model, ModelSpec, Site, Width};
 
+/// A row's place in an array: sequence, position, and the length of all sequences.
+pub(crate) type Cell = (usize, usize, usize);
+
 /// The dimensions of a point after batch and position.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Shape {
@@ -45,8 +48,26 @@ impl Shape {
         }
     }
 
+    /// Writes the values of a row into such an array.
+    pub fn scatter(&self, (sequence, position, length): Cell, mut row: &[f32], array: &mut [f32]) {
+        for (at, n) in self.parts(sequence, position, length) {
+            let part;
+            (part, row) = row.split_at(n);
+            array[at..at + n].copy_from_slice(part);
+        }
+    }
+
+    /// Reads the values of a row from such an array.
+    pub fn gather(&self, (sequence, position, length): Cell, array: &[f32], mut row: &mut [f32]) {
+        for (at, n) in self.parts(sequence, position, length) {
+            let part;
+            (part, row) = row.split_at_mut(n);
+            part.copy_from_slice(&array[at..at + n]);
+        }
+    }
+
     /// Where the parts of a row lie in such an array: offset, and how many numbers follow one another there.
-    pub fn parts(&self, sequence: usize, position: usize, length: usize) -> Vec<(usize, usize)> {
+    fn parts(&self, sequence: usize, position: usize, length: usize) -> Vec<(usize, usize)> {
         match self {
             Shape::Fixed(_) => {
                 let width = self.width(position);

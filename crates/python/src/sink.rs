@@ -74,12 +74,7 @@ impl Visitor<f32> for Sink {
         for (row, values) in visit.rows.clone().zip(values) {
             for &(group, sequence, position) in &self.places.of_row[row] {
                 let (_, length) = self.places.groups[group];
-                let mut rest = &values[..];
-                for (at, n) in self.shape.parts(sequence, position, length) {
-                    let (part, others) = rest.split_at(n);
-                    arrays[group][at..at + n].copy_from_slice(part);
-                    rest = others;
-                }
+                self.shape.scatter((sequence, position, length), values, &mut arrays[group]);
             }
         }
         Ok(())
