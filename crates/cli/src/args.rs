@@ -1,7 +1,9 @@
 //! The words of the command line, as plain data; nothing is opened while parsing.
 
+mod machine;
 mod training;
 
+pub use machine::MachineArgs;
 pub use training::{ConfirmArgs, RecipeArgs, TrainArgs};
 
 use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
@@ -9,7 +11,8 @@ use clap::{Args, Parser, Subcommand};
 use lorascope_play::{Actions, Policies, Start};
 use lorascope_study::checkpoints::{Checkpoints, parse_checkpoints};
 use lorascope_study::controls::{ControlOf, parse_control};
-use lorascope_study::names::{parse_adapter, parse_pair, parse_size};
+use lorascope_study::machine::DeviceKind;
+use lorascope_study::names::{parse_adapter, parse_pair};
 use lorascope_study::{Models, Nf4};
 use serde::de::DeserializeOwned;
 use std::path::PathBuf;
@@ -78,6 +81,13 @@ Examples:
   lorascope report runs/organism
   lorascope report runs/organism --page-only        (report.html alone, not the files in figures/)")]
     Report(ReportArgs),
+    /// List devices that can do the large products, and hold them against the processor
+    #[command(after_help = "\
+Examples:
+  lorascope devices
+  lorascope devices --verify cuda       (same numbers? how fast? the output can be pasted into an issue)
+  lorascope study study.toml --device cuda --out runs/moral")]
+    Devices(DevicesArgs),
     /// Train a LoRA adapter by reinforcement on games
     #[command(after_help = "\
 Examples:
@@ -107,6 +117,14 @@ pub struct ReportArgs {
     pub page_only: bool,
 }
 
+/// Arguments of `lorascope devices`.
+#[derive(Args, Debug)]
+pub struct DevicesArgs {
+    /// Compare this device's products with the processor's, in bits and in speed
+    #[arg(long, value_name = "DEVICE")]
+    pub verify: Option<DeviceKind>,
+}
+
 /// Which models.
 #[derive(Args, Debug, Clone)]
 pub struct ModelArgs {
@@ -130,12 +148,9 @@ pub struct ModelArgs {
     /// Round the base's weights through bitsandbytes NF4 first, for adapters that were trained on a 4-bit base
     #[arg(long, value_parser = nf4(), value_name = "FROM")]
     pub nf4: Option<Nf4>,
-    /// Memory for packed weights, e.g. 3GiB; with less, weights are packed anew in every sweep
-    #[arg(long, value_name = "SIZE", value_parser = parse_size, default_value = "3GiB")]
-    pub memory: usize,
-    /// Threads (default: all cores)
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
-    pub threads: Option<u16>,
+    /// Machine.
+    #[command(flatten)]
+    pub machine: MachineArgs,
 }
 
 impl ModelArgs {
@@ -148,7 +163,7 @@ impl ModelArgs {
             controls: self.controls.clone(),
             save_controls: self.save_controls.clone(),
             nf4: self.nf4,
-            memory: self.memory,
+            memory: self.machine.memory,
         }
     }
 }
@@ -324,12 +339,9 @@ pub struct StudyArgs {
     /// Use this seed instead of the file's
     #[arg(long)]
     pub seed: Option<u64>,
-    /// Memory for packed weights, e.g. 3GiB
-    #[arg(long, value_name = "SIZE", value_parser = parse_size, default_value = "3GiB")]
-    pub memory: usize,
-    /// Threads (default: all cores)
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
-    pub threads: Option<u16>,
+    /// Machine.
+    #[command(flatten)]
+    pub machine: MachineArgs,
 }
 
 /// `lorascope explore`.
@@ -371,12 +383,9 @@ pub struct ExploreArgs {
     /// Open the page in a browser
     #[arg(long)]
     pub open: bool,
-    /// Memory for packed weights, e.g. 3GiB
-    #[arg(long, value_name = "SIZE", value_parser = parse_size, default_value = "3GiB")]
-    pub memory: usize,
-    /// Threads (default: all cores)
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
-    pub threads: Option<u16>,
+    /// Machine.
+    #[command(flatten)]
+    pub machine: MachineArgs,
 }
 
 /// A level of a setting, as its file writes it.

@@ -26,6 +26,7 @@ fn main() -> ExitCode {
             args::Verb::Play(a) => verbs::play::run(&a),
             args::Verb::Explore(a) => verbs::explore::run(&a),
             args::Verb::Study(a) => verbs::study::run(&a),
+            args::Verb::Devices(a) => verbs::devices::run(&a),
             args::Verb::Report(a) => verbs::report::run(&a),
             args::Verb::Train(a) => verbs::train::run(&a),
             args::Verb::Confirm(a) => verbs::confirm::run(&a),

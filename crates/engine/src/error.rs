@@ -4,6 +4,9 @@
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
+    /// The device that multiplies.
+    #[error("device {0}")]
+    Device(#[from] lorascope_kernels::DeviceError),
     /// Reading weights.
     #[error(transparent)]
     Checkpoint(#[from] lorascope_checkpoint::Error),

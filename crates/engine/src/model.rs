@@ -113,8 +113,11 @@ impl<R: Real> Model<R> {
         self.stop = stop;
     }
 
-    /// An error where somebody wants an end.
+    /// An error where somebody wants an end, or the device did not do what it was given.
     pub(crate) fn check_stop(&self) -> Result<()> {
+        if let Some(failure) = lorascope_kernels::device_failure() {
+            return Err(Error::Device(failure));
+        }
         match &self.stop {
             Some(stop) if (stop.0)() => Err(Error::Stopped),
             _ => Ok(()),

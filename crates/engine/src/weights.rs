@@ -351,7 +351,7 @@ pub(crate) fn pack<R: Real>(
     };
     // The panels stand in for the file's pages, which would otherwise count as memory of this process.
     stored.release_pages();
-    Ok(packed)
+    Ok(packed.on_device())
 }
 
 /// Rows of a stored matrix as numbers of the engine; an error where one is not finite.

@@ -9,11 +9,13 @@
 //! * **Row independence.** What an operation computes for a row depends on that row alone, bit for bit: not on
 //!   how many rows are in the batch, on their order, or on the number of threads. So a patched row that equals
 //!   its source gives exactly the source's result, and a resumed run gives the same bytes.
-//! * **No hidden state.** Nothing here allocates caches or knows about models.
+//! * **No hidden state.** Nothing here allocates caches or knows about models. The one thing that belongs to the process, besides
+//!   the pool of threads, is the device that large products may go to ([`use_device`]).
 
 #[macro_use]
 mod dispatch;
 mod activation;
+mod device;
 mod dot;
 mod elementwise;
 mod matmul;
@@ -28,6 +30,9 @@ mod tile;
 pub use activation::{
     Activation, activate, activate_backward, activate_gated, activate_gated_backward, softcap,
     softcap_backward,
+};
+pub use device::{
+    Device, DeviceError, Placed, PlacedUpdate, Update, device, device_failure, product_elsewhere, use_device,
 };
 pub use dispatch::{Isa, isa};
 pub use dot::dot_ordered;

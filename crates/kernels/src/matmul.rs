@@ -9,6 +9,7 @@
 //! each, added up first within and then over blocks of [`BLOCK_K`]. That order is the same for every tile shape, row count, thread count
 //! and instruction set, so results are too, bit for bit.
 
+use crate::device::inner_elsewhere;
 use crate::packed::PANEL;
 use crate::tile::{Rectangle, TURNED, block, block_transposed};
 use crate::{MatMut, MatRef, Packed, Real};
@@ -57,7 +58,7 @@ pub fn matmul<R: Real>(out: MatMut<R>, x: MatRef<R>, w: &Packed<R>, write: Write
 /// a matrix that has only these columns. The sum over all parts of a matrix is therefore not bit for bit the product
 /// with the whole.
 pub fn matmul_inner<R: Real>(
-    out: MatMut<R>,
+    mut out: MatMut<R>,
     x: MatRef<R>,
     w: &Packed<R>,
     inner: Range<usize>,
@@ -67,6 +68,9 @@ pub fn matmul_inner<R: Real>(
     assert_eq!(x.cols, inner.len(), "inner dimension");
     assert_eq!((out.rows, out.cols), (x.rows, w.n_out()), "shape of the output");
     if x.rows == 0 || w.n_out() == 0 {
+        return;
+    }
+    if write == Write::Set && inner_elsewhere(&mut out, x, w, &inner, &[]) {
         return;
     }
     let n_panels = w.n_out().div_ceil(PANEL);

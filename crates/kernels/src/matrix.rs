@@ -20,6 +20,10 @@ impl<'a, R> MatRef<'a, R> {
         assert!(rows == 0 || (rows - 1) * stride + cols <= data.len(), "strided matrix within its slice");
         Self { data, rows, cols, stride }
     }
+    /// Some rows as one slice, where there are no gaps between them.
+    pub fn contiguous(&self, rows: std::ops::Range<usize>) -> Option<&'a [R]> {
+        (self.stride == self.cols).then(|| &self.data[rows.start * self.cols..rows.end * self.cols])
+    }
     /// Row `i`.
     pub fn row(&self, i: usize) -> &'a [R] {
         &self.data[i * self.stride..i * self.stride + self.cols]
@@ -54,5 +58,22 @@ impl<'a, R> MatMut<'a, R> {
         assert!(rows == 0 || (rows - 1) * stride + cols <= data.len(), "strided matrix within its slice");
         assert!(cols <= stride || rows <= 1, "rows of an output matrix must not overlap");
         Self { data, rows, cols, stride }
+    }
+    /// Some rows, each writable.
+    pub fn rows_mut(&mut self, rows: std::ops::Range<usize>) -> impl Iterator<Item = &mut [R]> {
+        let cols = self.cols;
+        self.data
+            .chunks_mut(self.stride.max(1))
+            .skip(rows.start)
+            .take(rows.len())
+            .map(move |row| &mut row[..cols])
+    }
+    /// Number of rows.
+    pub fn rows(&self) -> usize {
+        self.rows
+    }
+    /// Length of a row.
+    pub fn cols(&self) -> usize {
+        self.cols
     }
 }

@@ -1,7 +1,9 @@
 //! Weight matrices in the layout that the products read: panels of [`PANEL`] outputs, inner dimension first.
 
+use crate::device::{Device, DeviceError, Placed};
 use crate::{MatRef, Real};
 use rayon::prelude::*;
+use std::sync::{Arc, OnceLock};
 
 /// Outputs in a panel: a matrix takes memory for its outputs rounded up to a multiple of this.
 pub const PANEL: usize = 16;
@@ -18,12 +20,35 @@ pub struct Packed<R> {
     n_in: usize,
     /// `[panel][k]`, the last panel padded with zeros.
     pub(crate) panels: Vec<Lane<R>>,
+    /// Whether a device may hold a copy, and the copy once there is one.
+    may_be_placed: bool,
+    placed: OnceLock<Arc<dyn Placed<R>>>,
 }
 
 impl<R: Real> Packed<R> {
     /// Room for an `[n_out, n_in]` matrix, all zeros.
     pub fn zeros(n_out: usize, n_in: usize) -> Self {
-        Self { n_out, n_in, panels: vec![Lane([R::ZERO; PANEL]); n_out.div_ceil(PANEL) * n_in] }
+        let panels = vec![Lane([R::ZERO; PANEL]); n_out.div_ceil(PANEL) * n_in];
+        Self { n_out, n_in, panels, may_be_placed: false, placed: OnceLock::new() }
+    }
+
+    /// The same matrix, of which a device may keep a copy: for weights that are multiplied by many times.
+    pub fn on_device(mut self) -> Self {
+        self.may_be_placed = true;
+        self
+    }
+
+    pub(crate) fn may_be_placed(&self) -> bool {
+        self.may_be_placed
+    }
+
+    /// The device's copy, made when it is first asked for.
+    pub(crate) fn placed_on(&self, device: &dyn Device<R>) -> Result<&dyn Placed<R>, DeviceError> {
+        if let Some(placed) = self.placed.get() {
+            return Ok(placed.as_ref());
+        }
+        let made = Arc::from(device.place(self)?);
+        Ok(self.placed.get_or_init(|| made).as_ref())
     }
 
     /// Packs a matrix whose rows are outputs: `w[o][k]` (the layout of a linear map in a checkpoint).
@@ -49,6 +74,7 @@ impl<R: Real> Packed<R> {
     /// Overwrites the matrix from rows that are outputs; see [`Packed::from_output_rows`].
     pub fn fill_output_rows(&mut self, w: MatRef<R>) {
         assert_eq!((w.rows(), w.cols()), (self.n_out, self.n_in), "shape of the matrix to pack");
+        self.placed = OnceLock::new();
         for (p, panel) in self.panels.chunks_exact_mut(w.cols().max(1)).enumerate() {
             let first = p * PANEL;
             for o in first..w.rows().min(first + PANEL) {
@@ -97,6 +123,12 @@ impl<R: Real> Packed<R> {
     pub fn n_bytes(&self) -> usize {
         std::mem::size_of_val(self.panels.as_slice())
     }
+    /// The panels' numbers, `[panel][k][output within the panel]`, [`PANEL`] at a time; the last panel is padded with zeros.
+    pub fn numbers(&self) -> &[R] {
+        const { assert!(size_of::<Lane<R>>() == PANEL * size_of::<R>(), "lanes without gaps") };
+        // SAFETY: a lane is an array of numbers and nothing else, and lanes of a slice follow one another.
+        unsafe { std::slice::from_raw_parts(self.panels.as_ptr().cast(), self.panels.len() * PANEL) }
+    }
     /// One weight; slow, for checks.
     pub fn at(&self, output: usize, input: usize) -> R {
         self.panels[output / PANEL * self.n_in + input].0[output % PANEL]
@@ -121,5 +153,7 @@ mod tests {
         assert_eq!(a.panels, b.panels);
         assert_eq!(Ok(a.panels), c.map(|c| c.panels));
         assert_eq!(b.at(36, 20), w[36 * n_in + 20]);
+        assert_eq!(b.numbers().len(), 48 * n_in);
+        assert_eq!(b.numbers()[(36 / PANEL * n_in + 20) * PANEL + 36 % PANEL], w[36 * n_in + 20]);
     }
 }

@@ -1,5 +1,6 @@
 //! The number types that lorascope computes in.
 
+use crate::device::Device;
 use std::fmt::Debug;
 use std::iter::Sum;
 use std::ops::{Add, AddAssign, Div, DivAssign, Mul, MulAssign, Neg, Sub, SubAssign};
@@ -48,6 +49,10 @@ pub trait Real:
     fn tanh(self) -> Self;
     /// Neither infinite nor NaN.
     fn is_finite(self) -> bool;
+    /// The device that large products of this type go to.
+    fn device() -> Option<&'static dyn Device<Self>> {
+        None
+    }
 }
 
 impl Real for f32 {
@@ -124,6 +129,9 @@ impl Real for f32 {
     #[inline(always)]
     fn is_finite(self) -> bool {
         f32::is_finite(self)
+    }
+    fn device() -> Option<&'static dyn Device<Self>> {
+        crate::device::device()
     }
 }
 

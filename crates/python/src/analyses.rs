@@ -165,5 +165,5 @@ pub(crate) fn game_prompts(design: &str, factors: Vec<(String, String)>) -> PyRe
 #[pyfunction]
 #[pyo3(signature = (threads = None))]
 pub(crate) fn set_threads(threads: Option<u16>) -> PyResult<usize> {
-    lorascope_study::open::set_threads(threads).map_err(|error| told(&error))
+    lorascope_study::machine::set_threads(threads).map_err(|error| told(&error))
 }

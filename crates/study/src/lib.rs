@@ -8,6 +8,7 @@ pub mod controls;
 mod cost;
 mod embedded;
 mod listener;
+pub mod machine;
 mod models;
 pub mod names;
 pub mod open;

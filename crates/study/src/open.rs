@@ -27,14 +27,6 @@ pub struct Opened {
     pub inputs: Vec<InputFile>,
 }
 
-/// Sets the number of threads of all arithmetic.
-pub fn set_threads(threads: Option<u16>) -> Result<usize> {
-    if let Some(n) = threads {
-        rayon::ThreadPoolBuilder::new().num_threads(n.into()).build_global().context("starting threads")?;
-    }
-    Ok(rayon::current_num_threads())
-}
-
 /// A base whose weights are not loaded yet, and its tokenizer.
 pub struct OpenedBase {
     /// Its stored weights.

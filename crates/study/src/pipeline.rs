@@ -2,6 +2,7 @@
 
 use crate::cost::{Meter, in_words};
 use crate::listener::Listener;
+use crate::machine::arithmetic;
 use crate::models::Nf4;
 use crate::open::{Asked, Opened};
 use crate::report_files::{add, add_claimed_rows, prompt_texts, read_page, write_figures, write_page};
@@ -119,6 +120,10 @@ fn work(
     });
     if !plan.edits.is_empty() {
         run_settings["edits"] = json!(plan.edits);
+    }
+    // Where bits are others, parts of a run must not come from two kinds of arithmetic.
+    if let (words, true) = arithmetic() {
+        run_settings["arithmetic"] = json!(words);
     }
     let key = RunKey {
         command: plan.command.clone(),
@@ -255,7 +260,7 @@ fn page(plan: &Plan, subject: &Subject, asked: &Asked, key: &RunKey) -> Page {
                 spec.n_parameters() as f64 / 1e6
             ),
         ),
-        item("arithmetic", "f32; adapters kept apart from the base, never merged".to_owned()),
+        item("arithmetic", arithmetic().0),
         item("prompts", format!("{}; {}", subject.prompts.len(), wrapping(subject))),
         item("seed", plan.seed.to_string()),
     ];

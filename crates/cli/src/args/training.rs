@@ -1,9 +1,9 @@
 //! The words of training and of what tests it.
 
-use super::nf4;
+use super::{MachineArgs, nf4};
 use clap::Args;
 use lorascope_study::Nf4;
-use lorascope_study::names::{parse_pair, parse_size};
+use lorascope_study::names::parse_pair;
 use std::path::PathBuf;
 
 /// How is trained, and what.
@@ -74,12 +74,9 @@ pub struct TrainArgs {
     /// Round the base's weights through bitsandbytes NF4 first, as training on a 4-bit base does
     #[arg(long, value_parser = nf4(), value_name = "FROM")]
     pub nf4: Option<Nf4>,
-    /// Memory for packed weights, e.g. 3GiB, and half of it again for going back through the layers
-    #[arg(long, value_name = "SIZE", value_parser = parse_size, default_value = "3GiB")]
-    pub memory: usize,
-    /// Threads (default: all cores)
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
-    pub threads: Option<u16>,
+    /// Machine.
+    #[command(flatten)]
+    pub machine: MachineArgs,
 }
 
 /// `lorascope confirm`.
@@ -109,12 +106,9 @@ pub struct ConfirmArgs {
     /// Seed of factors, order of prompts, samples, random sets and resampling
     #[arg(long, default_value_t = 0)]
     pub seed: u64,
-    /// Memory for packed weights, e.g. 3GiB, and half of it again for going back through the layers
-    #[arg(long, value_name = "SIZE", value_parser = parse_size, default_value = "3GiB")]
-    pub memory: usize,
-    /// Threads (default: all cores)
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
-    pub threads: Option<u16>,
+    /// Machine.
+    #[command(flatten)]
+    pub machine: MachineArgs,
 }
 
 /// Numbers of layers.

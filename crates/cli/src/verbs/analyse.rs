@@ -4,7 +4,7 @@ use crate::args::AnalyseArgs;
 use crate::progress::Bars;
 use anyhow::{Context, Result};
 use lorascope_analyses::{Flag, analysis};
-use lorascope_study::open::{Asked, open, read_prompts, set_threads, today};
+use lorascope_study::open::{Asked, open, read_prompts, today};
 use lorascope_study::pipeline::{Plan, run as run_plan};
 use lorascope_text::Wrapping;
 use serde_json::{Map, Value};
@@ -15,7 +15,7 @@ pub fn run(name: &str, args: &AnalyseArgs, flags: Vec<(String, Vec<String>)>) ->
     let analysis = analysis(name).with_context(|| format!("no analysis is called `{name}`"))?;
     let settings = analysis.settings(&settings(&args.settings, flags))?;
     let set = read_prompts(&args.prompts.prompts)?;
-    let threads = set_threads(args.models.threads)?;
+    let threads = args.models.machine.take()?;
     let bars = Bars::default();
     let opened = open(&args.models.models(), args.out.seed, &bars)?;
     let plan = Plan {
@@ -26,7 +26,7 @@ pub fn run(name: &str, args: &AnalyseArgs, flags: Vec<(String, Vec<String>)>) ->
         seed: args.out.seed,
         nf4: args.models.nf4,
         threads,
-        memory: args.models.memory,
+        memory: args.models.machine.memory,
     };
     let wrapping = if args.prompts.raw { Wrapping::Raw } else { Wrapping::Auto };
     let asked = Asked { set, answers: args.prompts.answers.clone(), wrapping, now: Some(today()) };

@@ -4,13 +4,13 @@ use crate::args::CheckArgs;
 use crate::progress::Bars;
 use anyhow::Result;
 use lorascope_engine::check;
-use lorascope_study::open::{open, set_threads};
+use lorascope_study::open::open;
 use lorascope_text::Special;
 use std::process::ExitCode;
 
 /// Checks every model; fails where an identity does not hold.
 pub fn run(args: &CheckArgs) -> Result<ExitCode> {
-    set_threads(args.models.threads)?;
+    args.models.machine.take()?;
     let opened = open(&args.models.models(), 0, &Bars::default())?;
     let tokens = opened.tokenizer.encode(&args.text, Special::AddBos)?.ids;
     let mut broken = 0;

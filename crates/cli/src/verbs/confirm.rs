@@ -8,7 +8,7 @@ use lorascope_engine::{Model, read_spec};
 use lorascope_record::{Opened as State, RunFolder, RunKey, sha256_hex};
 use lorascope_report::{Page, ProvenanceItem};
 use lorascope_study::Nf4;
-use lorascope_study::open::{Asked, Opened, OpenedBase, named, open_base, read_prompts, set_threads};
+use lorascope_study::open::{Asked, Opened, OpenedBase, named, open_base, read_prompts};
 use lorascope_study::report_files::{add, write_figures, write_page};
 use lorascope_text::Wrapping;
 use lorascope_train::Pool;
@@ -56,7 +56,7 @@ pub fn run(args: &ConfirmArgs) -> Result<ExitCode> {
         None => asked.clone(),
     };
     let held_out = HeldOut::new(prompts, &asked, &prediction, &pool)?;
-    let threads = set_threads(args.threads)?;
+    let threads = args.machine.take()?;
     let bars = Bars::default();
     let base = open_base(&args.base, manner.nf4, &bars)?;
     surgery.check_base(&base.inputs)?;
@@ -153,7 +153,7 @@ impl Work<'_> {
                 now: self.manner.now,
                 nf4: self.manner.nf4,
                 seed: arm.seed,
-                memory: self.args.memory,
+                memory: self.args.machine.memory,
                 threads: self.threads,
                 bars: self.bars,
                 stop: stop.clone(),
@@ -181,8 +181,8 @@ impl Work<'_> {
             adapters.push((arm.name.clone(), folder.join("adapter")));
             curves.push(Curve::read(&folder, &arm.settings)?);
         }
-        let model =
-            Model::load(base.checkpoint, &adapters, self.args.memory).map_err(|e| named(e, &base.path))?;
+        let model = Model::load(base.checkpoint, &adapters, self.args.machine.memory)
+            .map_err(|e| named(e, &base.path))?;
         let opened = Opened { model: model.into(), tokenizer: base.tokenizer.into(), inputs: base.inputs };
         let asked = Asked {
             set: held_out.set.clone(),

@@ -11,7 +11,7 @@ use lorascope_games::Design;
 use lorascope_record::InputFile;
 use lorascope_study::checkpoints::with_checkpoints;
 use lorascope_study::controls::written_control;
-use lorascope_study::open::{Asked, open, read_prompts, set_threads, today};
+use lorascope_study::open::{Asked, open, read_prompts, today};
 use lorascope_study::pipeline::ROWS_SHARE;
 use lorascope_study::study_file::date_of_seconds;
 use lorascope_study::{Models, Nf4};
@@ -30,7 +30,7 @@ struct Explored {
 
 /// Opens models and prompts and serves until ctrl-C.
 pub fn run(args: &ExploreArgs) -> Result<ExitCode> {
-    set_threads(args.threads)?;
+    args.machine.take()?;
     let bars = Bars::default();
     let explored = match &args.run {
         Some(folder) => reopen::explored(folder, args)?,
@@ -85,7 +85,7 @@ fn named(args: &ExploreArgs) -> Result<Explored> {
         controls: args.controls.clone(),
         save_controls: None,
         nf4: args.nf4,
-        memory: args.memory,
+        memory: args.machine.memory,
     };
     let set = match &args.prompts {
         Some(path) => read_prompts(path)?,

@@ -6,7 +6,7 @@ use anyhow::{Context, Result};
 use lorascope_analyses::{
     Activity, ChangedWeight, MemoryEstimate, MergeSummary, Spread, Verdict, adapter_activity, memory_estimate,
 };
-use lorascope_study::open::{Opened, open, set_threads};
+use lorascope_study::open::{Opened, open};
 use lorascope_text::{PromptInput, Wrapping};
 use serde_json::json;
 use std::process::ExitCode;
@@ -18,7 +18,7 @@ const PROMPT_TOKENS: usize = 256;
 
 /// Describes the models.
 pub fn run(args: &InfoArgs) -> Result<ExitCode> {
-    set_threads(args.models.threads)?;
+    args.models.machine.take()?;
     let bars = Bars::default();
     let opened = open(&args.models.models(), 0, &bars)?;
     let text = PromptInput::Text(&args.text);

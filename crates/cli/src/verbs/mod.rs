@@ -3,6 +3,7 @@
 pub mod analyse;
 pub mod check;
 pub mod confirm;
+pub mod devices;
 pub mod explore;
 pub mod info;
 pub mod play;

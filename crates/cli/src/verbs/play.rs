@@ -5,7 +5,7 @@ use crate::progress::Bars;
 use anyhow::{Context, Result};
 use lorascope_games::Reward;
 use lorascope_play::{Adversary, Settings};
-use lorascope_study::open::{Asked, open, set_threads, today};
+use lorascope_study::open::{Asked, open, today};
 use lorascope_study::pipeline::{Plan, run as run_plan};
 use lorascope_study::registry::PLAY;
 use lorascope_text::Wrapping;
@@ -15,7 +15,7 @@ use std::process::ExitCode;
 pub fn run(args: &PlayArgs) -> Result<ExitCode> {
     let settings = settings(args)?;
     let set = settings.prompt_set()?;
-    let threads = set_threads(args.models.threads)?;
+    let threads = args.models.machine.take()?;
     let bars = Bars::default();
     let opened = open(&args.models.models(), args.out.seed, &bars)?;
     let plan = Plan {
@@ -26,7 +26,7 @@ pub fn run(args: &PlayArgs) -> Result<ExitCode> {
         seed: args.out.seed,
         nf4: args.models.nf4,
         threads,
-        memory: args.models.memory,
+        memory: args.models.machine.memory,
     };
     let wrapping = if args.raw { Wrapping::Raw } else { Wrapping::Auto };
     let asked = Asked { set, answers: None, wrapping, now: Some(today()) };

@@ -9,7 +9,7 @@ use lorascope_engine::{Model, read_spec};
 use lorascope_record::{Opened as State, RunFolder, RunKey};
 use lorascope_study::Nf4;
 use lorascope_study::open::today;
-use lorascope_study::open::{OpenedBase, named, open_base, set_threads};
+use lorascope_study::open::{OpenedBase, named, open_base};
 use lorascope_study::report_files::{write_figures, write_page};
 use lorascope_text::{Clock, Wrapping};
 use lorascope_train::{
@@ -33,7 +33,7 @@ pub const INTERRUPTED: u8 = 130;
 pub fn run(args: &TrainArgs) -> Result<ExitCode> {
     let settings = settings(&args.recipe, &args.blocks)?;
     let pool = Pool::new(&settings)?;
-    let threads = set_threads(args.threads)?;
+    let threads = args.machine.take()?;
     let bars = Bars::default();
     let base = open_base(&args.base, args.nf4, &bars)?;
     let now = Some(today()).filter(|_| !args.raw && base.tokenizer.chat_depends_on_date());
@@ -45,7 +45,7 @@ pub fn run(args: &TrainArgs) -> Result<ExitCode> {
         now,
         nf4: args.nf4,
         seed: args.seed,
-        memory: args.memory,
+        memory: args.machine.memory,
         threads,
         bars: &bars,
         stop: interrupt()?,

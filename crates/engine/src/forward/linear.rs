@@ -9,7 +9,9 @@ use crate::hook::{HookPoint, Site};
 use crate::mat::Mat;
 use crate::module::Module;
 use crate::weights::{LinearWeights, LowRankWeights};
-use lorascope_kernels::{MatRef, Real, Write, add_row, hadamard_rows, matmul, matmul_inner};
+use lorascope_kernels::{
+    MatRef, Real, Update, Write, add_row, hadamard_rows, matmul, matmul_inner, product_elsewhere,
+};
 use std::ops::Range;
 
 /// Rows of one model each, relative to the matrix that they are rows of.
@@ -27,6 +29,10 @@ impl<R: Real> Pass<'_, '_, R> {
     ) -> Mat<R> {
         let runs = self.batch.runs_within(first_row..first_row + x.rows);
         let mut y = self.scratch.mat(x.rows, w.weight.of(0).n_out());
+        if self.linear_elsewhere(layer, module, w, x, &runs, &mut y) {
+            add_biases(w, &mut y, &runs);
+            return y;
+        }
         base_product(w, x, &runs, &mut y);
         let (keeps, mut kept) = (self.keeps_input(module), Vec::new());
         for (update, rows) in &self.updates(layer, module, w, &runs) {
@@ -59,6 +65,36 @@ impl<R: Real> Pass<'_, '_, R> {
         add_biases(w, &mut y, &runs);
         self.record(|| Step::Linear { module, input: keeps.then(|| x.clone()), features: kept });
         y
+    }
+
+    /// The whole map but for its bias in one way to the device and back, with the same bits, where nobody looks at what happens in
+    /// between. Returns whether it was done; else `y` is arbitrary.
+    fn linear_elsewhere(
+        &self,
+        layer: usize,
+        module: Module,
+        w: &LinearWeights<R>,
+        x: &Mat<R>,
+        runs: &Runs,
+        y: &mut Mat<R>,
+    ) -> bool {
+        let looks = |site| self.tap.wants(HookPoint::Layer(layer, site));
+        let is_plain = self.tape.is_none()
+            && !looks(Site::LoraA(module))
+            && !looks(Site::LoraOut(module))
+            && !runs.iter().any(|(model, _)| w.weight.is_replaced(*model));
+        if R::device().is_none() || !is_plain {
+            return false;
+        }
+        let mut updates = Vec::new();
+        for (taken, rows) in self.updates(layer, module, w, runs) {
+            let Some((update, factor)) = taken else { continue };
+            if !adds_at_once(update) {
+                return false;
+            }
+            updates.push(Update { rows, a: &update.a, b: &update.b, factor, scale: update.scale });
+        }
+        product_elsewhere(&mut y.view_mut(), x.view(), w.weight.of(0), &updates)
     }
 
     /// The update that rows take at a module, and what multiplies it besides its scale; rows that stand together and take the same

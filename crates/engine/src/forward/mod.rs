@@ -44,6 +44,9 @@ use tape::{Recorder, Step};
 /// MLP's intermediate values stay small.
 const BLOCK: usize = 512;
 
+/// The same where a device does the products: enough for each of its units to have work. No bit depends on it.
+const DEVICE_BLOCK: usize = 2048;
+
 /// What a run gives back.
 #[derive(Debug)]
 pub struct Run<R> {
@@ -137,6 +140,7 @@ fn carry_out<R: Real>(
         pass.layer(layer, &mut resid, &mut cache)?;
         memory.remember(&cache, pass.tape.take());
     }
+    model.check_stop()?;
     progress(spec.n_layers, spec.n_layers);
     let readout = pass.final_norm(&resid, readout);
     memory.end(resid, &mut pass.tap);
@@ -162,10 +166,11 @@ impl<'a, 'h, R: Real> Pass<'a, 'h, R> {
     pub fn layer(&mut self, layer: usize, resid: &mut Mat<R>, cache: &mut attention::Keys<R>) -> Result<()> {
         let weights = self.model.weights().layer(self.model.spec(), layer)?;
         self.heirs = Heirs::of_layer(self.batch, layer, resid);
+        let block = if R::device().is_some() { DEVICE_BLOCK } else { BLOCK };
         for (stage, part) in self.batch.parts(layer) {
             let mut start = part.start;
             while start < part.end {
-                let rows = start..self.tap.block_end(layer, part.end.min(start + BLOCK));
+                let rows = start..self.tap.block_end(layer, part.end.min(start + block));
                 start = rows.end;
                 self.layer_block(layer, &weights, stage, rows, resid, cache);
             }

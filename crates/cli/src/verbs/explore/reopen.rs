@@ -60,7 +60,7 @@ pub fn explored(folder: &Path, args: &ExploreArgs) -> Result<Explored> {
         controls: controls.collect::<Result<_>>()?,
         save_controls: None,
         nf4,
-        memory: args.memory,
+        memory: args.machine.memory,
     };
     let set = read_prompts(&folder.join("prompts.json"))?;
     let now = Some(settings.date.unwrap_or_else(today));

@@ -1,0 +1,39 @@
+//! What of the machine the process uses: threads, and the device for large products.
+
+use anyhow::{Context as _, Result};
+pub use lorascope_device::{DeviceKind, Found, Shape, available, open, parity, speed};
+use lorascope_kernels::Device;
+
+/// Sets the number of threads of all arithmetic; returns it.
+///
+/// # Errors
+/// Threads that can't be started, or that were started already.
+pub fn set_threads(threads: Option<u16>) -> Result<usize> {
+    if let Some(n) = threads {
+        rayon::ThreadPoolBuilder::new().num_threads(n.into()).build_global().context("starting threads")?;
+    }
+    Ok(rayon::current_num_threads())
+}
+
+/// Chooses the device for large products, for the life of the process; `None` where that is the processor.
+///
+/// # Errors
+/// A device that can't be opened; another one chosen before.
+pub fn choose_device(kind: DeviceKind) -> Result<Option<&'static dyn Device<f32>>> {
+    let chosen = lorascope_device::choose(kind);
+    chosen.map_err(|error| anyhow::anyhow!("device {error}"))
+}
+
+/// The arithmetic in words, and whether its results have other bits than the processor's.
+pub(crate) fn arithmetic() -> (String, bool) {
+    let plain = "f32; adapters kept apart from the base, never merged";
+    match lorascope_kernels::device() {
+        None => (plain.to_owned(), false),
+        Some(device) if device.is_exact() => {
+            (format!("{plain}; large products on {}, with the processor's bits", device.name()), false)
+        }
+        Some(device) => {
+            (format!("{plain}; large products on {}, whose multiply-adds round twice", device.name()), true)
+        }
+    }
+}
