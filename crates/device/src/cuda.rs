@@ -76,9 +76,19 @@ pub(crate) fn open(kind: DeviceKind) -> Result<Box<dyn Device<f32>>, DeviceError
     let stream = || context.new_stream().map_err(told);
     let streams = [stream()?, stream()?];
     // SAFETY: what is read of each buffer has been written before.
-    let pinned = || unsafe { context.alloc_pinned_with_flags(STAGED, sys::CU_MEMHOSTALLOC_WRITECOMBINED) }.map_err(told);
+    let pinned = || {
+        unsafe { context.alloc_pinned_with_flags(STAGED, sys::CU_MEMHOSTALLOC_WRITECOMBINED) }.map_err(told)
+    };
     let staging = Mutex::new([pinned()?, pinned()?]);
-    let shared = Arc::new(Shared { name, context: context.clone(), product, scale, streams, staging, slots: Mutex::default() });
+    let shared = Arc::new(Shared {
+        name,
+        context: context.clone(),
+        product,
+        scale,
+        streams,
+        staging,
+        slots: Mutex::default(),
+    });
     let mut card = Card { is_exact: false, shared };
     card.is_exact = is_exact(&card)?;
     Ok(Box::new(card))
@@ -142,7 +152,10 @@ fn upload(shared: &Shared, w: &Packed<f32>) -> Result<CudaSlice<f32>, DriverErro
         let (stream, buffer) = (&shared.streams[i % 2], &mut staging[i % 2]);
         stream.synchronize()?;
         let buffer = &mut buffer.as_mut_slice()?[..part.len()];
-        buffer.par_chunks_mut(COPIED).zip(part.par_chunks(COPIED)).for_each(|(to, from)| to.copy_from_slice(from));
+        buffer
+            .par_chunks_mut(COPIED)
+            .zip(part.par_chunks(COPIED))
+            .for_each(|(to, from)| to.copy_from_slice(from));
         let at = i * STAGED;
         stream.memcpy_htod(&*buffer, &mut panels.slice_mut(at..at + part.len()))?;
     }

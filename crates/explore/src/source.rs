@@ -55,7 +55,7 @@ struct Study<'a> {
     raw: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
     date: Option<&'a str>,
-    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    /// Written where there are none, too: a study that does not say so carries one.
     controls: &'a [String],
     #[serde(skip_serializing_if = "Vec::is_empty")]
     adapter: Vec<Adapter<'a>>,

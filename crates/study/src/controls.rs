@@ -14,33 +14,54 @@ use std::path::{Path, PathBuf};
 pub struct ControlOf {
     /// What a control keeps of its original.
     pub kind: ControlKind,
-    /// The original; `None` for every adapter.
-    pub of: Option<String>,
+    /// Of which adapters.
+    pub of: Originals,
     /// Seed; `None` for the run's.
     pub seed: Option<u64>,
 }
 
+/// The adapters that a control is made of.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Originals {
+    /// Every one.
+    Every,
+    /// The one of that name.
+    Named(String),
+    /// The first that can have a control; none where none can.
+    FirstPossible,
+}
+
 impl ControlOf {
-    /// The controls by name, of these adapters; `seed` is the run's. A control is called as its original and its kind, and
-    /// its seed where that is given: `moral.random`, `moral.random.3`.
+    /// What every study carries that does not say otherwise: a change of the same size that learned nothing.
+    pub const OF_A_STUDY: Self = Self { kind: ControlKind::Random, of: Originals::FirstPossible, seed: None };
+
+    /// The controls by name, of these adapters (name and folder); `seed` is the run's. A control is called as its original and its
+    /// kind, and its seed where that is given: `moral.random`, `moral.random.3`.
     pub fn resolve(
         &self,
-        adapters: &[(String, String)],
+        adapters: &[(String, PathBuf)],
         seed: u64,
     ) -> Result<Vec<(String, Control)>, String> {
         let known: Vec<&str> = adapters.iter().map(|(name, _)| name.as_str()).collect();
-        if known.is_empty() {
+        if known.is_empty() && self.of != Originals::FirstPossible {
             return Err(format!("control `{}`: there is no adapter to make one of", self.kind));
         }
         // `random:moral@20` is the control of the checkpoint `moral@20` where no adapter is called `moral`.
-        let whole = self.of.as_ref().zip(self.seed).map(|(of, step)| format!("{of}@{step}"));
+        let whole = match (&self.of, self.seed) {
+            (Originals::Named(of), Some(step)) => Some(format!("{of}@{step}")),
+            _ => None,
+        };
         let (originals, own_seed) = match (&self.of, whole) {
-            (None, _) => (known, self.seed),
-            (Some(of), _) if known.contains(&of.as_str()) => (vec![of.as_str()], self.seed),
-            (Some(_), Some(whole)) if known.contains(&whole.as_str()) => {
+            (Originals::Every, _) => (known, self.seed),
+            (Originals::FirstPossible, _) => {
+                let possible = adapters.iter().find(|(_, folder)| is_low_rank(folder));
+                (possible.map(|(name, _)| name.as_str()).into_iter().collect(), self.seed)
+            }
+            (Originals::Named(of), _) if known.contains(&of.as_str()) => (vec![of.as_str()], self.seed),
+            (Originals::Named(_), Some(whole)) if known.contains(&whole.as_str()) => {
                 (known.into_iter().filter(|name| **name == whole).collect(), None)
             }
-            (Some(of), _) => {
+            (Originals::Named(of), _) => {
                 let (kind, known) = (self.kind, known.join(", "));
                 return Err(format!("control `{kind}:{of}`: no adapter is called `{of}`; there are {known}"));
             }
@@ -57,6 +78,16 @@ impl ControlOf {
     }
 }
 
+/// Whether an adapter changes nothing but by low-rank updates, as far as its configuration says; what can't be read is for whoever
+/// loads it to complain about.
+fn is_low_rank(folder: &Path) -> bool {
+    let text = std::fs::read_to_string(folder.join("adapter_config.json")).unwrap_or_default();
+    let config: Value = serde_json::from_str(&text).unwrap_or_default();
+    let saves = config["modules_to_save"].as_array().is_some_and(|modules| !modules.is_empty());
+    let biases = config["bias"].as_str().is_some_and(|which| which != "none");
+    config.is_object() && config["use_dora"] != json!(true) && !saves && !biases
+}
+
 /// `KIND[:ADAPTER][@SEED]`.
 pub fn parse_control(text: &str) -> Result<ControlOf, String> {
     let (rest, seed) = match text.rsplit_once('@') {
@@ -67,9 +98,9 @@ pub fn parse_control(text: &str) -> Result<ControlOf, String> {
         }
     };
     let (kind, of) = match rest.split_once(':') {
-        None => (rest, None),
+        None => (rest, Originals::Every),
         Some((_, "")) => return Err(format!("`{text}` names no adapter after the colon")),
-        Some((kind, of)) => (kind, Some(of.to_owned())),
+        Some((kind, of)) => (kind, Originals::Named(of.to_owned())),
     };
     Ok(ControlOf { kind: kind.parse()?, of, seed })
 }

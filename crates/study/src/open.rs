@@ -57,8 +57,6 @@ pub fn open_base(base: &str, nf4: Option<Nf4>, listener: &dyn Listener) -> Resul
 /// Opens the base, its adapters with their controls, and its tokenizer. `seed` is that of controls that name none.
 pub fn open(models: &Models, seed: u64, listener: &dyn Listener) -> Result<Opened> {
     let given = with_checkpoints(&models.adapters, &models.checkpoints)?;
-    let controls = models.controls.iter().map(|control| control.resolve(&given, seed));
-    let controls = controls.collect::<Result<Vec<_>, _>>().map_err(|why| anyhow!(why))?.concat();
     let base = open_base(&models.base, models.nf4, listener)?;
     let (tokenizer, mut inputs) = (base.tokenizer, base.inputs);
     let mut adapters = Vec::new();
@@ -72,6 +70,8 @@ pub fn open(models: &Models, seed: u64, listener: &dyn Listener) -> Result<Opene
         }
         adapters.push((name.clone(), dir));
     }
+    let controls = models.controls.iter().map(|control| control.resolve(&adapters, seed));
+    let controls = controls.collect::<Result<Vec<_>, _>>().map_err(|why| anyhow!(why))?.concat();
     let model = Model::load_with_controls(base.checkpoint, &adapters, &controls, models.memory);
     let model = model.map_err(|e| named(e, &base.path))?;
     if let Some(folder) = &models.save_controls {

@@ -174,6 +174,13 @@ fn work(
             "Everything here is about edited models: {n} edits stand, as the provenance says."
         ));
     }
+    let adapters = subject.model.adapters();
+    if plan.command == "study" && !adapters.is_empty() && adapters.iter().all(|a| a.control.is_none()) {
+        page.warnings.push(
+            "No control adapter is among the models: nothing here shows what a change of the same size that learned nothing does."
+                .to_owned(),
+        );
+    }
     for (analysis, settings, own) in &tasks {
         let memory = plan.memory / ROWS_SHARE;
         let name = analysis.name();

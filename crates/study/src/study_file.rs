@@ -171,7 +171,7 @@ impl StudyFile {
             base: text_of("base")?.map(|b| relative_to(folder, &b)),
             adapters: adapters(&table, folder)?,
             checkpoints: checkpoints(&table, folder)?,
-            controls: table.get("controls").map(controls).transpose()?.unwrap_or_default(),
+            controls: table.get("controls").map_or_else(|| Ok(vec![ControlOf::OF_A_STUDY]), controls)?,
             prompts: prompts(&table, folder)?,
             answers,
             analyses: analyses(&table)?,

@@ -25,8 +25,9 @@ fn study(bench: &Bench, analyses: &str, settings: &str) -> Csv {
         .iter()
         .map(|name| format!("[[adapter]]\nname = '{name}'\npath = './{name}'\n"))
         .collect();
-    let text =
-        format!("base = './base'\nprompts = 'one.json'\nanalyses = [{analyses}]\n{adapters}{settings}");
+    let text = format!(
+        "base = './base'\nprompts = 'one.json'\nanalyses = [{analyses}]\ncontrols = []\n{adapters}{settings}"
+    );
     bench.text("study.toml", &text);
     bench.must(&words("study study.toml --out out"));
     bench.table("out", "conclusions")

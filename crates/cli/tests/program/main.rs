@@ -9,6 +9,7 @@ mod bad_input;
 mod circuits;
 mod conclusions;
 mod confirm;
+mod devices;
 mod dla;
 mod explore;
 mod interactions;

@@ -16,14 +16,14 @@ const ADAPTERS: [(&str, &str); 4] = [
     ("hybrid", "PT4_hybrid"),
 ];
 
-struct Data {
+pub struct Data {
     shared: PathBuf,
-    gguf: PathBuf,
+    pub gguf: PathBuf,
 }
 
 impl Data {
     /// `None`, said aloud, where something is absent.
-    fn find() -> Option<Self> {
+    pub fn find() -> Option<Self> {
         let shared = shared()?;
         let Some(gguf) = std::env::var_os("LORASCOPE_SMOLLM2_GGUF").map(PathBuf::from) else {
             let required = std::env::var("LORASCOPE_REQUIRE_SHARED").is_ok_and(|v| v == "1");
@@ -37,14 +37,14 @@ impl Data {
         Some(Self { shared, gguf })
     }
 
-    fn adapter(&self, folder: &str) -> PathBuf {
+    pub fn adapter(&self, folder: &str) -> PathBuf {
         self.shared.join("adapters/smollm2").join(folder)
     }
 
     /// A study of decisions and lens on a prompt file.
     fn study(&self, folder: &Path, prompts: &Path, adapters: &[(&str, &str)], analyses: &str) {
         let mut text = format!("base = '{}'\nprompts = '{}'\n", self.gguf.display(), prompts.display());
-        text += &format!("analyses = {analyses}\n");
+        text += &format!("analyses = {analyses}\ncontrols = []\n");
         for (name, dir) in adapters {
             text += &format!("[[adapter]]\nname = '{name}'\npath = '{}'\n", self.adapter(dir).display());
         }

@@ -192,7 +192,10 @@ fn a_study_has_trajectories_where_there_are_checkpoints() {
     let Some(bench) = bench(4) else { return };
     checkpoints(&bench, "way", &[0, 1, 2, 3], |step, _| step as f32 / 3.0);
     let done = |study: &str, folder: &str| -> Vec<String> {
-        bench.text("study.toml", &format!("base = './base'\nprompts = 'prompts.json'\n{study}"));
+        bench.text(
+            "study.toml",
+            &format!("base = './base'\nprompts = 'prompts.json'\ncontrols = []\n{study}"),
+        );
         bench.must(&words(&format!("study study.toml --out {folder}")));
         let manifest: Value =
             serde_json::from_slice(&bench.read(&format!("{folder}/manifest.json"))).unwrap();

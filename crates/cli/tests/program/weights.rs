@@ -189,6 +189,41 @@ fn every_family_and_dora_go_through_whatever_the_threads() {
     }
 }
 
+/// A study carries a control of the first adapter that can have one, and says so where there is none.
+#[test]
+fn a_study_that_says_nothing_of_controls_has_a_random_one() {
+    let Some(bench) = Bench::new() else { return };
+    let models_and_warnings = |controls: &str, adapters: &[&str], folder: &str| {
+        let adapters: String = adapters
+            .iter()
+            .map(|name| format!("[[adapter]]\nname = '{name}'\npath = './{name}'\n"))
+            .collect();
+        let text = format!(
+            "base = './base'\nanalyses = ['decide']\nprompts = 'prompts.json'\n{controls}\n{adapters}"
+        );
+        bench.text("study.toml", &text);
+        bench.must(&words(&format!("study study.toml --out {folder}")));
+        let read = |file: &str| -> serde_json::Value {
+            serde_json::from_slice(&bench.read(&format!("{folder}/{file}"))).unwrap()
+        };
+        let models: Vec<String> =
+            serde_json::from_value(read("manifest.json")["settings"]["models"].clone()).unwrap();
+        (models, read("report.json")["warnings"].to_string())
+    };
+    // DoRA is no low-rank change.
+    let (models, warnings) = models_and_warnings("", &["dora", "lora"], "plain");
+    assert_eq!(models, ["base", "dora", "lora", "lora.random"]);
+    assert!(!warnings.contains("No control"), "{warnings}");
+    let (models, warnings) = models_and_warnings("controls = []", &["lora"], "without");
+    assert_eq!(models, ["base", "lora"]);
+    assert!(warnings.contains("No control adapter is among the models"), "{warnings}");
+    let (models, warnings) = models_and_warnings("", &["dora"], "impossible");
+    assert_eq!(models, ["base", "dora"]);
+    assert!(warnings.contains("No control adapter is among the models"), "{warnings}");
+    let (models, warnings) = models_and_warnings("", &[], "alone");
+    assert_eq!((models.len(), warnings.contains("No control")), (1, false));
+}
+
 #[test]
 fn controls_are_models_of_a_study() {
     let Some(bench) = Bench::new() else { return };

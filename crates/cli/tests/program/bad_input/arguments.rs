@@ -5,8 +5,8 @@ use super::{Case, words_only};
 pub const CASES: &[Case] = &[
     words_only(
         "an unknown verb",
-        "decid --base ./base",
-        "unrecognized subcommand 'decid'\n\ntip: a similar subcommand exists: 'decide'\n",
+        "lense --base ./base",
+        "unrecognized subcommand 'lense'\n\ntip: a similar subcommand exists: 'lens'\n",
     ),
     words_only(
         "no base",

@@ -91,6 +91,7 @@ pub const STUDY: &str = "\
 base = './base'
 analyses = ['decide', 'lens']
 prompts = 'prompts.json'
+controls = []
 [[adapter]]
 name = 'lora'
 path = './lora'
