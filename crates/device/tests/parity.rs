@@ -3,6 +3,8 @@
 //! What bits are expected follows from the order of additions that lorascope-kernels promises, and from whether the device's multiply-add
 //! rounds once (as the processor's) or twice.
 
+#![allow(clippy::expect_used, reason = "a test stops at the first surprise")]
+
 use lorascope_device::{Shape, available, noise, open};
 use lorascope_kernels::{Device, MatMut, MatRef, Packed, Placed, PlacedUpdate};
 
