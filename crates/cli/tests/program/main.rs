@@ -11,6 +11,7 @@ mod conclusions;
 mod confirm;
 mod dla;
 mod explore;
+mod faults;
 mod interactions;
 mod organism;
 mod patching;
