@@ -86,7 +86,7 @@ fn kill_and_go_on(bench: &Bench, line: &str, wanted: usize) {
             killed += usize::from(alive);
         }
         let said = bench.must(&words(&format!("{line} --out {folder}"))).stdout;
-        resumed += usize::from(said.starts_with(&format!("going on with {folder} (")));
+        resumed += usize::from(said.starts_with(&format!("going on with {folder}")));
         assert_eq!(results(bench, &folder), whole, "round {round}");
         assert_eq!(manifest(bench, &folder), of_whole, "round {round}");
         fs::remove_dir_all(bench.path(&folder)).unwrap();
