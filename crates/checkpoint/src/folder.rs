@@ -99,7 +99,8 @@ pub(crate) fn read(folder: &Path, weights: Weights) -> Result<Folder> {
 }
 
 fn read_json(path: &Path) -> Result<Value> {
-    let bytes = std::fs::read(path).map_err(|source| Error::Io { path: path.to_owned(), source })?;
+    let bytes = lorascope_bounded::read(path, lorascope_bounded::SETTINGS)
+        .map_err(|source| Error::Io { path: path.to_owned(), source })?;
     serde_json::from_slice(&bytes).map_err(|e| Error::Json { path: path.to_owned(), problem: e.to_string() })
 }
 

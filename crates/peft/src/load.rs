@@ -51,7 +51,7 @@ fn read(dir: &Path, base: &[BaseModule], identity: Option<&BaseIdentity>) -> Res
 }
 
 fn read_config(dir: &Path) -> Result<String, Problem> {
-    match std::fs::read_to_string(dir.join(CONFIG)) {
+    match lorascope_bounded::read_to_string(&dir.join(CONFIG), lorascope_bounded::SETTINGS) {
         Ok(text) => Ok(text),
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => Err(Problem::MissingFile {
             file: CONFIG,

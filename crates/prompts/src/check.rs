@@ -5,7 +5,7 @@ use std::collections::{HashMap, HashSet};
 use crate::error::{Problem, PromptError};
 use crate::item::{Content, Item, Message, ROLES, Span};
 use crate::json::ITEM_KEYS;
-use crate::set::{MAX_ITEMS, MAX_NAME_BYTES, MAX_SPANS, MAX_TEXT_BYTES};
+use crate::set::{MAX_ITEMS, MAX_MESSAGES, MAX_NAME_BYTES, MAX_SPANS, MAX_TEXT_BYTES};
 
 /// A problem and the key that it is about.
 type Found = (String, Problem);
@@ -83,6 +83,9 @@ fn check_content(content: &Content) -> Result<(), Found> {
             "messages".into(),
             Problem::Type { expected: "at least one message", found: "empty".into() },
         )),
+        Content::Messages(messages) if messages.len() > MAX_MESSAGES => {
+            Err(("messages".into(), Problem::TooMany { found: messages.len(), limit: MAX_MESSAGES }))
+        }
         Content::Messages(messages) => {
             let total = messages.iter().map(|m| m.content.len()).sum();
             check_length(total).map_err(|p| ("messages".to_owned(), p))?;

@@ -23,4 +23,6 @@ mod set;
 pub use check::check_answers;
 pub use error::{Problem, PromptError};
 pub use item::{Content, Item, Message, ROLES, Span};
-pub use set::{MAX_FILE_BYTES, MAX_ITEMS, MAX_NAME_BYTES, MAX_SPANS, MAX_TEXT_BYTES, PromptSet};
+pub use set::{
+    MAX_FILE_BYTES, MAX_ITEMS, MAX_MESSAGES, MAX_NAME_BYTES, MAX_SPANS, MAX_TEXT_BYTES, PromptSet,
+};

@@ -21,6 +21,8 @@ pub const MAX_ITEMS: usize = 1_000_000;
 pub const MAX_TEXT_BYTES: usize = 4 << 20;
 /// Longest id, scenario, variant, template or span name, in bytes.
 pub const MAX_NAME_BYTES: usize = 512;
+/// Most messages of one chat.
+pub const MAX_MESSAGES: usize = 1000;
 /// Most spans of one item.
 pub const MAX_SPANS: usize = 10_000;
 

@@ -210,6 +210,13 @@ fn sets_built_in_code_are_checked_too() {
     let long = Item::new("a".repeat(lorascope_prompts::MAX_NAME_BYTES + 1), text("x"));
     assert!(PromptSet::new(vec![long]).validate().is_err());
 
+    let message = lorascope_prompts::Message { role: "user".into(), content: "x".into() };
+    let chat = |n: usize| Content::Messages(vec![message.clone(); n]);
+    assert!(PromptSet::new(vec![Item::new("a", chat(lorascope_prompts::MAX_MESSAGES))]).validate().is_ok());
+    let long = PromptSet::new(vec![Item::new("a", chat(lorascope_prompts::MAX_MESSAGES + 1))]).validate();
+    let said = long.unwrap_err().to_string();
+    assert!(said.contains("key `messages` has 1001 entries, more than the limit of 1000"), "{said}");
+
     let mut set = PromptSet::new(vec![Item::new("a", text("x"))]);
     set.meta.insert("items".into(), 3.into());
     assert!(set.validate().is_err());

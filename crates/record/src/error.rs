@@ -182,6 +182,18 @@ pub enum Error {
         /// What is wrong.
         problem: &'static str,
     },
+    /// An input was written to while the run went on.
+    #[error(
+        "input {name} ({}) was written to while the run read it; nothing computed since is kept. \
+         Put the file back as it was and run the same command again, or give another output folder for the new file",
+        path.display()
+    )]
+    InputChanged {
+        /// What it is to the run.
+        name: String,
+        /// Where it lies.
+        path: PathBuf,
+    },
     /// Two inputs of one run have the same name.
     #[error("two inputs of this run are called `{name}`; each needs a name of its own")]
     DuplicateInput {

@@ -3,6 +3,7 @@
 //! command line's wording are recorded but are not part of it.
 
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -21,6 +22,54 @@ pub struct InputFile {
     pub sha256: String,
     /// Size in bytes.
     pub bytes: u64,
+    /// The file as it was when it was hashed.
+    #[serde(skip)]
+    seen: Seen,
+}
+
+/// What a file system tells of a file without reading it; nothing for one that this process has not read. No part of what the
+/// file is: equal whatever it is.
+#[derive(Debug, Clone, Copy, Default)]
+struct Seen(Option<(FileId, u64, SystemTime)>);
+
+/// Device and number of a file, by which one that took another's name is told from one that was written to.
+type FileId = (u64, u64);
+
+impl PartialEq for Seen {
+    fn eq(&self, _other: &Self) -> bool {
+        true
+    }
+}
+
+impl Eq for Seen {}
+
+impl Seen {
+    /// Nothing where the file system does not tell.
+    fn of(path: &Path) -> Self {
+        let told = std::fs::metadata(path).and_then(|m| Ok((file_id(&m), m.len(), m.modified()?)));
+        Self(told.ok())
+    }
+
+    /// Whether the file was written to since. One that was replaced by another of its name was not: whoever has it open still reads
+    /// the first.
+    fn is_written_to(self, path: &Path) -> bool {
+        match (self.0, Self::of(path).0) {
+            (Some((id, ..)), Some((now, ..))) if id != now => false,
+            (Some(before), Some(now)) => before != now,
+            _ => false,
+        }
+    }
+}
+
+#[cfg(unix)]
+fn file_id(metadata: &std::fs::Metadata) -> FileId {
+    use std::os::unix::fs::MetadataExt;
+    (metadata.dev(), metadata.ino())
+}
+
+#[cfg(not(unix))]
+fn file_id(_metadata: &std::fs::Metadata) -> FileId {
+    (0, 0)
 }
 
 impl InputFile {
@@ -29,10 +78,21 @@ impl InputFile {
     /// # Errors
     /// [`Error::Io`] if it can't be read.
     pub fn read(name: impl Into<String>, path: &Path) -> Result<Self> {
+        // Before it is read, so that what happens meanwhile is noticed.
+        let seen = Seen::of(path);
         let (sha256, bytes) = sha256_file(path)?;
         // Whoever opens the run later may stand in another folder.
         let path = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
-        Ok(Self { name: name.into(), path, sha256, bytes })
+        Ok(Self { name: name.into(), path, sha256, bytes, seen })
+    }
+
+    /// Refuses to go on where the file was written to since it was hashed: weights are read while a run goes on, and its results would
+    /// be of two files.
+    pub(crate) fn check_unchanged(&self) -> Result<()> {
+        match self.seen.is_written_to(&self.path) {
+            true => Err(Error::InputChanged { name: self.name.clone(), path: self.path.clone() }),
+            false => Ok(()),
+        }
     }
 }
 

@@ -141,7 +141,7 @@ impl Manifest {
     /// # Errors
     /// [`Error::Io`] if it can't be read, [`Error::BadManifest`] if it is none or one of another version.
     pub fn read(path: &Path) -> Result<Option<Self>> {
-        let text = match std::fs::read(path) {
+        let text = match lorascope_bounded::read(path, lorascope_bounded::SETTINGS) {
             Ok(text) => text,
             Err(source) if source.kind() == std::io::ErrorKind::NotFound => return Ok(None),
             Err(source) => return Err(Error::io("read", path, source)),

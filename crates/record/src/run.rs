@@ -13,7 +13,7 @@ use crate::atomic::{is_temporary, remove_leftovers, write_atomic};
 use crate::clock::now_utc;
 use crate::error::{Error, Result};
 use crate::hash::{sha256_file, sha256_hex};
-use crate::identity::{Identity, RunKey};
+use crate::identity::{Identity, InputFile, RunKey};
 use crate::manifest::{Cost, FileEntry, Manifest, Session, TableEntry};
 use crate::parts::{Found, Parts};
 use crate::schema::TableSpec;
@@ -51,6 +51,8 @@ pub struct RunFolder {
     opened: Opened,
     manifest: Mutex<Manifest>,
     parts: Parts,
+    /// What this process reads.
+    inputs: Vec<InputFile>,
     discarded_parts: AtomicUsize,
     /// Held for its lock only; the system lets go of it when the process ends, however it ends.
     _lock: File,
@@ -83,6 +85,7 @@ impl RunFolder {
             opened,
             manifest: Mutex::new(manifest),
             parts,
+            inputs: key.inputs.clone(),
             discarded_parts: AtomicUsize::new(0),
             _lock: lock,
         };
@@ -104,6 +107,7 @@ impl RunFolder {
             opened: Opened::Finished,
             parts: Parts::new(dir.join(PARTS), manifest.identity.clone()),
             manifest: Mutex::new(manifest),
+            inputs: Vec::new(),
             discarded_parts: AtomicUsize::new(0),
             _lock: lock,
         })
@@ -157,8 +161,9 @@ impl RunFolder {
     /// Keeps a finished unit of work until [`RunFolder::finish`].
     ///
     /// # Errors
-    /// [`Error::DiskFull`] or [`Error::Io`].
+    /// [`Error::InputChanged`], [`Error::DiskFull`] or [`Error::Io`].
     pub fn save_part(&self, name: &str, bytes: &[u8]) -> Result<()> {
+        self.check_inputs()?;
         self.parts.save(name, bytes)
     }
 
@@ -272,7 +277,12 @@ impl RunFolder {
         })
     }
 
+    fn check_inputs(&self) -> Result<()> {
+        self.inputs.iter().try_for_each(InputFile::check_unchanged)
+    }
+
     fn write(&self, path: &str, bytes: &[u8]) -> Result<FileEntry> {
+        self.check_inputs()?;
         let full = self.dir.join(path);
         if let Some(folder) = full.parent() {
             fs::create_dir_all(folder).map_err(|source| Error::io("create", folder, source))?;

@@ -7,7 +7,7 @@ use std::path::Path;
 
 use lorascope_record::{
     ColumnKind, ColumnSpec, Cost, Error, InputFile, Manifest, Opened, RunFolder, RunKey, Table, TableSpec,
-    row,
+    row, sha256_hex,
 };
 use serde_json::json;
 
@@ -154,20 +154,45 @@ fn another_run_is_refused_with_every_difference() {
     let before = fs::read(dir.join("manifest.json")).unwrap();
 
     let mut now = key(root.path(), 8, 31, "[1]");
-    now.inputs.push(InputFile {
-        name: "adapter".to_owned(),
-        path: "a".into(),
-        sha256: "00".to_owned(),
-        bytes: 1,
-    });
+    fs::write(root.path().join("a"), "a").unwrap();
+    now.inputs.push(InputFile::read("adapter", &root.path().join("a")).unwrap());
     let error = RunFolder::open(&dir, &now).unwrap_err();
     let Error::AnotherRun { changes, .. } = &error else { panic!("{error:?}") };
     assert_eq!(changes[0], "  seed: `7` -> `8`");
     assert_eq!(changes[1], "  settings.lens.layers: `30` -> `31`");
-    assert_eq!(changes[2], "  input adapter: `absent` -> `1 bytes, sha256 00`");
+    assert_eq!(changes[2], format!("  input adapter: `absent` -> `1 bytes, sha256 {}`", sha256_hex(b"a")));
     assert!(changes[3].starts_with("  input prompts: `2 bytes, sha256 4f53cda1"), "{}", changes[3]);
     assert_eq!(changes.len(), 4);
     assert_eq!(fs::read(dir.join("manifest.json")).unwrap(), before, "a refusal changes nothing");
+}
+
+/// Weights are read while a run goes on; results of two files must not end up in one folder.
+#[test]
+fn an_input_that_is_written_to_ends_the_run() {
+    let root = tempfile::tempdir().unwrap();
+    let dir = root.path().join("run");
+    let (key, input) = (plain_key(root.path()), root.path().join("prompts.json"));
+    let run = RunFolder::open(&dir, &key).unwrap();
+    run.save_part("before", b"1").unwrap();
+    // Another file under its name is no concern of this run, which has the first one open.
+    fs::write(root.path().join("new"), "[0]").unwrap();
+    fs::rename(root.path().join("new"), &input).unwrap();
+    run.save_part("still", b"2").unwrap();
+    drop(run);
+
+    let key = self::key(&root.path().join("."), 7, 30, "[]");
+    let run = RunFolder::open(&dir, &key).unwrap();
+    assert_eq!(run.part("still").unwrap().unwrap(), b"2");
+    fs::write(&input, "[0, 1]").unwrap();
+    let mut table = Table::new(&SPEC);
+    table.push(&row![1_i64, 0.5]).unwrap();
+    for refused in [run.save_part("after", b"3"), run.write_table(&table), run.write_text("a.txt", "a")] {
+        let error = refused.unwrap_err();
+        assert!(matches!(&error, Error::InputChanged { name, .. } if name == "prompts"), "{error:?}");
+        assert!(error.to_string().contains("was written to while the run read it"), "{error}");
+    }
+    assert_eq!(run.part("after").unwrap(), None);
+    assert!(!dir.join("tables/decisions.csv").exists() && !dir.join("a.txt").exists());
 }
 
 #[test]

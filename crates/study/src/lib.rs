@@ -20,13 +20,24 @@ pub mod study_file;
 pub use listener::Listener;
 pub use models::{Models, Nf4};
 
-/// An error with its causes, each told once: some messages hold those of their causes already.
+/// An error with its causes, each told once: some messages hold those of their causes already. Control characters, which names from
+/// files may have and terminals obey, are written out.
 pub fn told(error: &anyhow::Error) -> String {
-    error.chain().map(ToString::to_string).fold(String::new(), |told, cause| match told.contains(&cause) {
-        _ if told.is_empty() => cause,
-        true => told,
-        false => format!("{told}: {cause}"),
-    })
+    let told = error.chain().map(ToString::to_string).fold(String::new(), |told, cause| {
+        match told.contains(&cause) {
+            _ if told.is_empty() => cause,
+            true => told,
+            false => format!("{told}: {cause}"),
+        }
+    });
+    let written_out = |c: char| c.is_control() && c != '\n';
+    match told.contains(written_out) {
+        true => told
+            .chars()
+            .map(|c| if written_out(c) { c.escape_default().to_string() } else { c.to_string() })
+            .collect(),
+        false => told,
+    }
 }
 
 #[cfg(test)]
@@ -40,5 +51,7 @@ mod tests {
         assert_eq!(told(&plain), "prompts.json: no such file");
         let repeated = anyhow!("no such file").context("prompts.json: no such file").context("reading");
         assert_eq!(told(&repeated), "reading: prompts.json: no such file");
+        let hostile = anyhow!("no tensor `\u{1b}[2J\u{9b}x`\nthere");
+        assert_eq!(told(&hostile), "no tensor `\\u{1b}[2J\\u{9b}x`\nthere");
     }
 }

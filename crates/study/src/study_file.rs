@@ -99,7 +99,8 @@ impl Prompts {
 impl StudyFile {
     /// Reads a study file; relative paths in it start from its folder.
     pub fn read(path: &Path) -> Result<Self> {
-        let text = std::fs::read_to_string(path).with_context(|| format!("study file {}", path.display()))?;
+        let text = lorascope_bounded::read_to_string(path, lorascope_bounded::SETTINGS);
+        let text = text.with_context(|| format!("study file {}", path.display()))?;
         let folder = path.parent().unwrap_or(Path::new(""));
         let study = Self::parse(&text, folder).with_context(|| format!("study file {}", path.display()))?;
         Ok(Self { path: path.to_owned(), ..study })
@@ -146,7 +147,11 @@ impl StudyFile {
         Self::parse(if own_base { "" } else { include_str!("organism.toml") }, Path::new(""))
     }
 
-    fn parse(text: &str, folder: &Path) -> Result<Self> {
+    /// Reads the text of a study file; relative paths in it start from `folder`.
+    ///
+    /// # Errors
+    /// What is no study, by key.
+    pub fn parse(text: &str, folder: &Path) -> Result<Self> {
         let table: Table = text.parse().map_err(|e: toml::de::Error| anyhow!("not valid TOML: {e}"))?;
         check_keys(&table, &KEYS, "")?;
         let text_of = |key: &str| {

@@ -144,6 +144,14 @@ pub enum TextError {
         /// The limit, in template instructions.
         steps: u64,
     },
+    /// A rendering took too long.
+    #[error(
+        "the chat template took longer than {seconds} s; templates take milliseconds, so something is wrong with it"
+    )]
+    TemplateTooSlow {
+        /// The limit.
+        seconds: u64,
+    },
     /// Several named templates and none called `default`.
     #[error("`{}` names the chat templates {names}, but none is called `default`", path.display())]
     NoDefaultTemplate {

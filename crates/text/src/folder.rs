@@ -6,7 +6,6 @@
 //! key `chat_template` (a text, or a list of named texts of which `default` is taken), or `chat_template.json`.
 
 use std::collections::BTreeMap;
-use std::fs;
 use std::path::{Path, PathBuf};
 
 use serde_json::{Map, Value};
@@ -54,7 +53,7 @@ impl Tokenizer {
 
 /// A file's bytes; nothing if there is no such file.
 fn read(path: &Path) -> Result<Option<Vec<u8>>> {
-    match fs::read(path) {
+    match lorascope_bounded::read(path, lorascope_bounded::VOCABULARY) {
         Ok(bytes) => Ok(Some(bytes)),
         Err(source) if source.kind() == std::io::ErrorKind::NotFound => Ok(None),
         Err(source) => Err(TextError::Unreadable { path: path.to_owned(), source }),
@@ -68,7 +67,11 @@ fn parse(bytes: &[u8]) -> Result<tokenizers::Tokenizer, String> {
     let parsed = std::panic::catch_unwind(|| tokenizers::Tokenizer::from_bytes(bytes));
     match parsed {
         Ok(result) => result.map_err(|error| error.to_string()),
-        Err(_) => Err("its vocabulary and merges contradict one another".to_owned()),
+        Err(panic) => {
+            let why = panic.downcast_ref::<String>().map(String::as_str);
+            let why = why.or_else(|| panic.downcast_ref().copied()).unwrap_or("for no reason that it tells");
+            Err(format!("the library that reads it gave up: {why}"))
+        }
     }
 }
 

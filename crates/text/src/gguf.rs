@@ -14,6 +14,9 @@ use crate::pretokenizer::PreTokenizer;
 use crate::tokenizer::Tokenizer;
 use crate::{byte_level, sentencepiece, special};
 
+/// Longest token in bytes. Real ones have at most some hundred, and what is made of a token grows with the square of its length.
+const MAX_TOKEN_BYTES: usize = 4096;
+
 /// How errors name the source of the tokenizer.
 pub(crate) const ORIGIN: &str = "the GGUF metadata";
 
@@ -162,6 +165,12 @@ fn check_arrays(meta: &GgufTokenizer) -> Result<()> {
         return Err(TextError::InvalidGguf {
             key: "tokenizer.ggml.tokens",
             problem: "there are no tokens".to_owned(),
+        });
+    }
+    if let Some(id) = meta.tokens.iter().position(|token| token.len() > MAX_TOKEN_BYTES) {
+        return Err(TextError::InvalidGguf {
+            key: "tokenizer.ggml.tokens",
+            problem: format!("token `{id}` has {} bytes, more than {MAX_TOKEN_BYTES}", meta.tokens[id].len()),
         });
     }
     let lengths =

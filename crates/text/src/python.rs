@@ -80,10 +80,37 @@ struct JsonStyle {
     key_separator: String,
 }
 
+/// Most levels of lists and dictionaries in one another that are written, and most values in them. Templates write the few of a message.
+const MAX_DEPTH: usize = 100;
+const MAX_VALUES: usize = 1_000_000;
+
+/// Refuses to write a value that is deeper or larger than anything that templates are given. Lists may hold the same list many times, so
+/// what is small in memory can be without end when it is written.
+pub(crate) fn check_size(value: &Value) -> Result<(), Error> {
+    fn count(value: &Value, depth: usize, left: &mut usize) -> Result<(), Error> {
+        let is_map = value.kind() == ValueKind::Map;
+        if !is_map && !matches!(value.kind(), ValueKind::Seq | ValueKind::Iterable) {
+            return Ok(());
+        }
+        if depth == 0 {
+            return Err(invalid(format!("a value of more than {MAX_DEPTH} levels cannot be written")));
+        }
+        for item in value.try_iter()? {
+            *left = left.checked_sub(1).ok_or_else(|| {
+                invalid(format!("a value of more than {MAX_VALUES} values cannot be written"))
+            })?;
+            count(&if is_map { value.get_item(&item)? } else { item }, depth - 1, left)?;
+        }
+        Ok(())
+    }
+    count(value, MAX_DEPTH, &mut MAX_VALUES.clone())
+}
+
 /// The filter `tojson`, which transformers defines as `json.dumps(value, ensure_ascii=False, ...)`: unlike
 /// Jinja's own it escapes nothing for HTML.
 pub(crate) fn tojson(value: &Value, options: Kwargs) -> Result<String, Error> {
     let style = JsonStyle::of(&options)?;
+    check_size(value)?;
     let mut text = String::new();
     style.write(value, 0, &mut text)?;
     Ok(text)

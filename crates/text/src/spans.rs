@@ -6,6 +6,7 @@
 //! tell where each text is, and how much of it was trimmed. What a template changes in any other way is reported
 //! as not found.
 
+use std::collections::HashSet;
 use std::ops::Range;
 
 use crate::prompt::Message;
@@ -58,7 +59,7 @@ enum Piece<'a> {
 pub(crate) fn locate(messages: &[Message], rendered: &str, marked: &str) -> Vec<Option<Place>> {
     let pieces = cut(messages, marked);
     let mut places = vec![None; messages.len()];
-    if let Some(found) = align(&pieces, rendered, 0) {
+    if let Some(found) = align(&pieces, rendered, 0, &mut HashSet::new()) {
         for (index, place) in found {
             if let Some(slot) = places.get_mut(index) {
                 *slot = Some(place);
@@ -99,27 +100,40 @@ fn push_template<'a>(text: &'a str, pieces: &mut Vec<Piece<'a>>) {
     pieces.extend(text.split(is_mark).filter(|part| !part.is_empty()).map(Piece::Template));
 }
 
-/// Lays the pieces along the plain rendering from the byte `at`; every piece must fit, to the end.
-fn align(pieces: &[Piece], rendered: &str, at: usize) -> Option<Vec<(usize, Place)>> {
+/// Lays the pieces along the plain rendering from the byte `at`; every piece must fit, to the end. `dead` are numbers of pieces left and
+/// places from which they do not fit: texts that end in white space can be trimmed in several ways each, and together in very many.
+fn align(
+    pieces: &[Piece],
+    rendered: &str,
+    at: usize,
+    dead: &mut HashSet<(usize, usize)>,
+) -> Option<Vec<(usize, Place)>> {
+    if dead.contains(&(pieces.len(), at)) {
+        return None;
+    }
     let rest = rendered.get(at..)?;
     let Some((first, others)) = pieces.split_first() else {
         return rest.is_empty().then(Vec::new);
     };
-    match first {
+    let found = match first {
         Piece::Template(text) => {
-            rest.starts_with(text).then(|| align(others, rendered, at + text.len())).flatten()
+            rest.starts_with(text).then(|| align(others, rendered, at + text.len(), dead)).flatten()
         }
         Piece::Content { index, text } => trimmings(text).into_iter().find_map(|kept| {
             let part = text.get(kept.clone())?;
             if !rest.starts_with(part) {
                 return None;
             }
-            let mut places = align(others, rendered, at + part.len())?;
+            let mut places = align(others, rendered, at + part.len(), dead)?;
             let place = Place { range: at..at + part.len(), trimmed_start: kept.start };
             places.push((*index, place));
             Some(places)
         }),
+    };
+    if found.is_none() {
+        dead.insert((pieces.len(), at));
     }
+    found
 }
 
 /// What may be left of a text, most first: all of it, or without white space or line ends at one or both ends.

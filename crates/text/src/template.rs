@@ -6,17 +6,29 @@
 //! text ended up in the result is worked out in `spans`.
 
 use std::collections::BTreeMap;
+use std::sync::mpsc::{RecvTimeoutError, channel};
+use std::thread;
+use std::time::Duration;
 
 use minijinja::syntax::SyntaxConfig;
-use minijinja::{Environment, Error, ErrorKind, Value, context};
+use minijinja::{Environment, Error, ErrorKind, Value, context, escape_formatter};
 
 use crate::clock::{Clock, strftime};
 use crate::error::{Result, TextError};
 use crate::prompt::Message;
 use crate::python;
 
-/// How many template instructions a rendering may take; long conversations need some ten thousand.
-const MAX_STEPS: u64 = 2_000_000;
+/// How many template instructions a rendering may take; long conversations need some ten thousand. The engine counts 64 bytes of a
+/// value that is made as one more.
+const MAX_STEPS: u64 = 400_000;
+
+/// How long a rendering may take; those of real templates take a millisecond. Lists that are added to themselves again and again cost
+/// the engine no step, but without end, so there has to be an end of this kind too.
+const LONGEST: Duration = Duration::from_secs(5);
+
+/// Stack of a rendering. The engine compares, prints and drops values that lie in one another by recursion, and each step can put one
+/// into another. It is reserved, not used, where a template does nothing of the kind.
+const STACK: usize = 256 << 20;
 
 /// The name under which the one template is kept.
 const NAME: &str = "chat_template";
@@ -43,6 +55,10 @@ impl ChatTemplate {
         let mut environment = Environment::new();
         environment.set_fuel(Some(MAX_STEPS));
         environment.set_syntax(syntax().map_err(|error| syntax_error(&error))?);
+        environment.set_formatter(|out, state, value| {
+            python::check_size(value)?;
+            escape_formatter(out, state, value)
+        });
         environment.set_unknown_method_callback(python::method);
         environment.add_filter("tojson", python::tojson);
         environment.add_filter("trim", python::trim);
@@ -80,14 +96,16 @@ impl ChatTemplate {
 
     /// The conversation as the model reads it, up to where its answer begins.
     ///
+    /// A template comes with a model from anywhere, so it gets a thread of its own, with a stack that it can't exhaust and a time after
+    /// which nobody waits for it any more.
+    ///
     /// # Errors
-    /// What the template itself refuses, a failure in it, or too many steps.
+    /// What the template itself refuses, a failure in it, too many steps, or too much time.
     pub(crate) fn render(
         &self,
         messages: &[Message],
         special_tokens: &BTreeMap<String, String>,
     ) -> Result<String> {
-        let template = self.environment.get_template(NAME).map_err(|error| failure(&error))?;
         let chat = context! {
             messages => messages.iter().map(dictionary).collect::<Value>(),
             tools => (),
@@ -96,7 +114,22 @@ impl ChatTemplate {
         };
         let special_tokens =
             Value::from_pairs(special_tokens.iter().map(|(name, token)| (name.as_str(), token.as_str())));
-        template.render(context! { ..chat, ..special_tokens }).map_err(|error| failure(&error))
+        let (environment, context) = (self.environment.clone(), context! { ..chat, ..special_tokens });
+        let (sender, receiver) = channel();
+        let work = move || {
+            let rendered = environment.get_template(NAME).and_then(|template| template.render(context));
+            // Nobody hears of what comes too late.
+            let _ = sender.send(rendered.map_err(|error| failure(&error)));
+        };
+        let failed = |reason: String| TextError::TemplateFailed { line: None, reason };
+        let thread = thread::Builder::new().name("chat template".to_owned()).stack_size(STACK).spawn(work);
+        thread.map_err(|error| failed(format!("no thread for it: {error}")))?;
+        receiver.recv_timeout(LONGEST).unwrap_or_else(|error| {
+            Err(match error {
+                RecvTimeoutError::Timeout => TextError::TemplateTooSlow { seconds: LONGEST.as_secs() },
+                RecvTimeoutError::Disconnected => failed("the template engine gave up".to_owned()),
+            })
+        })
     }
 }
 

@@ -143,7 +143,7 @@ fn prompts() {
                 "a",
                 Wrapping::Auto,
             ),
-            "the chat template did not finish within 2000000 steps; does it loop forever?",
+            "the chat template did not finish within 400000 steps; does it loop forever?",
         ),
         (
             prompt_error(
@@ -153,7 +153,7 @@ fn prompts() {
                 "a",
                 Wrapping::Auto,
             ),
-            "the chat template did not finish within 2000000 steps; does it loop forever?",
+            "the chat template did not finish within 400000 steps; does it loop forever?",
         ),
     ];
     for (message, expected) in cases {
@@ -169,6 +169,28 @@ fn prompts() {
         let message = prompt_error(&with_template(template), "a", Wrapping::Auto);
         assert!(message.starts_with("the chat template failed (line "), "{template}: {message}");
     }
+}
+
+/// What is made of a token grows with the square of its length.
+#[test]
+fn a_token_of_many_bytes_is_refused() {
+    let mut meta = small();
+    meta.tokens[2] = "a".repeat(4097);
+    let said = build_error(&meta);
+    assert!(said.contains("token `2` has 4097 bytes, more than 4096"), "{said}");
+}
+
+/// Texts that end in white space fit a rendering in several ways each, and a thousand of them in more ways than can be tried.
+#[test]
+fn long_chats_of_loose_texts_are_found_at_once() {
+    let template = "{% for m in messages %}{{ m.content }}{% endfor %}{% if '\u{f0000}' in messages[0].content %}!{% endif %}";
+    let tokenizer = Tokenizer::from_gguf(&with_template(template)).unwrap();
+    let chat = vec![Message::user("\n \n a \n \n"); 1000];
+    let begun = std::time::Instant::now();
+    let rendered = tokenizer.render_chat(&chat).unwrap();
+    assert!(begun.elapsed() < std::time::Duration::from_secs(10), "{:?}", begun.elapsed());
+    // The marked rendering differs at its end, so that no way fits.
+    assert!(rendered.content_ranges.iter().all(Option::is_none));
 }
 
 #[test]
@@ -224,7 +246,7 @@ fn folders() {
                 "tokenizer.json",
                 &TOKENIZER.replace("\"merges\":[]", "\"merges\":[\"<s> <s>\"]"),
             )]),
-            "`tokenizer.json` does not describe a tokenizer: its vocabulary and merges contradict one another",
+            "`tokenizer.json` does not describe a tokenizer: the library that reads it gave up: ",
         ),
         (folder_error(&config("[]")), "`tokenizer_config.json` is not a valid JSON object: "),
         (folder_error(&config("{\"a\":")), "`tokenizer_config.json` is not a valid JSON object: EOF"),

@@ -108,3 +108,10 @@ pub enum Error {
 
 /// Result of this crate.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+impl Error {
+    /// Whether nothing is wrong, but somebody wants the training to end ([`lorascope_engine::Model::stop_when`]).
+    pub fn is_stop(&self) -> bool {
+        matches!(self, Self::Engine(lorascope_engine::Error::Stopped))
+    }
+}

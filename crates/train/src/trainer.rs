@@ -49,7 +49,8 @@ pub trait Keeper {
 pub trait Watch {
     /// So many steps are done; this was the last.
     fn step(&self, _done: usize, _step: &Step) {}
-    /// Whether the user wants to stop; asked between steps.
+    /// Whether the user wants to stop; asked between steps. A policy may also break off a step ([`Error::is_stop`]), which then counts
+    /// as not begun.
     fn should_stop(&self) -> bool {
         false
     }
@@ -98,7 +99,15 @@ impl Training<'_> {
                 self.keeper.save(&now.to_bytes()?)?;
                 return Ok(outcome(now, false));
             }
-            self.step(policy, &mut now, &mut bases)?;
+            // A step that is broken off has moved some numbers already.
+            let before = now.clone();
+            match self.step(policy, &mut now, &mut bases) {
+                Err(error) if error.is_stop() => {
+                    self.keeper.save(&before.to_bytes()?)?;
+                    return Ok(outcome(before, false));
+                }
+                done => done?,
+            }
             let done = now.progress.steps.len();
             // Before the checkpoint: what is cut off between the two is kept again.
             self.keep(&now)?;

@@ -5,7 +5,7 @@ use crate::progress::Bars;
 use crate::training::{by_state, page};
 use anyhow::{Context, Result, bail};
 use lorascope_analyses::Progress;
-use lorascope_engine::{Model, read_spec};
+use lorascope_engine::{Model, Stop, read_spec};
 use lorascope_record::{Opened as State, RunFolder, RunKey};
 use lorascope_study::Nf4;
 use lorascope_study::open::today;
@@ -161,7 +161,9 @@ fn policy(job: &Job, base: OpenedBase, begin: &Path, targets: &Targets) -> Resul
         tokenizer.set_clock(Clock::Fixed(now));
     }
     let adapters = [(NAME.to_owned(), begin.to_owned())];
-    let model = Model::load(checkpoint, &adapters, job.memory).map_err(|e| named(e, &path))?;
+    let mut model = Model::load(checkpoint, &adapters, job.memory).map_err(|e| named(e, &path))?;
+    let stop = Arc::clone(&job.stop);
+    model.stop_when(Some(Stop(Arc::new(move || stop.load(Ordering::Relaxed)))));
     let wrapping = if job.raw { Wrapping::Raw } else { Wrapping::Auto };
     Ok(ModelPolicy::new(model, &tokenizer, job.pool, targets, wrapping, job.memory / 2)?)
 }
@@ -204,7 +206,8 @@ impl Watch for Live<'_> {
     }
 }
 
-/// Set where the user asks to stop: once to finish the step and leave a checkpoint, twice to go at once.
+/// Set where the user asks to stop: once to leave a checkpoint of the last whole step, which ends the present one between two
+/// layers; twice to go at once.
 pub fn interrupt() -> Result<Arc<AtomicBool>> {
     let stop = Arc::new(AtomicBool::new(false));
     let heard = Arc::clone(&stop);
@@ -212,7 +215,7 @@ pub fn interrupt() -> Result<Arc<AtomicBool>> {
         if heard.swap(true, Ordering::Relaxed) {
             std::process::exit(INTERRUPTED.into());
         }
-        eprintln!("\nstopping after this step, with a checkpoint; once more to stop at once");
+        eprintln!("\nstopping, with a checkpoint of the last whole step; once more to stop at once");
     })
     .context("listening for an interruption")?;
     Ok(stop)

@@ -12,6 +12,7 @@ mod confirm;
 mod devices;
 mod dla;
 mod explore;
+mod faults;
 mod interactions;
 mod organism;
 mod patching;

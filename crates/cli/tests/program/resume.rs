@@ -1,4 +1,6 @@
 //! Runs that are killed, at any instant, and go on: the results are those of an undisturbed run, byte for byte.
+//!
+//! `LORASCOPE_KILLS=150` asks for so many kills of the study and of the training; `scripts/faults` does.
 
 use crate::support::{Bench, command, prompts, snapshot, words};
 use std::collections::BTreeMap;
@@ -8,7 +10,7 @@ use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
 
 /// Everything in a run folder but the manifest, whose list of sessions differs.
-fn results(bench: &Bench, folder: &str) -> BTreeMap<PathBuf, Vec<u8>> {
+pub fn results(bench: &Bench, folder: &str) -> BTreeMap<PathBuf, Vec<u8>> {
     let mut files = snapshot(&bench.path(folder));
     let differ = ["manifest.json", "report.html", "report.json"];
     files.retain(|path, _| !differ.iter().any(|name| path.ends_with(name)));
@@ -17,7 +19,7 @@ fn results(bench: &Bench, folder: &str) -> BTreeMap<PathBuf, Vec<u8>> {
 
 /// The manifest without what may differ between runs of one identity: who worked when, and the report, which shows the
 /// command line.
-fn manifest(bench: &Bench, folder: &str) -> serde_json::Value {
+pub fn manifest(bench: &Bench, folder: &str) -> serde_json::Value {
     let mut manifest: serde_json::Value =
         serde_json::from_slice(&bench.read(&format!("{folder}/manifest.json"))).unwrap();
     manifest.as_object_mut().unwrap().remove("sessions");
@@ -28,29 +30,51 @@ fn manifest(bench: &Bench, folder: &str) -> serde_json::Value {
 }
 
 /// A study of two cheap analyses.
-const STUDY: &str = "study study.toml";
+pub const STUDY: &str = "study study.toml";
 
-fn start(bench: &Bench, line: &str, folder: &str) -> Child {
+/// A training by the settings below.
+pub const TRAINING: &str = "train --base ./base --settings train.toml --reward hybrid";
+
+/// Short prompts, for a model of 128 tokens that reads one byte a token, with answers of one token.
+pub const TRAINING_SETTINGS: &str = "\
+rank = 4
+steps = 40
+keep_every = 7
+checkpoint_every = 1
+[optimizer]
+learning_rate = 0.01
+[prompts]
+symbols = ['x/y']
+wording = [{ name = 'short', text = 'I {own_last_move}, he {opponent_last_move}. {symbols_first}? ' }]
+";
+
+pub fn start(bench: &Bench, line: &str, folder: &str) -> Child {
     let mut command = command(bench.dir(), &words(&format!("{line} --out {folder}")));
     command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap()
 }
 
 /// SplitMix64 (Steele, Lea and Flood 2014), as a number from 0 to 1.
-fn random(state: &mut u64) -> f64 {
+pub fn random(state: &mut u64) -> f64 {
     *state = state.wrapping_add(0x9E37_79B9_7F4A_7C15);
     let mixed = (*state ^ (*state >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
     let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
     (mixed ^ (mixed >> 31)) as f64 / u64::MAX as f64
 }
 
-/// Runs a command undisturbed, and several times killed and gone on with.
-fn kill_and_go_on(bench: &Bench, line: &str) {
+/// How many kills of the study and of the training somebody asks for.
+fn wanted_kills() -> usize {
+    std::env::var("LORASCOPE_KILLS").map_or(0, |n| n.parse().expect("LORASCOPE_KILLS is a number"))
+}
+
+/// Runs a command undisturbed, and several times killed and gone on with: four folders, and as many more as it takes to the wanted kills.
+fn kill_and_go_on(bench: &Bench, line: &str, wanted: usize) {
     let began = Instant::now();
     bench.must(&words(&format!("{line} --out whole")));
     let length = began.elapsed().as_secs_f64();
     let (whole, of_whole) = (results(bench, "whole"), manifest(bench, "whole"));
-    let (mut state, mut killed, mut resumed) = (7, 0, 0);
-    for round in 0..4 {
+    let (mut state, mut killed, mut resumed, mut round) = (7, 0, 0, 0);
+    while round < 4 || killed < wanted {
+        round += 1;
         let folder = format!("killed{round}");
         // A run that has got far has little left, so the later kills of a round come sooner.
         for share in [1.0, 0.7, 0.4] {
@@ -62,11 +86,15 @@ fn kill_and_go_on(bench: &Bench, line: &str) {
             killed += usize::from(alive);
         }
         let said = bench.must(&words(&format!("{line} --out {folder}"))).stdout;
-        resumed += usize::from(said.starts_with(&format!("going on with {folder} (")));
+        resumed += usize::from(said.starts_with(&format!("going on with {folder}")));
         assert_eq!(results(bench, &folder), whole, "round {round}");
         assert_eq!(manifest(bench, &folder), of_whole, "round {round}");
+        fs::remove_dir_all(bench.path(&folder)).unwrap();
     }
-    println!("a run of {length:.2} s, {killed} kills, {resumed} folders gone on with");
+    let verb = line.split(' ').next().unwrap_or_default();
+    println!(
+        "kills: {killed} of {verb}, a run of {length:.2} s; {resumed} of {round} folders gone on with; 0 bytes differ"
+    );
     assert!(killed >= 8 && resumed >= 2, "{killed} kills hit a run and {resumed} folders were gone on with");
 }
 
@@ -74,7 +102,14 @@ fn kill_and_go_on(bench: &Bench, line: &str) {
 fn killed_runs_end_like_undisturbed_ones() {
     let Some(bench) = Bench::new() else { return };
     bench.json("prompts.json", &prompts(160));
-    kill_and_go_on(&bench, STUDY);
+    kill_and_go_on(&bench, STUDY, wanted_kills());
+}
+
+#[test]
+fn killed_trainings_end_like_undisturbed_ones() {
+    let Some(bench) = Bench::new() else { return };
+    bench.text("train.toml", TRAINING_SETTINGS);
+    kill_and_go_on(&bench, TRAINING, wanted_kills());
 }
 
 /// The words of an analysis on the bench with both adapters.
@@ -89,6 +124,7 @@ fn killed_patching_ends_like_an_undisturbed_one() {
     kill_and_go_on(
         &bench,
         &line("patch", "--site z --site attn_out --site adapter --position decision --position 9"),
+        0,
     );
 }
 
@@ -96,7 +132,7 @@ fn killed_patching_ends_like_an_undisturbed_one() {
 fn killed_circuits_end_like_undisturbed_ones() {
     let Some(bench) = Bench::new() else { return };
     bench.json("prompts.json", &prompts(32));
-    kill_and_go_on(&bench, &line("circuit", "--source lora --source dora --target base"));
+    kill_and_go_on(&bench, &line("circuit", "--source lora --source dora --target base"), 0);
 }
 
 #[test]

@@ -73,6 +73,16 @@ impl<R: Real> Memory<'_, R> {
         }
     }
 
+    /// What the run begins from, without what it is to leave.
+    pub(super) fn given(&self) -> Self {
+        match self {
+            Memory::Give(kept) | Memory::Record(_, Some(kept)) | Memory::Take(_, Some(kept)) => {
+                Memory::Give(kept)
+            }
+            _ => Memory::None,
+        }
+    }
+
     /// Whether the run will be gone through backwards.
     pub(super) fn is_record(&self) -> bool {
         matches!(self, Memory::Record(..))

@@ -9,6 +9,7 @@
 //! the pass does not need itself (per-head results, low-rank outputs) are computed only where they are wanted.
 
 pub(crate) mod attention;
+mod first;
 mod heirs;
 mod inputs;
 mod kept;
@@ -31,6 +32,7 @@ use crate::spec::{NormKind, Positions};
 use crate::tap::Tap;
 use crate::visit::Visit;
 use crate::weights::{LayerWeights, NormWeights, PerModel};
+use first::Failed;
 use heirs::{Heirs, Wire};
 pub use kept::Kept;
 pub(crate) use kept::{Memory, Record};
@@ -68,6 +70,8 @@ pub(crate) struct Pass<'a, 'h, R> {
     pub rotary: Vec<RotaryTable<R>>,
     scratch: Scratch<R>,
     heirs: Heirs<R>,
+    /// The first norm of the layer whose scale is not finite, and its row.
+    overflow: Option<(HookPoint, usize)>,
     /// What the models beyond the loaded ones are.
     mixtures: &'a [Mixture],
     /// Where the steps are written down, if they are.
@@ -115,7 +119,9 @@ pub(crate) fn run_mixtures<R: Real>(
     let tap = Tap::new(hooks, &[], model.standing(), batch, model.spec(), rank)?;
     let mut pass = Pass::new(model, batch, tap);
     pass.mixtures = mixtures;
+    let again = memory.given();
     carry_out(pass, readout, progress, memory)
+        .map_err(|error| Failed { model, batch, hooks, mixtures, memory: again }.explained(error))
 }
 
 fn carry_out<R: Real>(
@@ -124,15 +130,30 @@ fn carry_out<R: Real>(
     progress: Progress,
     mut memory: Memory<R>,
 ) -> Result<Run<R>> {
-    let (model, batch) = (pass.model, pass.batch);
-    let spec = model.spec();
     if memory.is_record() {
         pass.tap.log_edits();
     }
+    let n_layers = pass.model.spec().n_layers;
+    let resid = through_layers(&mut pass, n_layers, progress, &mut memory)?;
+    progress(n_layers, n_layers);
+    let readout = pass.final_norm(&resid, readout)?;
+    memory.end(resid, &mut pass.tap);
+    Ok(Run { captures: pass.tap.finish()?, readout })
+}
+
+/// The residual stream after the first `n_layers` layers.
+fn through_layers<R: Real>(
+    pass: &mut Pass<R>,
+    n_layers: usize,
+    progress: Progress,
+    memory: &mut Memory<R>,
+) -> Result<Mat<R>> {
+    let (model, batch) = (pass.model, pass.batch);
+    let spec = model.spec();
     let mut resid = pass.embed()?;
     let kv = spec.n_kv_heads * spec.d_head;
     let mut cache = attention::Keys::new(batch.n_rows(), kv);
-    for layer in 0..spec.n_layers {
+    for layer in 0..n_layers {
         progress(layer, spec.n_layers);
         model.check_stop()?;
         memory.recall(layer, &mut cache);
@@ -141,10 +162,7 @@ fn carry_out<R: Real>(
         memory.remember(&cache, pass.tape.take());
     }
     model.check_stop()?;
-    progress(spec.n_layers, spec.n_layers);
-    let readout = pass.final_norm(&resid, readout);
-    memory.end(resid, &mut pass.tap);
-    Ok(Run { captures: pass.tap.finish()?, readout })
+    Ok(resid)
 }
 
 impl<'a, 'h, R: Real> Pass<'a, 'h, R> {
@@ -159,7 +177,7 @@ impl<'a, 'h, R: Real> Pass<'a, 'h, R> {
             Positions::Learned => Vec::new(),
         };
         let (scratch, heirs) = (Scratch::default(), Heirs::default());
-        Self { model, batch, tap, rotary, scratch, heirs, mixtures: &[], tape: None }
+        Self { model, batch, tap, rotary, scratch, heirs, overflow: None, mixtures: &[], tape: None }
     }
 
     /// One layer for all rows.
@@ -177,7 +195,11 @@ impl<'a, 'h, R: Real> Pass<'a, 'h, R> {
         }
         cache.forget_packed();
         self.tap.check_visitors()?;
-        self.check_finite(layer, resid)
+        let rows = self.batch.n_kept..self.batch.n_rows_alive(layer);
+        match rows.into_iter().find(|&row| !all_finite(resid.row(row))) {
+            Some(row) => Err(self.non_finite(HookPoint::Layer(layer, Site::ResidPost), row)),
+            None => self.check_scales(),
+        }
     }
 
     /// `hook_embed`, `hook_pos_embed`: `[rows, d_model]`.
@@ -279,6 +301,9 @@ impl<'a, 'h, R: Real> Pass<'a, 'h, R> {
             let own = w.of(self.batch.row(first_row + i).model);
             *scale = norm_row(kind, own, x.row(i), values);
         });
+        if let Some(i) = scales.iter().position(|scale| !scale.is_finite()) {
+            self.overflow.get_or_insert((scale_point, first_row + i));
+        }
         self.record(|| Step::Norm { scale, input: x.clone(), scales: scales.clone() });
         let wanted = self.tap.rows_wanted(scale_point, first_row..first_row + x.rows);
         if !wanted.is_empty() {
@@ -295,7 +320,7 @@ impl<'a, 'h, R: Real> Pass<'a, 'h, R> {
     }
 
     /// `ln_final`: captures and edits at any row, and the rows of the readout.
-    fn final_norm(&mut self, resid: &Mat<R>, readout: &[usize]) -> Mat<R> {
+    fn final_norm(&mut self, resid: &Mat<R>, readout: &[usize]) -> Result<Mat<R>> {
         let all = 0..resid.rows;
         let mut rows = self.tap.rows_wanted(HookPoint::FinalScale, all.clone());
         rows.extend(self.tap.rows_wanted(HookPoint::FinalNormalized, all));
@@ -309,6 +334,9 @@ impl<'a, 'h, R: Real> Pass<'a, 'h, R> {
         for (i, &row) in rows.iter().enumerate() {
             scales.data[i] = norm_row(kind, own(row), resid.row(row), normalized.row_mut(i));
         }
+        if let Some(i) = scales.data.iter().position(|scale| !scale.is_finite()) {
+            return Err(self.non_finite(HookPoint::FinalScale, rows[i]));
+        }
         let before = scales.data.clone();
         let mut slices: Vec<&mut [R]> = scales.data.chunks_exact_mut(1).collect();
         self.tap.at_rows(HookPoint::FinalScale, &rows, &mut slices);
@@ -320,19 +348,18 @@ impl<'a, 'h, R: Real> Pass<'a, 'h, R> {
         let place =
             |row: &usize| rows.binary_search(row).unwrap_or_else(|_| unreachable!("it was put in above"));
         let places: Vec<usize> = readout.iter().map(place).collect();
-        normalized.gather(&places)
+        Ok(normalized.gather(&places))
     }
 
-    fn check_finite(&self, layer: usize, resid: &Mat<R>) -> Result<()> {
-        match (self.batch.n_kept..self.batch.n_rows_alive(layer)).find(|&r| !all_finite(resid.row(r))) {
-            None => Ok(()),
-            Some(row) => Err(Error::NonFiniteActivation {
-                point: HookPoint::Layer(layer, Site::ResidPost).to_string(),
-                row,
-                model: self.model.name(self.batch.row(row).model).to_owned(),
-                position: self.batch.row(row).position,
-            }),
-        }
+    /// An error where a norm's scale overflowed: it makes zeros of finite values, which nothing after it would show.
+    fn check_scales(&mut self) -> Result<()> {
+        self.overflow.take().map_or(Ok(()), |(point, row)| Err(self.non_finite(point, row)))
+    }
+
+    fn non_finite(&self, point: HookPoint, row: usize) -> Error {
+        let batch_row = self.batch.row(row);
+        let (model, position) = (self.model.name(batch_row.model).to_owned(), batch_row.position);
+        Error::NonFiniteActivation { point: point.to_string(), row, model, position }
     }
 }
 

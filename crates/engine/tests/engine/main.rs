@@ -14,6 +14,7 @@ mod loading;
 mod memory;
 mod mixtures;
 mod next_token;
+mod non_finite;
 mod parity;
 mod patching;
 mod pullback;
