@@ -330,6 +330,9 @@ pub struct StudyArgs {
     /// Threads (default: all cores)
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
     pub threads: Option<u16>,
+    /// Carry the study out on a cluster of Ray: `local`, `auto`, or HOST:6379. Needs the Python package with Ray (docs/scale.md)
+    #[arg(long, value_name = "ADDRESS", conflicts_with_all = ["checkpoints", "controls", "threads"])]
+    pub ray: Option<String>,
 }
 
 /// `lorascope explore`.

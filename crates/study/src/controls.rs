@@ -20,6 +20,15 @@ pub struct ControlOf {
     pub seed: Option<u64>,
 }
 
+impl std::fmt::Display for ControlOf {
+    /// As [`parse_control`] reads it.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}", self.kind)?;
+        self.of.iter().try_for_each(|of| write!(f, ":{of}"))?;
+        self.seed.iter().try_for_each(|seed| write!(f, "@{seed}"))
+    }
+}
+
 impl ControlOf {
     /// The controls by name, of these adapters; `seed` is the run's. A control is called as its original and its kind, and
     /// its seed where that is given: `moral.random`, `moral.random.3`.
