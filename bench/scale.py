@@ -24,9 +24,11 @@ from pathlib import Path
 STUDY = """
 base = "{base}"
 analyses = {analyses}
+prompts = "prompts.json"
+raw = true
 {adapters}
-[prompts]
-per_scenario = {prompts}
+[settings.patch]
+layer = {layers}
 """
 
 
@@ -75,7 +77,8 @@ def main() -> None:
     parser.add_argument("--base", required=True)
     parser.add_argument("--adapter", action="append", default=[], metavar="NAME=PATH")
     parser.add_argument("--analysis", action="append", metavar="NAME")
-    parser.add_argument("--prompts", type=int, default=8, help="prompts of each scenario")
+    parser.add_argument("--prompts", type=int, default=128, help="short questions; 16 of them are a unit of patching")
+    parser.add_argument("--layers", default="[]", help="layers that are patched, as in study files; all by default")
     parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--ways", default="0,1,2", help="numbers of nodes; 0 for a single process")
     given = parser.parse_args()
@@ -83,9 +86,14 @@ def main() -> None:
     pairs = [pair.split("=", 1) for pair in given.adapter]
     adapters = "\n".join(f'[[adapter]]\nname = "{n}"\npath = "{os.path.abspath(p)}"' for n, p in pairs)
     base = os.path.abspath(given.base) if os.path.exists(given.base) else given.base
-    analyses = json.dumps(given.analysis or ["decide", "patch"])
+    analyses = json.dumps(given.analysis or ["patch"])
     study = place / "study.toml"
-    study.write_text(STUDY.format(base=base, analyses=analyses, adapters=adapters, prompts=given.prompts))
+    study.write_text(STUDY.format(base=base, analyses=analyses, adapters=adapters, layers=given.layers))
+    questions = [
+        {"id": i, "prompt": f"Question: is {i + 10} larger than {37 * i % 100 + 10}? Answer:", "answer_a": " yes", "answer_b": " no"}
+        for i in range(given.prompts)
+    ]
+    (place / "prompts.json").write_text(json.dumps(questions))
     hashes = set()
     try:
         for round_ in range(given.rounds):

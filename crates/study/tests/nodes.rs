@@ -2,7 +2,9 @@
 //!
 //! All analyses, on the embedded model. The nodes are in this process; that they may be machines is `python/tests/test_scale.py`'s.
 
-use lorascope_analyses::{Context, Error, Hands, Silent, Work, WorkUnit, missing};
+#![allow(clippy::unwrap_used, reason = "a helper of these tests may fail them")]
+
+use lorascope_analyses::{Context, Error, Hands, OwnHands, Work, WorkUnit, missing};
 use lorascope_record::{Manifest, RunFolder};
 use lorascope_study::Listener;
 use lorascope_study::node::{Node, take_in};
@@ -29,7 +31,7 @@ name = "strategic"
 path = "organism:strategic"
 
 [prompts]
-per_scenario = 4
+per_scenario = 2
 
 [settings.tuned_lens]
 steps = 2
@@ -46,9 +48,7 @@ repetitions = 1
 struct Quiet;
 
 impl lorascope_analyses::Progress for Quiet {
-    fn begin(&self, what: &str, total: u64) {
-        Silent.begin(what, total);
-    }
+    fn begin(&self, _what: &str, _total: u64) {}
     fn at(&self, _done: u64) {}
     fn end(&self) {}
 }
@@ -108,7 +108,7 @@ impl Hands for Nodes {
         for i in missing(context, units)?.into_iter().rev() {
             let handed = self.handed.fetch_add(1, Ordering::Relaxed);
             let which = handed % 2;
-            if handed % 40 == 39 {
+            if handed % 20 == 19 {
                 let lost = std::mem::replace(&mut places[which], self.place());
                 drop(lost.node);
                 drop(lost.folder);
@@ -139,7 +139,7 @@ fn many_nodes_give_the_bytes_of_one_process() {
     let (plain, many) = (out.path().join("plain"), out.path().join("many"));
     let ready = ready();
     let here = prepared(&ready);
-    find(&here, Some(&plain), &Quiet, &lorascope_analyses::OwnHands).unwrap();
+    find(&here, Some(&plain), &Quiet, &OwnHands).unwrap();
 
     let driver = prepared(&ready);
     let nodes = Nodes {
@@ -150,6 +150,7 @@ fn many_nodes_give_the_bytes_of_one_process() {
     };
     nodes.places.lock().unwrap().extend([nodes.place(), nodes.place()]);
     find(&driver, Some(&many), &Quiet, &nodes).unwrap();
-    assert!(nodes.handed.load(Ordering::Relaxed) > 100, "the work was divided");
     assert_eq!(manifest(&plain), manifest(&many));
+    let handed = nodes.handed.load(Ordering::Relaxed);
+    assert!(handed > 60, "the work was divided into {handed} units");
 }

@@ -54,7 +54,7 @@ class Cluster:
         files: How weights come to nodes: ``"auto"`` reads them at the driver's paths where they are there too, and sends them otherwise;
             ``"send"`` always sends them, through the object store, once for each node.
         attempts: How often a unit, or a node, may fail before it is given up.
-        patience: Seconds without any node after which the run ends; what is finished is kept.
+        patience: Seconds without any node that can work, after which the run ends; what is finished is kept.
     """
 
     def __init__(
@@ -72,7 +72,7 @@ class Cluster:
         self._flying: Dict[Any, _Member] = {}
         self._sent: Dict[str, List[Tuple[Input, List[Any]]]] = {}
         self._looked = 0.0
-        self._last = "none has joined"
+        self._last = "none has joined, or others use its cores"
         self._shelf: Any = None
         #: Of the run: units carried out, bytes of their parts, tasks, tasks done again, workers lost.
         self.counts: Dict[str, int] = {"units": 0, "bytes": 0, "tasks": 0, "again": 0, "lost": 0}
@@ -103,7 +103,9 @@ class Cluster:
         left = time.monotonic()
         while waiting or any(member.tasks for member in self._members.values()):
             self._enlist()
-            left = time.monotonic() if self._members else left
+            # A worker that has said nothing yet waits for cores or memory that others use.
+            if any(member.state != "missing" for member in self._members.values()):
+                left = time.monotonic()
             if time.monotonic() - left > self.patience:
                 raise lorascope.Error(
                     f"no node of the cluster has been able to work for {self.patience:.0f} s ({self._last}); what is finished is kept, and "
