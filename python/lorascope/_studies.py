@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 import os
-from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple, Union
+from typing import TYPE_CHECKING, Any, Dict, List, Mapping, Optional, Sequence, Tuple, Union
 
 from lorascope import _native, _progress
 from lorascope._model import Model
 from lorascope._results import Result
+
+if TYPE_CHECKING:
+    from lorascope.scale import Cluster
 
 #: A JSON file, or a list of prompts as docs/prompts.md describes them.
 PromptSet = Union[str, "os.PathLike[str]", Sequence[Mapping[str, Any]]]
@@ -63,6 +66,7 @@ def study(
     seed: Optional[int] = None,
     memory: Union[str, int] = "3GiB",
     progress: Union[_progress.Progress, bool, None] = None,
+    ray: "Union[str, Cluster, None]" = None,
 ) -> Result:
     """Runs everything that a study file asks for (docs/study.md), as ``lorascope study`` does.
 
@@ -72,14 +76,24 @@ def study(
         adapters: Take the place of the file's adapters.
         out: The run folder; an unfinished run there goes on, a finished one is read. Without one nothing is written.
         seed: Takes the place of the file's seed.
-        memory: Memory for packed weights.
+        memory: Memory for packed weights; on a cluster, of each node.
         progress: As for :meth:`Model.load`.
+        ray: A cluster of Ray that carries the study out (docs/scale.md): ``"local"``, ``"auto"``, an address, or a
+            :class:`lorascope.scale.Cluster`. The tables are those of a run without one.
     """
     pairs = [(name, os.fspath(place)) for name, place in (adapters or {}).items()]
     folder = None if out is None else os.fspath(out)
     file = None if path is None else os.fspath(path)
-    native = _native.study(file, base, pairs, folder, seed, str(memory), _progress.resolve(progress))
-    return Result(native, folder)
+    given = (file, base, pairs, folder, seed, str(memory), _progress.resolve(progress))
+    if ray is None:
+        return Result(_native.study(*given, None), folder)
+    from lorascope.scale import Cluster
+
+    cluster = Cluster(ray) if isinstance(ray, str) else ray
+    try:
+        return Result(_native.study(*given, cluster), folder)
+    finally:
+        cluster.stop()
 
 
 def game_prompts(design: str = "default", **factors: Union[str, int, Sequence[str]]) -> List[Dict[str, Any]]:

@@ -10,6 +10,7 @@ use crate::decide::column;
 use crate::error::{Error, Result};
 use crate::score::Scoring;
 use crate::subject::{Prompt, Subject};
+use crate::units::WorkUnit;
 use lorascope_engine::{Capture, HookPoint, Hooks, Mat, ModelId, Site};
 use lorascope_record::ColumnKind::{Int, Text};
 use lorascope_record::{ColumnSpec, sha256_hex};
@@ -161,19 +162,14 @@ impl<'a> Activations<'a> {
         let key = sha256_hex(serde_json::json!([sites, reading.positions]).to_string().as_bytes());
         let all = Self { reading, key: key[..12].to_owned(), blocks: subject.blocks() };
         context.progress.begin("reading activations", (n_layers * all.blocks.len()) as u64);
-        for b in 0..all.blocks.len() {
-            let at = |done: usize| context.progress.at((b * n_layers + done) as u64);
-            if all.is_kept(context, b)? {
-                at(n_layers);
-                continue;
+        let units: Vec<WorkUnit> = (0..all.blocks.len()).map(|b| all.part_names(b)).collect();
+        context.units(&units, &mut |own, b| {
+            let at = |done: usize| own.progress.at((b * n_layers + done) as u64);
+            for (name, bytes) in units[b].iter().zip(all.sweep(subject, b, &primary, &at)?) {
+                own.run.save_part(name, &bytes)?;
             }
-            if context.progress.should_stop() {
-                return Err(Error::Stopped);
-            }
-            for (name, bytes) in all.part_names(b).iter().zip(all.sweep(subject, b, &primary, &at)?) {
-                context.run.save_part(name, &bytes)?;
-            }
-        }
+            Ok(())
+        })?;
         context.progress.end();
         Ok(all)
     }
@@ -194,15 +190,6 @@ impl<'a> Activations<'a> {
     fn part_names(&self, block: usize) -> Vec<String> {
         let layers = self.reading.layers.iter().map(|&layer| self.part_name(block, layer));
         layers.chain([self.scale_name(block), self.decisions_name(block)]).collect()
-    }
-
-    fn is_kept(&self, context: &Context, block: usize) -> Result<bool> {
-        for name in self.part_names(block) {
-            if context.run.part(&name)?.is_none() {
-                return Ok(false);
-            }
-        }
-        Ok(true)
     }
 
     /// For each layer that is read, the bytes of all its places, each model by model and prompt by prompt of the block; after
@@ -309,12 +296,10 @@ impl<'a> Activations<'a> {
 
     /// A part that was kept, of so many words of four bytes.
     fn part(&self, context: &Context, name: &str, words: usize) -> Result<Vec<u8>> {
-        let part = context.run.part(name)?.filter(|part| part.len() == 4 * words);
-        part.ok_or_else(|| Error::Settings {
-            analysis: self.reading.analysis,
-            why: format!(
-                "the finished part `{name}` is gone from the run folder; remove the folder and run again"
-            ),
-        })
+        let part = context.bytes(name)?;
+        if part.len() != 4 * words {
+            return Err(Error::PartGone { name: name.to_owned() });
+        }
+        Ok(part)
     }
 }

@@ -191,36 +191,37 @@ fn measure_all(context: &Context, layout: &Layout, spans: &Spans) -> Result<Vec<
     let per_prompt = layout.per_prompt();
     let n_layers = layout.n_layers as u64;
     let mut setup = None;
-    let mut found = vec![Vec::new(); subject.prompts.len()];
     context.progress.begin("measuring attention", n_layers * (1 + 2 * subject.prompts.len() as u64));
-    let mut before = n_layers;
-    for (b, block) in blocks.iter().enumerate() {
-        let numbers = context.numbers(&format!("attention-{b:05}"), per_prompt * block.len(), || {
-            // A run that goes on may need none of the weights.
-            let setup = match &setup {
-                Some(ready) => ready,
-                None => {
-                    let at = |done: usize| context.progress.at(done as u64);
-                    setup.insert(Setup::new(subject, &primary, layout, spans, &at)?)
-                }
-            };
-            let (mut numbers, mut done) = (Vec::with_capacity(per_prompt * block.len()), before);
-            let mut left = &block[..];
-            while !left.is_empty() {
-                let room = left.iter().scan(0, |sum: &mut usize, &p| {
-                    *sum += setup.bytes(p);
-                    Some(*sum)
-                });
-                let n = room.take_while(|&bytes| bytes <= context.memory).count().max(1);
-                let (now, rest) = left.split_at(n);
-                let at = |layers: usize| context.progress.at(done + (layers * n) as u64);
-                numbers.extend(measure::chunk(setup, now, &at)?);
-                done += 2 * n_layers * n as u64;
-                left = rest;
+    let name = |(b, block): (usize, &Vec<usize>)| (format!("attention-{b:05}"), per_prompt * block.len());
+    let parts: Vec<(String, usize)> = blocks.iter().enumerate().map(name).collect();
+    let measured = context.many_numbers(&parts, |b| {
+        // A run that goes on may need none of the weights.
+        let setup = match &setup {
+            Some(ready) => ready,
+            None => {
+                let at = |done: usize| context.progress.at(done as u64);
+                setup.insert(Setup::new(subject, &primary, layout, spans, &at)?)
             }
-            Ok(numbers)
-        })?;
-        before += 2 * n_layers * block.len() as u64;
+        };
+        let before: usize = blocks[..b].iter().map(Vec::len).sum();
+        let mut done = n_layers * (1 + 2 * before as u64);
+        let (mut numbers, mut left) = (Vec::with_capacity(parts[b].1), &blocks[b][..]);
+        while !left.is_empty() {
+            let room = left.iter().scan(0, |sum: &mut usize, &p| {
+                *sum += setup.bytes(p);
+                Some(*sum)
+            });
+            let n = room.take_while(|&bytes| bytes <= context.memory).count().max(1);
+            let (now, rest) = left.split_at(n);
+            let at = |layers: usize| context.progress.at(done + (layers * n) as u64);
+            numbers.extend(measure::chunk(setup, now, &at)?);
+            done += 2 * n_layers * n as u64;
+            left = rest;
+        }
+        Ok(numbers)
+    })?;
+    let mut found = vec![Vec::new(); subject.prompts.len()];
+    for (block, numbers) in blocks.iter().zip(measured) {
         for (&prompt, numbers) in block.iter().zip(numbers.chunks_exact(per_prompt)) {
             found[prompt] = numbers.to_vec();
         }
@@ -233,13 +234,13 @@ fn measure_all(context: &Context, layout: &Layout, spans: &Spans) -> Result<Vec<
 fn kind_scores(context: &Context, settings: &Settings, layout: &Layout) -> Result<Vec<Vec<f32>>> {
     let n = layout.n_models * layout.heads() * kinds::SCORES.len();
     context.progress.begin("scoring kinds of heads", settings.sequences as u64);
-    let mut found = Vec::new();
-    for i in 0..settings.sequences {
-        found.push(context.numbers(&format!("attention-kinds-{i:05}"), n, || {
-            kinds::scores(context.subject, layout, settings.repeat, i, context.seed)
-        })?);
+    let parts: Vec<(String, usize)> =
+        (0..settings.sequences).map(|i| (format!("attention-kinds-{i:05}"), n)).collect();
+    let found = context.many_numbers(&parts, |i| {
+        let scores = kinds::scores(context.subject, layout, settings.repeat, i, context.seed)?;
         context.progress.at(i as u64 + 1);
-    }
+        Ok(scores)
+    })?;
     context.progress.end();
     Ok(found)
 }

@@ -15,7 +15,7 @@ use crate::context::{Context, Findings, read_settings};
 use crate::decide::{PROMPT_ID, SCENARIO, column};
 use crate::error::Result;
 use crate::flags::Flag;
-use crate::interventions::{DirectionBook, PatchedRun, Sweep, blocks};
+use crate::interventions::{DirectionBook, PatchedRun, Sweep, by_blocks};
 use crate::patch::{
     COMPONENT, DIRECTION, HEAD, Job, LAYER, Means, POSITION, SITE, SOURCE, SOURCE_PROMPT_ID, TARGET, checks,
     identity, jobs, means,
@@ -130,17 +130,14 @@ impl Analysis for Attribution {
         let sweep = Sweep::new(subject, context.memory)?.keeping_prompts();
         let means = means(&settings.patches(), subject, &sweep)?;
         let work = Work { context, settings: &settings, sweep: &sweep, means: &means };
-        let mut estimates = Table::new(&ATTRIBUTIONS);
-        for block in blocks(subject, PROMPTS_PER_PART) {
-            block.append(context, NAME, &mut estimates, |so_far| work.estimate(&block.prompts, so_far))?;
-        }
+        let [estimates] = by_blocks(context, [NAME], [&ATTRIBUTIONS], PROMPTS_PER_PART, |block| {
+            Ok([work.estimate(&block.prompts, &block.so_far)?])
+        })?;
         let chosen = verify::choose(&estimates, &settings, context.seed)?;
-        let mut exact = Table::new(&verify::VERIFIED);
-        for block in blocks(subject, PROMPTS_PER_PART) {
-            block.append(context, "attribution-exact", &mut exact, |so_far| {
-                work.verify(&block.prompts, &chosen, so_far)
-            })?;
-        }
+        let verified = [&verify::VERIFIED];
+        let [exact] = by_blocks(context, ["attribution-exact"], verified, PROMPTS_PER_PART, |block| {
+            Ok([work.verify(&block.prompts, &chosen, &block.so_far)?])
+        })?;
         let mut attributions = verify::joined(estimates, &exact)?;
         attributions.sort_by_keys();
         let places = verify::places(&attributions, &chosen)?;

@@ -27,6 +27,7 @@ use crate::error::{Error, Result};
 use crate::flags::Flag;
 use crate::interventions::{Sweep, Unit, pairs_by_name};
 use crate::subject::Subject;
+use crate::units::WorkUnit;
 use edges::{Measured, Two, differences, measured, nodes};
 use figures::Basis;
 use grow::grow;
@@ -98,10 +99,18 @@ impl Analysis for Circuit {
         let sweep = Sweep::new(subject, context.memory)?.keeping_prompts();
         let split = split(subject, context.seed, settings.prompts, settings.heldout);
         let mut all: Vec<Table> = TABLES.iter().map(|spec| Table::new(spec)).collect();
+        let pairs = pairs_by_name(NAME, subject, &settings.source, &settings.target)?;
+        // The steps of one circuit share what they have measured, so they are one unit of work.
+        let units: Vec<WorkUnit> =
+            pairs.iter().map(|&pair| STEPS.map(|step| step_of(step, pair)).to_vec()).collect();
+        context.units(&units, &mut |own, i| {
+            let (source, target) = pairs[i];
+            one_circuit(&Scorer { context: own, sweep: &sweep, source, target }, &settings, &split)
+        })?;
         let mut found = Vec::new();
-        for (source, target) in pairs_by_name(NAME, subject, &settings.source, &settings.target)? {
+        for &(source, target) in &pairs {
             let scorer = Scorer { context, sweep: &sweep, source, target };
-            found.push(one_circuit(&scorer, &settings, &split, &mut all)?);
+            found.push(read_circuit(&scorer, &mut all)?);
         }
         measure_edges(context, &sweep, &split, &mut found, &mut all[5])?;
         overlaps(context, &found, &mut all[6])?;
@@ -127,10 +136,17 @@ fn resampler(context: &Context, prompts: &[usize]) -> Resampler {
     Resampler::new(&clusters, context.seed)
 }
 
-/// Grows and tests the circuit of one source and target; every step is a part of its own.
-fn one_circuit(scorer: &Scorer, settings: &Settings, split: &Split, all: &mut [Table]) -> Result<Found> {
+/// The steps of a circuit, each of which is a part of its own.
+const STEPS: [&str; 6] = ["samples", "components", "members", "curve", "tests", "pairs"];
+
+fn step_of(step: &str, (source, target): (usize, usize)) -> String {
+    format!("circuit-{step}-{source}-{target}")
+}
+
+/// Grows and tests the circuit of one source and target.
+fn one_circuit(scorer: &Scorer, settings: &Settings, split: &Split) -> Result<()> {
     let context = scorer.context;
-    let part = |step: &str| format!("circuit-{step}-{}-{}", scorer.source, scorer.target);
+    let part = |step: &str| step_of(step, (scorer.source, scorer.target));
     let mut known = Known::new(scorer, &split.grow);
     let draws = resampler(context, &split.grow).first_draws(settings.samples);
     let samples = context.part(&part("samples"), &SAMPLES, || Samples::grow(&mut known, settings, &draws))?;
@@ -148,17 +164,28 @@ fn one_circuit(scorer: &Scorer, settings: &Settings, split: &Split, all: &mut [T
         seed: context.seed,
     };
     let curve = context.part(&part("curve"), &CURVE, || tested.curve())?;
-    let tests = context.part(&part("tests"), &TESTS, || {
+    context.part(&part("tests"), &TESTS, || {
         let mut tests = tested.tests(&curve)?;
         push_tests(&mut known, &components, &found, &drawn, &mut tests)?;
         Ok(tests)
     })?;
-    let members = context.part(&part("members"), &MEMBERS, || tested.minimality())?;
-    let pairs = context.part(&part("pairs"), &PAIRS, || tested.pairs())?;
-    for (table, part) in all.iter_mut().zip([components, members, curve, tests, pairs]) {
-        table.append(part)?;
+    context.part(&part("members"), &MEMBERS, || tested.minimality())?;
+    context.part(&part("pairs"), &PAIRS, || tested.pairs())?;
+    Ok(())
+}
+
+/// A circuit from its parts, which are added to the tables.
+fn read_circuit(scorer: &Scorer, all: &mut [Table]) -> Result<Found> {
+    let context = scorer.context;
+    let table = |step: &str, spec| context.table(&step_of(step, (scorer.source, scorer.target)), spec);
+    let components = table("components", &COMPONENTS)?;
+    let found = read_back(scorer, &components)?;
+    let specs = [("members", &MEMBERS), ("curve", &CURVE), ("tests", &TESTS), ("pairs", &PAIRS)];
+    all[0].append(components)?;
+    for (all, (step, spec)) in all[1..].iter_mut().zip(specs) {
+        all.append(table(step, spec)?)?;
     }
-    all[8].append(samples)?;
+    all[8].append(table("samples", &SAMPLES)?)?;
     Ok(found)
 }
 
@@ -233,16 +260,20 @@ fn measure_edges(
     let model = &context.subject.model;
     let ids: Vec<&str> = split.test.iter().map(|&i| context.subject.prompts[i].id()).collect();
     let resampler = resampler(context, &split.test);
-    for i in 0..found.len() {
-        let (source, target) = (found[i].source, found[i].target);
+    let names: Vec<[String; 1]> = found.iter().map(|f| [step_of("edges", (f.source, f.target))]).collect();
+    let nodes_of = |target: usize| {
         let same_target = found.iter().filter(|f| f.target == target);
         let circuits: Vec<(&[Unit], &BTreeMap<Unit, f64>)> =
             same_target.map(|f| (&f.members[..], &f.alone)).collect();
-        let nodes = nodes(&circuits);
-        let part = context.part(&format!("circuit-edges-{source}-{target}"), &EDGES, || {
-            edges::patch(context, sweep, (source, target), &nodes, &split.test)
-        })?;
-        found[i].measured = measured(&part, (model.name(source), model.name(target)), &ids, &resampler)?;
+        nodes(&circuits)
+    };
+    let patched = context.parts_apart(&names, [&EDGES], |i| {
+        let (source, target) = (found[i].source, found[i].target);
+        Ok([edges::patch(context, sweep, (source, target), &nodes_of(target), &split.test)?])
+    })?;
+    for (found, [part]) in found.iter_mut().zip(patched) {
+        let names = (model.name(found.source), model.name(found.target));
+        found.measured = measured(&part, names, &ids, &resampler)?;
         table.append(part)?;
     }
     Ok(())

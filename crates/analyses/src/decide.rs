@@ -136,7 +136,7 @@ impl Analysis for Decide {
 pub(crate) fn decisions(context: &Context, parts: &str) -> Result<Table> {
     all_decisions(context, &|b| {
         let own = format!("decide-{b:05}");
-        Ok(if context.run.part(&own)?.is_some() { own } else { format!("{parts}-{b:05}") })
+        Ok(if context.kept(&own)?.is_some() { own } else { format!("{parts}-{b:05}") })
     })
 }
 
@@ -146,17 +146,14 @@ fn all_decisions(context: &Context, name: &dyn Fn(usize) -> Result<String>) -> R
     context.progress.begin("deciding on the base model", 1);
     let primary = &subject.primary_pairs()?;
     context.progress.end();
-    let mut decisions = Table::new(&DECISIONS);
     let blocks = subject.blocks();
     let layers = subject.model.spec().n_layers as u64;
     context.progress.begin("deciding on the adapters", layers * blocks.len() as u64);
-    for (b, block) in blocks.iter().enumerate() {
-        let part = context.part(&name(b)?, &DECISIONS, || {
-            let at = |done: usize, _| context.progress.at(b as u64 * layers + done as u64);
-            decide_block(subject, block, primary, &at)
-        })?;
-        decisions.append(part)?;
-    }
+    let names: Vec<String> = (0..blocks.len()).map(name).collect::<Result<_>>()?;
+    let mut decisions = context.parts(&names, &DECISIONS, |b| {
+        let at = |done: usize, _| context.progress.at(b as u64 * layers + done as u64);
+        decide_block(subject, &blocks[b], primary, &at)
+    })?;
     context.progress.end();
     decisions.sort_by_keys();
     Ok(decisions)

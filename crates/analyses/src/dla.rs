@@ -21,7 +21,7 @@ pub(crate) use tables::{Component, Kind};
 use crate::Analysis;
 use crate::context::{Context, Findings, read_settings};
 use crate::error::{Error, Result};
-use lorascope_record::{Table, TableSpec};
+use lorascope_record::TableSpec;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use tables::{CHECK, CONTRIBUTIONS, DIFFERENCES, MEANS};
@@ -95,27 +95,17 @@ impl Analysis for Dla {
         let settings: Settings = read_settings(NAME, settings)?;
         let subject = context.subject;
         let primary = &subject.primary_pairs()?;
-        let (mut contributions, mut check) = (Table::new(&CONTRIBUTIONS), Table::new(&CHECK));
         let blocks = subject.blocks();
         // Taking directions back takes about as long as a few layers' products.
         let layers = subject.model.spec().n_layers as u64;
         context.progress.begin("attributing logits", 2 * layers * blocks.len() as u64);
-        for (b, block) in blocks.iter().enumerate() {
-            let at = |done: usize| context.progress.at(2 * b as u64 * layers + done as u64);
-            // Both tables of a block come from one pass; they are kept one after the other.
-            let mut both = None;
-            let part = context.part(&format!("dla-{b:05}"), &CONTRIBUTIONS, || {
-                let (rows, sums) = attribute::block(subject, block, primary, settings.neurons, &at)?;
-                both = Some(sums);
-                Ok(rows)
+        let names: Vec<[String; 2]> =
+            (0..blocks.len()).map(|b| [format!("dla-{b:05}"), format!("dla-check-{b:05}")]).collect();
+        let [mut contributions, mut check] =
+            context.parts_together(&names, [&CONTRIBUTIONS, &CHECK], |b| {
+                let at = |done: usize| context.progress.at(2 * b as u64 * layers + done as u64);
+                attribute::block(subject, &blocks[b], primary, settings.neurons, &at).map(Into::into)
             })?;
-            contributions.append(part)?;
-            let part = context.part(&format!("dla-check-{b:05}"), &CHECK, || match both {
-                Some(sums) => Ok(sums),
-                None => attribute::block(subject, block, primary, settings.neurons, &at).map(|b| b.1),
-            })?;
-            check.append(part)?;
-        }
         context.progress.end();
         contributions.sort_by_keys();
         check.sort_by_keys();
@@ -135,16 +125,16 @@ pub(crate) fn contributions(context: &Context, parts: &str) -> Result<Values> {
     let primary = &subject.primary_pairs()?;
     let blocks = subject.blocks();
     let layers = subject.model.spec().n_layers as u64;
-    let mut table = Table::new(&CONTRIBUTIONS);
     context.progress.begin("attributing logits", 2 * layers * blocks.len() as u64);
-    for (b, block) in blocks.iter().enumerate() {
-        let at = |done: usize| context.progress.at(2 * b as u64 * layers + done as u64);
+    let name = |b: usize| {
         let own = format!("dla-{b:05}");
-        let name = if context.run.part(&own)?.is_some() { own } else { format!("{parts}-{b:05}") };
-        table.append(context.part(&name, &CONTRIBUTIONS, || {
-            attribute::block(subject, block, primary, Neurons::Top(0), &at).map(|b| b.0)
-        })?)?;
-    }
+        Ok(if context.kept(&own)?.is_some() { own } else { format!("{parts}-{b:05}") })
+    };
+    let names: Vec<String> = (0..blocks.len()).map(name).collect::<Result<_>>()?;
+    let mut table = context.parts(&names, &CONTRIBUTIONS, |b| {
+        let at = |done: usize| context.progress.at(2 * b as u64 * layers + done as u64);
+        attribute::block(subject, &blocks[b], primary, Neurons::Top(0), &at).map(|b| b.0)
+    })?;
     context.progress.end();
     table.sort_by_keys();
     Values::new(subject, &table)

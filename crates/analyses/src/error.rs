@@ -108,6 +108,20 @@ pub enum Error {
     /// Models that several subjects share can't be edited for one of them.
     #[error("the models are in use by another analysis and can't be edited meanwhile")]
     SharedModels,
+    /// A finished part that is not where it was kept.
+    #[error(
+        "the finished part `{name}` is gone from the run folder, or is not what was written; remove the folder and run again"
+    )]
+    PartGone {
+        /// The part.
+        name: String,
+    },
+    /// What others keep or do can't be had.
+    #[error("{0}")]
+    Elsewhere(String),
+    /// What follows is not asked of this machine.
+    #[error("the rest of this analysis is carried out elsewhere")]
+    NotAsked,
     /// The user wants to stop.
     #[error("stopped; what is finished is kept, and the same command goes on from there")]
     Stopped,

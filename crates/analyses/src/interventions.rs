@@ -18,7 +18,7 @@ mod plan;
 mod sweep;
 
 pub(crate) use average::{Effect, average, effects_of, shown, with_averages};
-pub(crate) use blocks::blocks;
+pub(crate) use blocks::by_blocks;
 pub(crate) use directions::{DirectionBook, check_component};
 pub(crate) use edges::{Receiver, edge, is_sender};
 pub(crate) use estimate::Estimator;

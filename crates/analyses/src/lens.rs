@@ -117,18 +117,15 @@ impl Analysis for Lens {
         let settings: Settings = read_settings(self.name(), settings)?;
         let subject = context.subject;
         let primary = &subject.primary_pairs()?;
-        let mut lens = Table::new(&LENS);
         let blocks = subject.blocks();
         // Reading the vocabulary takes about as long as the layers.
         let steps = (subject.model.spec().n_layers + subject.model.n_models()) as u64;
         context.progress.begin("reading layers", steps * blocks.len() as u64);
-        for (b, block) in blocks.iter().enumerate() {
-            let part = context.part(&format!("lens-{b:05}"), &LENS, || {
-                let at = |done: usize| context.progress.at(b as u64 * steps + done as u64);
-                lens_block(subject, block, primary, settings.top, &at)
-            })?;
-            lens.append(part)?;
-        }
+        let names: Vec<String> = (0..blocks.len()).map(|b| format!("lens-{b:05}")).collect();
+        let mut lens = context.parts(&names, &LENS, |b| {
+            let at = |done: usize| context.progress.at(b as u64 * steps + done as u64);
+            lens_block(subject, &blocks[b], primary, settings.top, &at)
+        })?;
         context.progress.end();
         lens.sort_by_keys();
         let decisions = decision_layers(subject, &lens, settings.tolerance)?;

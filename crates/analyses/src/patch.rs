@@ -24,7 +24,7 @@ use crate::context::{Context, Findings, read_settings};
 use crate::decide::{PROMPT_ID, SCENARIO, column};
 use crate::error::Result;
 use crate::flags::Flag;
-use crate::interventions::{DirectionBook, PatchedRun, Sweep, Unit, average, blocks};
+use crate::interventions::{DirectionBook, PatchedRun, Sweep, Unit, average, by_blocks};
 use crate::subject::Subject;
 use lorascope_record::ColumnKind::{Bool, Float, FloatOrNull, Int, IntOrNull, Text, TextOrNull};
 use lorascope_record::{Cell, ColumnSpec, Table, TableSpec};
@@ -145,13 +145,10 @@ impl Analysis for Patch {
         let pairs = settings.pairs(subject)?;
         let sweep = Sweep::new(subject, context.memory)?;
         let means = means(&settings, subject, &sweep)?;
-        let mut patches = Table::new(&PATCHES);
-        for block in blocks(subject, PROMPTS_PER_PART) {
-            block.append(context, NAME, &mut patches, |so_far| {
-                let what = format!("patching {so_far}");
-                patch_block(context, &settings, &sweep, &means, &block.prompts, &what)
-            })?;
-        }
+        let [mut patches] = by_blocks(context, [NAME], [&PATCHES], PROMPTS_PER_PART, |block| {
+            let what = format!("patching {}", block.so_far);
+            Ok([patch_block(context, &settings, &sweep, &means, &block.prompts, &what)?])
+        })?;
         patches.sort_by_keys();
         let effects = average(context, &patches, &effects::EFFECTS)?;
         let mut section = figures::section(self, context, &settings, &pairs, &patches, &effects)?;

@@ -15,7 +15,7 @@ use crate::decide::{PROMPT_ID, SCENARIO, column};
 use crate::error::Result;
 use crate::flags::Flag;
 use crate::interventions::{
-    Change, Estimator, PatchedRun, PlaceKind, Receiver, Replacement, Source, Sweep, Unit, average, blocks,
+    Change, Estimator, PatchedRun, PlaceKind, Receiver, Replacement, Source, Sweep, Unit, average, by_blocks,
     distinct, edge, pairs_by_name, units_of,
 };
 use crate::scenarios::sample;
@@ -152,15 +152,14 @@ impl Analysis for Paths {
         let subject = context.subject;
         let sweep = Sweep::new(subject, context.memory)?.keeping_prompts();
         let plans = plans(context, &settings, &sweep)?;
-        let (mut paths, mut spans) = (Table::new(&PATHS), Table::new(&SPANS));
-        for block in blocks(subject, PROMPTS_PER_PART) {
-            block.append(context, "paths", &mut paths, |so_far| {
-                patch_edges(context, &settings, &sweep, &plans, &block.prompts, so_far)
+        let specs = [&PATHS, &SPANS];
+        let [mut paths, mut spans] =
+            by_blocks(context, ["paths", "spans"], specs, PROMPTS_PER_PART, |block| {
+                let (prompts, so_far) = (&block.prompts, &block.so_far);
+                let edges = patch_edges(context, &settings, &sweep, &plans, prompts, so_far)?;
+                let what = format!("patching spans {so_far}");
+                Ok([edges, patch_spans(context, &sweep, &plans, prompts, &what)?])
             })?;
-            block.append(context, "spans", &mut spans, |so_far| {
-                patch_spans(context, &sweep, &plans, &block.prompts, &format!("patching spans {so_far}"))
-            })?;
-        }
         paths.sort_by_keys();
         spans.sort_by_keys();
         let path_effects = average(context, &paths, &summary::PATH_EFFECTS)?;
@@ -258,24 +257,34 @@ fn largest(
     let subject = context.subject;
     let kinds = [PlaceKind::Head(Site::Result), PlaceKind::Whole(Site::MlpOut)];
     let units = units_of(subject, &kinds, None, &[]);
-    let mut runs = Vec::new();
-    for prompt in sample(&subject.prompts, settings.prompts) {
-        let position = sweep.decision_position(prompt);
-        for &(source, target) in pairs {
-            runs.extend(units.iter().map(|unit| PatchedRun {
-                model: target,
-                prompt,
-                changes: vec![node(subject, unit, source, prompt, position)],
-            }));
+    let prompts = sample(&subject.prompts, settings.prompts);
+    let blocks: Vec<&[usize]> = prompts.chunks(PROMPTS_PER_PART).collect();
+    let per_prompt = pairs.len() * units.len();
+    let name = |(b, block): (usize, &&[usize])| (format!("paths-senders-{b:05}"), per_prompt * block.len());
+    let parts: Vec<(String, usize)> = blocks.iter().enumerate().map(name).collect();
+    let found: Vec<Vec<f64>> = context.many_numbers(&parts, |b| {
+        let mut runs = Vec::new();
+        for &prompt in blocks[b] {
+            let position = sweep.decision_position(prompt);
+            for &(source, target) in pairs {
+                runs.extend(units.iter().map(|unit| PatchedRun {
+                    model: target,
+                    prompt,
+                    changes: vec![node(subject, unit, source, prompt, position)],
+                }));
+            }
         }
-    }
-    let found = sweep.run("looking for senders", &runs, context.progress)?;
+        let found = sweep.run("looking for senders", &runs, context.progress)?;
+        let towards_source = |(i, (run, patched)): (usize, (&PatchedRun, &f64))| {
+            let (source, _) = pairs[i / units.len() % pairs.len()];
+            let own = found.plain[&(run.model, run.prompt)];
+            (found.plain[&(source, run.prompt)] - own).signum() * (patched - own)
+        };
+        Ok(runs.iter().zip(&found.patched).enumerate().map(towards_source).collect())
+    })?;
     let mut effects = vec![vec![0.0; units.len()]; pairs.len()];
-    for (i, (run, patched)) in runs.iter().zip(&found.patched).enumerate() {
-        let pair = i / units.len() % pairs.len();
-        let own = found.plain[&(run.model, run.prompt)];
-        let direction = (found.plain[&(pairs[pair].0, run.prompt)] - own).signum();
-        effects[pair][i % units.len()] += direction * (patched - own);
+    for (i, effect) in found.into_iter().flatten().enumerate() {
+        effects[i / units.len() % pairs.len()][i % units.len()] += effect;
     }
     let top = |effect: Vec<f64>| {
         let mut order: Vec<usize> = (0..units.len()).collect();

@@ -77,15 +77,15 @@ impl Analysis for Probe {
         let reading = settings.reading(context.subject)?;
         let activations = Activations::gather(context, &reading)?;
         let probing = Probing::new(context, settings, &activations)?;
-        let mut predictions = Table::new(&PREDICTIONS);
         context.progress.begin("probing layers", reading.layers.len() as u64);
-        for (done, &layer) in reading.layers.iter().enumerate() {
-            let part = context.part(&format!("{NAME}-{layer:05}"), &PREDICTIONS, || {
-                probing.layer(context, &activations.layer(context, layer)?, &reading.places(layer))
-            })?;
-            predictions.append(part)?;
-            context.progress.at(done as u64 + 1);
-        }
+        let names: Vec<String> = reading.layers.iter().map(|layer| format!("{NAME}-{layer:05}")).collect();
+        let mut predictions = context.parts(&names, &PREDICTIONS, |i| {
+            let layer = reading.layers[i];
+            let found =
+                probing.layer(context, &activations.layer(context, layer)?, &reading.places(layer))?;
+            context.progress.at(i as u64 + 1);
+            Ok(found)
+        })?;
         context.progress.end();
         predictions.sort_by_keys();
         context.progress.begin("comparing models", 1);

@@ -172,9 +172,11 @@ fn steer(
         units.extend(recipe.targets.iter().flat_map(|&t| some().map(move |m| (t, recipe, m))));
     }
     let n = units.len();
-    let (mut runs, mut controls) = (Table::new(&RUNS), Table::new(&CONTROLS));
-    let mut side_effects = Table::new(&SIDE_EFFECTS);
-    for (u, (target, recipe, made)) in units.into_iter().enumerate() {
+    let name = |u: usize| ["", "-text", "-controls"].map(|of| format!("{NAME}{of}-{u:05}"));
+    let names: Vec<[String; 3]> = (0..n).map(name).collect();
+    let specs = [&RUNS, &SIDE_EFFECTS, &CONTROLS];
+    let [mut runs, mut side_effects, mut controls] = context.parts_together(&names, specs, |u| {
+        let (target, recipe, made) = units[u];
         let random = &random[&(made.place.layer, made.place.site)];
         let texts = match texts.entry(target) {
             Entry::Occupied(known) => known.into_mut(),
@@ -182,16 +184,10 @@ fn steer(
         };
         let unit = Unit { context, settings, sweep: &sweep, recipe, made, target, random, plain: &plain };
         let so_far = format!("({} of {n})", u + 1);
-        let own =
-            context.part(&format!("{NAME}-{u:05}"), &RUNS, || unit.runs(&format!("steering {so_far}")))?;
-        side_effects.append(context.part(&format!("{NAME}-text-{u:05}"), &SIDE_EFFECTS, || {
-            unit.side_effects(&format!("steering text {so_far}"), texts, &own)
-        })?)?;
-        controls.append(context.part(&format!("{NAME}-controls-{u:05}"), &CONTROLS, || {
-            unit.controls(&format!("steering by controls {so_far}"))
-        })?)?;
-        runs.append(own)?;
-    }
+        let runs = unit.runs(&format!("steering {so_far}"))?;
+        let side_effects = unit.side_effects(&format!("steering text {so_far}"), texts, &runs)?;
+        Ok([runs, side_effects, unit.controls(&format!("steering by controls {so_far}"))?])
+    })?;
     for table in [&mut runs, &mut controls, &mut side_effects] {
         table.sort_by_keys();
     }

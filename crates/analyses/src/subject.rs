@@ -118,6 +118,15 @@ impl Subject {
         Ok(self.base.get_or_init(|| found.into_values().collect()))
     }
 
+    pub(crate) fn knows_base_decisions(&self) -> bool {
+        self.base.get().is_some()
+    }
+
+    /// The base's decision on every prompt, as it was made elsewhere.
+    pub(crate) fn learn_base_decisions(&self, decisions: Vec<Decision>) {
+        self.base.get_or_init(|| decisions);
+    }
+
     /// For each prompt, the index of its *primary pair*: the pair with the most probability on the base model, at whose
     /// decision point per-component analyses work.
     pub fn primary_pairs(&self) -> Result<Vec<usize>> {

@@ -154,15 +154,14 @@ impl Analysis for TunedLens {
         let text = TextStates::gather(context, &plan)?;
         let decisions = states::at_decisions(context, &inputs)?;
         let (maps, fits) = layers::fit_layers(context, &plan, &text, &decisions, &settings)?;
-        let mut readings = Table::new(&TUNED_LENS);
         progress.begin("reading layers", subject.model.n_models() as u64);
-        for model in 0..subject.model.n_models() {
-            let part = context.part(&format!("{NAME}-read-{model}"), &TUNED_LENS, || {
-                read_model(subject, &decisions, &maps, primary, model)
-            })?;
-            readings.append(part)?;
+        let names: Vec<String> =
+            (0..subject.model.n_models()).map(|model| format!("{NAME}-read-{model}")).collect();
+        let mut readings = context.parts(&names, &TUNED_LENS, |model| {
+            let read = read_model(subject, &decisions, &maps, primary, model)?;
             progress.at(model as u64 + 1);
-        }
+            Ok(read)
+        })?;
         progress.end();
         readings.sort_by_keys();
         let stored = store::write(context.run, &maps, subject.model.spec().d_model)?;

@@ -214,18 +214,17 @@ fn look_at(
 fn components(context: &Context, settings: &Settings, seen: &Seen) -> Result<Table> {
     let subject = context.subject;
     let n = subject.model.n_models();
-    let mut table = Table::new(&tables::COMPONENTS);
     context.progress.begin("words that components write", n as u64 - 1);
-    for model in 1..n {
+    let names: Vec<String> = (1..n).map(|model| format!("{NAME}-components-{model:05}")).collect();
+    let mut table = context.parts(&names, &tables::COMPONENTS, |i| {
+        let model = i + 1;
         let own: Vec<&Component> = seen.components.iter().filter(|c| c.model == model).collect();
         let squares = seen.sizes.iter().filter(|s| s.model == model && s.spectral.is_some());
         let total: f64 = squares.filter_map(|s| s.weight.factor_norm).map(|norm| norm * norm).sum();
-        let part = context.part(&format!("{NAME}-components-{model:05}"), &tables::COMPONENTS, || {
-            components::table(subject, model, &own, total, settings.tokens)
-        })?;
-        table.append(part)?;
+        let found = components::table(subject, model, &own, total, settings.tokens)?;
         context.progress.at(model as u64);
-    }
+        Ok(found)
+    })?;
     context.progress.end();
     table.sort_by_keys();
     Ok(table)
@@ -233,29 +232,26 @@ fn components(context: &Context, settings: &Settings, seen: &Seen) -> Result<Tab
 
 /// Compares singular vectors of W + ΔW with those of W, layer by layer.
 fn intruders(context: &Context, settings: &Settings, variants: &[Variant]) -> Result<Table> {
-    let mut table = Table::new(&tables::INTRUDERS);
     if settings.intruders == 0 {
-        return Ok(table);
+        return Ok(Table::new(&tables::INTRUDERS));
     }
     let model = &context.subject.model;
     let spec = model.spec();
     let modules: Vec<Module> = spec.modules().collect();
     context.progress.begin("singular vectors of weights", spec.n_layers as u64);
-    for layer in 0..spec.n_layers {
-        let part = context.part(&format!("{NAME}-intruders-{layer:05}"), &tables::INTRUDERS, || {
-            let one = |&module: &Module| match Block::new(model, variants, layer, module)? {
-                Some(block) => intruders::of_block(model, variants, &block, settings),
-                None => Ok(Table::new(&tables::INTRUDERS)),
-            };
-            let mut of_layer = Table::new(&tables::INTRUDERS);
-            for own in modules.par_iter().map(one).collect::<Result<Vec<Table>>>()? {
-                of_layer.append(own)?;
-            }
-            Ok(of_layer)
-        })?;
-        table.append(part)?;
+    let names: Vec<String> = (0..spec.n_layers).map(|layer| format!("{NAME}-intruders-{layer:05}")).collect();
+    let mut table = context.parts(&names, &tables::INTRUDERS, |layer| {
+        let one = |&module: &Module| match Block::new(model, variants, layer, module)? {
+            Some(block) => intruders::of_block(model, variants, &block, settings),
+            None => Ok(Table::new(&tables::INTRUDERS)),
+        };
+        let mut of_layer = Table::new(&tables::INTRUDERS);
+        for own in modules.par_iter().map(one).collect::<Result<Vec<Table>>>()? {
+            of_layer.append(own)?;
+        }
         context.progress.at(layer as u64 + 1);
-    }
+        Ok(of_layer)
+    })?;
     context.progress.end();
     table.sort_by_keys();
     Ok(table)

@@ -339,6 +339,9 @@ pub struct StudyArgs {
     /// Use this seed instead of the file's
     #[arg(long)]
     pub seed: Option<u64>,
+    /// Carry the study out on a cluster of Ray: `local`, `auto`, or HOST:6379. Needs the Python package with Ray (docs/scale.md)
+    #[arg(long, value_name = "ADDRESS", conflicts_with_all = ["checkpoints", "controls", "threads", "device"])]
+    pub ray: Option<String>,
     /// Machine.
     #[command(flatten)]
     pub machine: MachineArgs,

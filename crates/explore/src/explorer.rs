@@ -4,7 +4,7 @@ use crate::error::{Error, Result};
 use crate::queue::Stop;
 use crate::source::{Export, Source};
 use crate::state::{Asked, State, Wanted};
-use lorascope_analyses::{Context, Findings, Meanings, Progress, Subject, analysis};
+use lorascope_analyses::{Context, Findings, Meanings, OwnHands, Progress, Subject, analysis};
 use lorascope_prompts::{Content, Item, PromptSet};
 use lorascope_record::{Cell, RunFolder, RunKey, Table};
 use lorascope_report::Theme;
@@ -175,12 +175,14 @@ impl Explorer {
             threads: 0,
         };
         let run = RunFolder::open(place, &key)?;
-        let context = Context {
+        let of = |analysis| Context {
+            analysis,
             subject: &self.subject,
             run: &run,
             seed: self.source.seed,
             memory: self.memory,
             progress: stop,
+            hands: &OwnHands,
         };
         let mut found = serde_json::Map::new();
         for (name, settings) in asked {
@@ -190,7 +192,7 @@ impl Explorer {
             }
             let settings = analysis.settings(&settings)?;
             analysis.check(&self.subject, &settings)?;
-            let findings = analysis.run(&context, &settings)?;
+            let findings = analysis.run(&of(name), &settings)?;
             found.insert(name.to_owned(), findings_json(&findings)?);
         }
         Ok(json!({

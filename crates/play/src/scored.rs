@@ -45,24 +45,28 @@ impl<'a> Scored<'a> {
         blocks
     }
 
-    /// Scores a block, or finds it in the run folder.
+    /// What a block's part is called.
+    fn name(&self, block: &Block) -> String {
+        let subject = self.context.subject;
+        let names: Vec<&str> = block.models.iter().map(|&m| subject.model.name(m)).collect();
+        let ids: Vec<&str> = block.prompts.iter().map(|&p| subject.prompts[p].id()).collect();
+        format!("play-{}", sha256_hex(format!("{names:?} {ids:?}").as_bytes()))
+    }
+
+    /// Scores a block.
     fn block(&self, block: &Block, progress: lorascope_engine::Progress) -> Result<Table> {
         let subject = self.context.subject;
         let names: Vec<&str> = block.models.iter().map(|&m| subject.model.name(m)).collect();
         let prompts: Vec<&Prompt> = block.prompts.iter().map(|&p| &subject.prompts[p]).collect();
-        let ids: Vec<&str> = prompts.iter().map(|p| p.id()).collect();
-        let name = format!("play-{}", sha256_hex(format!("{names:?} {ids:?}").as_bytes()));
-        self.context.part(&name, &POLICIES, || {
-            let mut table = Table::new(&POLICIES);
-            let decisions = score(&subject.model, &block.models, &prompts, progress)?;
-            for (name, decisions) in names.iter().zip(decisions.chunks(prompts.len())) {
-                for (prompt, decision) in prompts.iter().zip(decisions) {
-                    let (p_defect, legal) = (decision.p_b(), decision.legal_mass());
-                    table.push(&crate::tables::policy_row(name, &prompt.item, p_defect, legal))?;
-                }
+        let mut table = Table::new(&POLICIES);
+        let decisions = score(&subject.model, &block.models, &prompts, progress)?;
+        for (name, decisions) in names.iter().zip(decisions.chunks(prompts.len())) {
+            for (prompt, decision) in prompts.iter().zip(decisions) {
+                let (p_defect, legal) = (decision.p_b(), decision.legal_mass());
+                table.push(&crate::tables::policy_row(name, &prompt.item, p_defect, legal))?;
             }
-            Ok(table)
-        })
+        }
+        Ok(table)
     }
 }
 
@@ -70,19 +74,21 @@ impl Players for Scored<'_> {
     fn answers(&mut self, asked: &[Question]) -> Result<Vec<Answer>> {
         let (subject, progress) = (self.context.subject, self.context.progress);
         let (blocks, layers) = (self.blocks(asked), subject.model.spec().n_layers as u64);
-        let mut found: HashMap<Question, Answer> = HashMap::new();
         progress.begin("asking the models", layers * blocks.len() as u64);
-        for (b, block) in blocks.iter().enumerate() {
-            let table = self.block(block, &|done, _| progress.at(b as u64 * layers + done as u64))?;
-            let answers = table.floats("p_defect")?.into_iter().zip(table.floats("legal_mass")?);
-            let questions = block
-                .models
-                .iter()
-                .flat_map(|&model| block.prompts.iter().map(move |&prompt| Question { model, prompt }));
-            found.extend(questions.zip(answers.map(|(p_defect, legal)| Answer { p_defect, legal })));
-            self.table.append(table)?;
-        }
+        let names: Vec<String> = blocks.iter().map(|block| self.name(block)).collect();
+        let table = self.context.parts(&names, &POLICIES, |b| {
+            self.block(&blocks[b], &|done, _| progress.at(b as u64 * layers + done as u64))
+        })?;
         progress.end();
+        let answers = table.floats("p_defect")?.into_iter().zip(table.floats("legal_mass")?);
+        let questions = blocks.iter().flat_map(|block| {
+            let of_model =
+                |&model: &usize| block.prompts.iter().map(move |&prompt| Question { model, prompt });
+            block.models.iter().flat_map(of_model)
+        });
+        let found: HashMap<Question, Answer> =
+            questions.zip(answers.map(|(p_defect, legal)| Answer { p_defect, legal })).collect();
+        self.table.append(table)?;
         Ok(asked.iter().map(|question| found[question]).collect())
     }
 }

@@ -5,13 +5,16 @@ use crate::interrupt::Raised;
 use crate::listener::PyListener;
 use crate::model::{Model, open_models};
 use crate::results::Result;
+use crate::scale::ClusterHands;
 use anyhow::{Context, anyhow};
-use lorascope_analyses::{ANALYSES, Analysis, analysis};
+use lorascope_analyses::{ANALYSES, Analysis, Hands, OwnHands, analysis};
 use lorascope_games::Design;
 use lorascope_prompts::PromptSet;
 use lorascope_study::names::parse_size;
-use lorascope_study::open::{Asked, Opened, read_prompts, today};
+use lorascope_study::node::arithmetic;
+use lorascope_study::open::{Asked, read_prompts, today};
 use lorascope_study::pipeline::{Found, Plan, find};
+use lorascope_study::prepared::Prepared;
 use lorascope_study::study_file::{Ready, StudyFile};
 use lorascope_text::Wrapping;
 use pyo3::prelude::*;
@@ -92,12 +95,14 @@ pub(crate) fn analyse(
     let (plan, asked) = planned().map_err(|error| told(&error))?;
     let raised = Arc::new(Raised::new());
     let listener = PyListener::new(progress, raised.clone());
-    result(py, &plan, model.opened.clone(), &asked, out.as_deref(), listener, &raised)
+    let prepared = Prepared::new(&plan, model.opened.clone(), &asked).map_err(|error| told(&error))?;
+    result(py, &prepared, out.as_deref(), listener, &raised, &OwnHands)
 }
 
-/// Runs a study file, or without one the study of the embedded model.
+/// Runs a study file, or without one the study of the embedded model. `cluster` is Python's object that carries units out on many
+/// machines.
 #[pyfunction]
-#[pyo3(signature = (path, base, adapters, out, seed, memory, progress))]
+#[pyo3(signature = (path, base, adapters, out, seed, memory, progress, cluster))]
 #[allow(clippy::too_many_arguments, reason = "they are one question, asked by the package only")]
 pub(crate) fn study(
     py: Python,
@@ -108,6 +113,7 @@ pub(crate) fn study(
     seed: Option<u64>,
     memory: &str,
     progress: Option<Py<PyAny>>,
+    cluster: Option<Py<PyAny>>,
 ) -> PyResult<Result> {
     let ready = || -> anyhow::Result<Ready> {
         let mut study = match &path {
@@ -122,23 +128,35 @@ pub(crate) fn study(
         let memory = parse_size(memory).map_err(|why| anyhow!(why)).context("`memory`")?;
         study.ready(rayon::current_num_threads(), memory)
     };
-    let Ready { models, asked, plan } = ready().map_err(|error| told(&error))?;
+    let mut ready = ready().map_err(|error| told(&error))?;
     let raised = Arc::new(Raised::new());
     let listener = PyListener::new(progress, raised.clone());
-    let opened = open_models(py, &models, plan.seed, &listener, &raised)?;
-    result(py, &plan, opened, &asked, out.as_deref(), listener, &raised)
+    if cluster.is_some() {
+        ready = ready.located(&listener).map_err(|error| raised_or(&raised, told(&error)))?;
+    }
+    let opened = open_models(py, &ready.models, ready.plan.seed, &listener, &raised)?;
+    let prepared = Prepared::new(&ready.plan, opened, &ready.asked).map_err(|error| told(&error))?;
+    let Some(cluster) = cluster else {
+        return result(py, &prepared, out.as_deref(), listener, &raised, &OwnHands);
+    };
+    let described = || Ok((ready.to_text()?, prepared.identity()?));
+    let (text, identity) = described().map_err(|error: anyhow::Error| told(&error))?;
+    let inputs: Vec<(&str, &Path, &str)> =
+        prepared.inputs().iter().map(|i| (&*i.name, &*i.path, &*i.sha256)).collect();
+    cluster.call_method1(py, "start", (text, identity, arithmetic(), inputs))?;
+    let hands = ClusterHands { cluster, raised: raised.clone() };
+    result(py, &prepared, out.as_deref(), listener, &raised, &hands)
 }
 
 fn result(
     py: Python,
-    plan: &Plan,
-    opened: Opened,
-    asked: &Asked,
+    prepared: &Prepared,
     out: Option<&Path>,
     listener: PyListener,
     raised: &Raised,
+    hands: &dyn Hands,
 ) -> PyResult<Result> {
-    let found: anyhow::Result<Found> = py.detach(|| find(plan, opened, asked, out, &listener));
+    let found: anyhow::Result<Found> = py.detach(|| find(prepared, out, &listener, hands));
     let found = found.map_err(|error| raised_or(raised, told(&error)))?;
     if let Some(error) = raised.take() {
         return Err(error);

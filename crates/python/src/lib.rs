@@ -14,6 +14,7 @@ mod listener;
 mod model;
 mod results;
 mod run;
+mod scale;
 mod shape;
 mod sink;
 mod tables;
@@ -34,6 +35,8 @@ mod _native {
     use crate::model::Model;
     #[pymodule_export]
     use crate::results::Result;
+    #[pymodule_export]
+    use crate::scale::{Node, is_here, part_of};
     #[pymodule_export]
     use crate::tables::Table;
 

@@ -113,6 +113,16 @@ pub struct RunKey {
     pub threads: usize,
 }
 
+impl RunKey {
+    /// SHA-256 over everything that the run's results depend on, as in its manifest.
+    ///
+    /// # Errors
+    /// [`Error::DuplicateInput`].
+    pub fn identity(&self) -> Result<String> {
+        Ok(Identity::of(self)?.sha256())
+    }
+}
+
 /// The part of a manifest that makes a run what it is.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Identity {

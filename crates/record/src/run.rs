@@ -113,6 +113,18 @@ impl RunFolder {
         })
     }
 
+    /// A part of the run of this identity in the folder `dir`, which another process may be working in; `None` where it is not there, or
+    /// not whole.
+    ///
+    /// # Errors
+    /// [`Error::Io`] if it is there but can't be read.
+    pub fn part_of(dir: &Path, identity: &str, name: &str) -> Result<Option<Vec<u8>>> {
+        Ok(match Parts::new(dir.join(PARTS), identity.to_owned()).load(name)? {
+            Found::Whole(bytes) => Some(bytes),
+            Found::Nothing | Found::Damaged => None,
+        })
+    }
+
     /// A text file of the run; `None` if there is none of this name.
     ///
     /// # Errors

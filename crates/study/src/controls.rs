@@ -31,9 +31,30 @@ pub enum Originals {
     FirstPossible,
 }
 
+impl std::fmt::Display for ControlOf {
+    /// As [`parse_control`] reads it; of a study's own, which is settled before it is written, its kind.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}", self.kind)?;
+        if let Originals::Named(of) = &self.of {
+            write!(f, ":{of}")?;
+        }
+        self.seed.iter().try_for_each(|seed| write!(f, "@{seed}"))
+    }
+}
+
 impl ControlOf {
     /// What every study carries that does not say otherwise: a change of the same size that learned nothing.
     pub const OF_A_STUDY: Self = Self { kind: ControlKind::Random, of: Originals::FirstPossible, seed: None };
+
+    /// The same by name, among these adapters (name and folder): what is made of the first possible one is made of that one; `None` where
+    /// there is none.
+    pub(crate) fn settled(&self, adapters: &[(String, PathBuf)]) -> Option<Self> {
+        if self.of != Originals::FirstPossible {
+            return Some(self.clone());
+        }
+        let (name, _) = adapters.iter().find(|(_, folder)| is_low_rank(folder))?;
+        Some(Self { of: Originals::Named(name.clone()), ..self.clone() })
+    }
 
     /// The controls by name, of these adapters (name and folder); `seed` is the run's. A control is called as its original and its
     /// kind, and its seed where that is given: `moral.random`, `moral.random.3`.

@@ -11,14 +11,18 @@ mod listener;
 pub mod machine;
 mod models;
 pub mod names;
+pub mod node;
 pub mod open;
 pub mod pipeline;
+pub mod prepared;
 pub mod registry;
 pub mod report_files;
+mod sent;
 pub mod study_file;
 
 pub use listener::Listener;
 pub use models::{Models, Nf4};
+pub use sent::is_here;
 
 /// An error with its causes, each told once: some messages hold those of their causes already. Control characters, which names from
 /// files may have and terminals obey, are written out.

@@ -90,7 +90,7 @@ pub fn named(error: lorascope_engine::Error, base: &Path) -> anyhow::Error {
 }
 
 /// The embedded model unpacked; a local path as it is; a hub id through the cache, downloading what is missing.
-fn locate(spec: &str, kind: RepoKind, listener: &dyn Listener) -> Result<PathBuf> {
+pub(crate) fn locate(spec: &str, kind: RepoKind, listener: &dyn Listener) -> Result<PathBuf> {
     if let Some(path) = crate::embedded::locate(spec)? {
         return Ok(path);
     }

@@ -5,19 +5,19 @@ use crate::listener::Listener;
 use crate::machine::arithmetic;
 use crate::models::Nf4;
 use crate::open::{Asked, Opened};
+use crate::prepared::{Prepared, Task};
 use crate::report_files::{add, add_claimed_rows, prompt_texts, read_page, write_figures, write_page};
-use anyhow::{Context as _, Result, anyhow};
-use lorascope_analyses::{Analysis, Context, ModelEdit, Subject};
-use lorascope_prompts::PromptSet;
-use lorascope_record::{Opened as State, RunFolder, RunKey, Table, sha256_hex};
+use anyhow::{Context as _, Result};
+use lorascope_analyses::{
+    Analysis, Context, Findings, Hands, ModelEdit, OwnHands, Subject, share_base_decisions,
+};
+use lorascope_record::{Opened as State, RunFolder, Table};
 use lorascope_report::{Page, ProvenanceItem};
 use serde_json::{Value, json};
 use std::path::Path;
 
-/// The part of `--memory` that rows of patched runs may take besides.
-pub const ROWS_SHARE: usize = 4;
-
 /// What is to be run.
+#[derive(Clone)]
 pub struct Plan {
     /// The verb, part of the run's identity.
     pub command: String,
@@ -51,26 +51,27 @@ pub struct Found {
 /// # Errors
 /// What keeps an analysis from being carried out, or the folder from being written.
 pub fn run(plan: &Plan, opened: Opened, asked: &Asked, out: &Path, listener: &dyn Listener) -> Result<()> {
-    work(plan, opened, asked, out, Results::Files, listener).map(drop)
+    let prepared = Prepared::new(plan, opened, asked)?;
+    work(&prepared, out, Results::Files, listener, &OwnHands).map(drop)
 }
 
-/// The same with the results in memory: of a run into `out`, where a folder is named, else of one that leaves no files.
+/// The same with the results in memory: of a run into `out`, where a folder is named, else of one that leaves no files. `hands` carry
+/// out the units of work.
 ///
 /// # Errors
 /// As [`run`].
 pub fn find(
-    plan: &Plan,
-    opened: Opened,
-    asked: &Asked,
+    prepared: &Prepared,
     out: Option<&Path>,
     listener: &dyn Listener,
+    hands: &dyn Hands,
 ) -> Result<Found> {
     let mut tables = Vec::new();
     let page = match out {
-        Some(out) => work(plan, opened, asked, out, Results::Both(&mut tables), listener)?,
+        Some(out) => work(prepared, out, Results::Both(&mut tables), listener, hands)?,
         None => {
             let scratch = tempfile::tempdir().context("making a folder for finished parts")?;
-            work(plan, opened, asked, scratch.path(), Results::Memory(&mut tables), listener)?
+            work(prepared, scratch.path(), Results::Memory(&mut tables), listener, hands)?
         }
     };
     Ok(Found { tables, page })
@@ -88,68 +89,20 @@ enum Results<'t> {
 
 /// Carries the plan out.
 fn work(
-    plan: &Plan,
-    opened: Opened,
-    asked: &Asked,
+    prepared: &Prepared,
     out: &Path,
     results: Results,
     listener: &dyn Listener,
+    hands: &dyn Hands,
 ) -> Result<Page> {
+    let Prepared { plan, subject, prompts, key, tasks, .. } = prepared;
     let (writes, mut kept) = match results {
         Results::Files => (true, None),
         Results::Both(tables) => (true, Some(tables)),
         Results::Memory(tables) => (false, Some(tables)),
     };
-    let prompts = asked.set.to_json();
-    let (mut subject, inputs) = opened.into_subject(asked)?;
-    subject.edit(&plan.edits)?;
-    let settings: Vec<Value> = plan
-        .analyses
-        .iter()
-        .map(|(a, settings)| json!({"analysis": a.name(), "settings": settings}))
-        .collect();
-    let mut run_settings = json!({
-        "models": subject.model.names(),
-        "controls": controls(&subject),
-        "analyses": settings,
-        "prompts_sha256": sha256_hex(prompts.as_bytes()),
-        "answers": asked.answers,
-        "wrapping": asked.wrapping,
-        "date": asked.now.filter(|_| subject.tokenizer.chat_depends_on_date()),
-        "nf4": plan.nf4.map(Nf4::name),
-    });
-    if !plan.edits.is_empty() {
-        run_settings["edits"] = json!(plan.edits);
-    }
-    // Where bits are others, parts of a run must not come from two kinds of arithmetic.
-    if let (words, true) = arithmetic() {
-        run_settings["arithmetic"] = json!(words);
-    }
-    let key = RunKey {
-        command: plan.command.clone(),
-        settings: run_settings,
-        seed: plan.seed,
-        inputs,
-        command_line: std::env::args().collect(),
-        threads: plan.threads,
-    };
-    let mut tasks = Vec::new();
-    for (analysis, settings) in &plan.analyses {
-        let named = || format!("analysis `{}`", analysis.name());
-        let own = own_subject(*analysis, settings, &subject, asked).with_context(named)?;
-        if own.is_some() && plan.edits.iter().any(ModelEdit::is_of_prompts) {
-            return Err(anyhow!(
-                "it asks prompts of its own, for which the study's edits have no values or decision points; leave it out"
-            ))
-            .with_context(named);
-        }
-        analysis.check(own.as_ref().map_or(&subject, |(_, own)| own), settings).with_context(named)?;
-        tasks.push((*analysis, settings, own));
-    }
-    let concludes = tasks.iter().any(|(analysis, ..)| analysis.concludes());
-    // Those that work on the others' tables come last.
-    tasks.sort_by_key(|(analysis, ..)| analysis.concludes());
-    let folder = RunFolder::open(out, &key)?;
+    let concludes = tasks.iter().any(|task| task.analysis.concludes());
+    let folder = RunFolder::open(out, key)?;
     match folder.opened() {
         State::Finished => {
             listener.say(&format!("{} is finished already; nothing to do", out.display()));
@@ -164,10 +117,10 @@ fn work(
         State::Created => {}
     }
     if writes {
-        folder.write_text("prompts.json", &prompts)?;
+        folder.write_text("prompts.json", prompts)?;
         folder.write_text("rendered.jsonl", &subject.rendered())?;
     }
-    let mut page = page(plan, &subject, asked, &key);
+    let mut page = page(prepared);
     if !plan.edits.is_empty() {
         let n = plan.edits.len();
         page.warnings.push(format!(
@@ -181,18 +134,15 @@ fn work(
                 .to_owned(),
         );
     }
-    for (analysis, settings, own) in &tasks {
-        let memory = plan.memory / ROWS_SHARE;
-        let name = analysis.name();
-        if let Some((set, own)) = own.as_ref().filter(|_| writes) {
+    for task in tasks {
+        let (analysis, name) = (task.analysis, task.analysis.name());
+        if let Some((set, own)) = task.own.as_ref().filter(|_| writes) {
             folder.write_text(&format!("{name}_prompts.json"), &set.to_json())?;
             folder.write_text(&format!("{name}_rendered.jsonl"), &own.rendered())?;
         }
-        let subject = own.as_ref().map_or(&subject, |(_, own)| own);
-        let context = Context { subject, run: &folder, seed: plan.seed, memory, progress: listener };
+        let context = prepared.context(task, &folder, listener, hands);
         let meter = Meter::begin();
-        let found =
-            analysis.run(&context, settings).with_context(|| format!("analysis `{}`", analysis.name()))?;
+        let found = carried_out(task, &context).with_context(|| format!("analysis `{name}`"))?;
         if writes || concludes {
             found.tables.iter().try_for_each(|table| folder.write_table(table))?;
         }
@@ -219,6 +169,14 @@ fn work(
     Ok(page)
 }
 
+/// What an analysis finds.
+fn carried_out(task: &Task, context: &Context) -> lorascope_analyses::Result<Findings> {
+    if context.hands.are_many() && !task.analysis.concludes() {
+        share_base_decisions(context)?;
+    }
+    task.analysis.run(context, &task.settings)
+}
+
 /// What lies in the folder of a finished run, where somebody wants it.
 fn finished(plan: &Plan, folder: &RunFolder, kept: Option<&mut Vec<Table>>) -> Result<Page> {
     let Some(kept) = kept else { return Ok(Page::default()) };
@@ -228,29 +186,9 @@ fn finished(plan: &Plan, folder: &RunFolder, kept: Option<&mut Vec<Table>>) -> R
     read_page(folder)
 }
 
-/// Prompts of an analysis's own with the models on them, where they are others than the study's.
-fn own_subject(
-    analysis: &dyn Analysis,
-    settings: &Value,
-    subject: &Subject,
-    asked: &Asked,
-) -> Result<Option<(PromptSet, Subject)>> {
-    let set = analysis.prompts(settings)?.filter(|set| *set != asked.set);
-    let with = |set: PromptSet| {
-        let own = asked.subject(subject.model.clone(), subject.tokenizer.clone(), &set)?;
-        Ok((set, own))
-    };
-    set.map(with).transpose()
-}
-
-/// How control adapters were made.
-fn controls(subject: &Subject) -> Vec<Value> {
-    let made = subject.model.adapters().iter().filter_map(|a| a.control.as_ref().map(|c| (&a.name, c)));
-    made.map(|(name, c)| json!({"name": name, "of": c.of, "kind": c.kind.name(), "seed": c.seed})).collect()
-}
-
 /// The report before anything is found.
-fn page(plan: &Plan, subject: &Subject, asked: &Asked, key: &RunKey) -> Page {
+fn page(prepared: &Prepared) -> Page {
+    let Prepared { plan, subject, key, now, .. } = prepared;
     let spec = subject.model.spec();
     let item = |name: &str, value: String| ProvenanceItem { name: name.to_owned(), value };
     let mut provenance = vec![
@@ -286,7 +224,7 @@ fn page(plan: &Plan, subject: &Subject, asked: &Asked, key: &RunKey) -> Page {
     if let Some(from) = plan.nf4.map(Nf4::name) {
         provenance.push(item("base weights", format!("rounded through NF4 from {from}")));
     }
-    if let Some(now) = asked.now.filter(|_| subject.tokenizer.chat_depends_on_date()) {
+    if let Some(now) = now.filter(|_| subject.tokenizer.chat_depends_on_date()) {
         provenance.push(item("date in prompts", format!("{now} seconds after 1970-01-01 UTC")));
     }
     provenance

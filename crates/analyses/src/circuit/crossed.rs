@@ -26,22 +26,25 @@ pub(super) fn exchange(
     found: &[Found],
     table: &mut Table,
 ) -> Result<()> {
+    let (mut names, mut exchanged) = (Vec::new(), Vec::new());
     for (i, one) in found.iter().enumerate() {
         for (j, other) in found.iter().enumerate() {
             let same = i == j || one.target != other.target;
             if same || one.members.is_empty() || other.members.is_empty() {
                 continue;
             }
-            let (source, target) = (one.source, one.target);
-            let name = format!("circuit-crossed-{source}-{target}-{}", other.source);
-            table.append(context.part(&name, &CROSSED, || {
-                let stream = 100_000 + (i * found.len() + j) as u64;
-                let random = Random::new(&one.order, context.seed, stream);
-                let scorer = Scorer { context, sweep, source, target };
-                row(&scorer, settings, prompts, (one, other), random)
-            })?)?;
+            names.push(format!("circuit-crossed-{}-{}-{}", one.source, one.target, other.source));
+            exchanged.push((i, j));
         }
     }
+    table.append(context.parts(&names, &CROSSED, |n| {
+        let (i, j) = exchanged[n];
+        let (one, other) = (&found[i], &found[j]);
+        let stream = 100_000 + (i * found.len() + j) as u64;
+        let random = Random::new(&one.order, context.seed, stream);
+        let scorer = Scorer { context, sweep, source: one.source, target: one.target };
+        row(&scorer, settings, prompts, (one, other), random)
+    })?)?;
     Ok(())
 }
 

@@ -104,31 +104,29 @@ impl Measure<'_> {
         let (context, subject) = (self.context, self.context.subject);
         let sweep = Sweep::new(subject, context.memory)?;
         let names = [self.pair.0, self.pair.1].map(|m| subject.model.name(m));
-        let mut table = Table::new(&PATCHES);
-        for (b, block) in self.prompts.chunks(PROMPTS_PER_PART).enumerate() {
-            let part = format!("{NAME}-{what}-{}-{}-{b:05}", self.pair.0, self.pair.1);
-            table.append(context.part(&part, &PATCHES, || {
-                let tasks: Vec<(usize, &Vec<Unit>)> =
-                    block.iter().flat_map(|&p| sets.iter().map(move |set| (p, set))).collect();
-                let runs: Vec<PatchedRun> =
-                    tasks.iter().map(|(prompt, set)| joint_run(&sweep, set, self.pair, *prompt)).collect();
-                let says = format!("patching {what} of {} into {}", names[0], names[1]);
-                let found = sweep.run(&says, &runs, context.progress)?;
-                let mut part = Table::new(&PATCHES);
-                for (&(prompt, set), patched) in tasks.iter().zip(&found.patched) {
-                    part.push(&[
-                        names[0].into(),
-                        names[1].into(),
-                        subject.prompts[prompt].id().into(),
-                        set[0].to_string().into(),
-                        set.get(1).map(ToString::to_string).into(),
-                        (patched - found.plain[&(self.pair.1, prompt)]).into(),
-                    ])?;
-                }
-                Ok(part)
-            })?)?;
-        }
-        Ok(table)
+        let blocks: Vec<&[usize]> = self.prompts.chunks(PROMPTS_PER_PART).collect();
+        let name = |b: usize| format!("{NAME}-{what}-{}-{}-{b:05}", self.pair.0, self.pair.1);
+        let parts: Vec<String> = (0..blocks.len()).map(name).collect();
+        context.parts(&parts, &PATCHES, |b| {
+            let tasks: Vec<(usize, &Vec<Unit>)> =
+                blocks[b].iter().flat_map(|&p| sets.iter().map(move |set| (p, set))).collect();
+            let runs: Vec<PatchedRun> =
+                tasks.iter().map(|(prompt, set)| joint_run(&sweep, set, self.pair, *prompt)).collect();
+            let says = format!("patching {what} of {} into {}", names[0], names[1]);
+            let found = sweep.run(&says, &runs, context.progress)?;
+            let mut part = Table::new(&PATCHES);
+            for (&(prompt, set), patched) in tasks.iter().zip(&found.patched) {
+                part.push(&[
+                    names[0].into(),
+                    names[1].into(),
+                    subject.prompts[prompt].id().into(),
+                    set[0].to_string().into(),
+                    set.get(1).map(ToString::to_string).into(),
+                    (patched - found.plain[&(self.pair.1, prompt)]).into(),
+                ])?;
+            }
+            Ok(part)
+        })
     }
 }
 

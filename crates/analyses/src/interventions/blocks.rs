@@ -2,36 +2,29 @@
 
 use crate::context::Context;
 use crate::error::Result;
-use crate::subject::Subject;
-use lorascope_record::Table;
+use lorascope_record::{Table, TableSpec};
 
-/// Prompts that are patched together.
+/// Prompts that are patched together, with how far this is, as in `(2 of 5)`.
 pub(crate) struct Block {
     pub prompts: Vec<usize>,
-    index: usize,
-    n_blocks: usize,
+    pub so_far: String,
 }
 
-/// All prompts in blocks of `size`; those that begin alike stand together.
-pub(crate) fn blocks(subject: &Subject, size: usize) -> Vec<Block> {
-    let order: Vec<usize> = subject.blocks().into_iter().flatten().collect();
-    let n_blocks = order.len().div_ceil(size);
-    let block = |(index, prompts): (usize, &[usize])| Block { prompts: prompts.to_vec(), index, n_blocks };
-    order.chunks(size).enumerate().map(block).collect()
-}
-
-impl Block {
-    /// Adds what `work` finds of this block to a table; it is told how far this is, as in `(2 of 5)`. Kept as the part
-    /// `NAME-00001`.
-    pub fn append(
-        &self,
-        context: &Context,
-        name: &str,
-        table: &mut Table,
-        work: impl FnOnce(&str) -> Result<Table>,
-    ) -> Result<()> {
-        let so_far = format!("({} of {})", self.index + 1, self.n_blocks);
-        let part = context.part(&format!("{name}-{:05}", self.index), table.spec(), || work(&so_far))?;
-        Ok(table.append(part)?)
-    }
+/// Carries out work on all prompts in blocks of `size`, those that begin alike together: the tables of all of them. What a block gives
+/// is kept as the parts `NAME-00001`.
+pub(crate) fn by_blocks<const N: usize>(
+    context: &Context,
+    names: [&str; N],
+    specs: [&'static TableSpec; N],
+    size: usize,
+    mut work: impl FnMut(&Block) -> Result<[Table; N]>,
+) -> Result<[Table; N]> {
+    let order: Vec<usize> = context.subject.blocks().into_iter().flatten().collect();
+    let blocks: Vec<&[usize]> = order.chunks(size).collect();
+    let names: Vec<[String; N]> =
+        (0..blocks.len()).map(|b| names.map(|name| format!("{name}-{b:05}"))).collect();
+    context.parts_together(&names, specs, |b| {
+        let so_far = format!("({} of {})", b + 1, blocks.len());
+        work(&Block { prompts: blocks[b].to_vec(), so_far })
+    })
 }

@@ -124,31 +124,23 @@ impl<'a> Bench<'a> {
         let what = format!("{what} ({name})");
         let progress = self.context.progress;
         progress.begin(&what, order.len() as u64);
-        let mut done = 0;
-        for part in order.chunks(PART) {
-            // Which masks are asked for depends on what earlier ones gave, which a run that goes on finds again.
-            let number = self.n_parts;
-            self.n_parts += 1;
-            let set = self.set.replace(' ', "-");
-            let table =
-                self.context.part(&format!("surgery-{}-{set}-{number:05}", self.model), &RUNS, || {
-                    let mixtures: Vec<Mixture> = part.iter().map(|(_, mask)| self.mixture(mask)).collect();
-                    let at = |share: f64| progress.at((done as f64 + share * part.len() as f64) as u64);
-                    self.table(part, answers(self.context, &self.prompts, &mixtures, &at)?)
-                })?;
-            let answers: Vec<Answer> = table
-                .floats("delta")?
-                .into_iter()
-                .zip(table.floats("p_b")?)
-                .map(|(delta, p_b)| Answer { delta, p_b })
-                .collect();
-            for ((text, _), answers) in part.iter().zip(answers.chunks(self.prompts.len())) {
-                self.known.insert(text.clone(), answers.to_vec());
-            }
-            self.runs.append(table)?;
-            done += part.len();
-            progress.at(done as u64);
+        let parts: Vec<&[(String, &Mask)]> = order.chunks(PART).collect();
+        let set = self.set.replace(' ', "-");
+        // Which masks are asked for depends on what earlier ones gave, which a run that goes on finds again.
+        let number = |i: usize| format!("surgery-{}-{set}-{:05}", self.model, self.n_parts + i);
+        let names: Vec<String> = (0..parts.len()).map(number).collect();
+        let table = self.context.parts(&names, &RUNS, |i| {
+            let mixtures: Vec<Mixture> = parts[i].iter().map(|(_, mask)| self.mixture(mask)).collect();
+            let at = |share: f64| progress.at(((i * PART) as f64 + share * parts[i].len() as f64) as u64);
+            self.table(parts[i], answers(self.context, &self.prompts, &mixtures, &at)?)
+        })?;
+        self.n_parts += parts.len();
+        let values = table.floats("delta")?.into_iter().zip(table.floats("p_b")?);
+        let values: Vec<Answer> = values.map(|(delta, p_b)| Answer { delta, p_b }).collect();
+        for ((text, _), answers) in order.iter().zip(values.chunks(self.prompts.len())) {
+            self.known.insert(text.clone(), answers.to_vec());
         }
+        self.runs.append(table)?;
         progress.end();
         Ok(())
     }

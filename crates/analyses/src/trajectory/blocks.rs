@@ -6,7 +6,7 @@
 use super::Trajectory;
 use super::tables::BLOCKS;
 use crate::context::Context;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::low_rank::factors;
 use crate::weights::{Block, Held, Variant};
 use lorascope_engine::{Module, Update};
@@ -97,26 +97,21 @@ pub(super) fn rows(context: &Context, trajectory: &Trajectory) -> Result<Vec<Blo
         .map(|&m| Variant { model: m, control: None, adapter: Held::Loaded(&adapters[m - 1]) })
         .collect();
     let modules: Vec<Module> = spec.modules().collect();
-    let mut table = Table::new(&BLOCKS);
     context.progress.begin("reading factors of checkpoints", spec.n_layers as u64);
-    for layer in 0..spec.n_layers {
-        if context.progress.should_stop() {
-            return Err(Error::Stopped);
+    let name = |layer| format!("trajectory-{}-{layer:05}", trajectory.name);
+    let names: Vec<String> = (0..spec.n_layers).map(name).collect();
+    let table = context.parts(&names, &BLOCKS, |layer| {
+        let one = |&module: &Module| match Block::new(model, &variants, layer, module)? {
+            Some(block) => of_block(context, trajectory, &block),
+            None => Ok(Vec::new()),
+        };
+        let mut of_layer = Table::new(&BLOCKS);
+        for rows in modules.par_iter().map(one).collect::<Result<Vec<_>>>()? {
+            push(&mut of_layer, trajectory, &rows)?;
         }
-        let part = context.part(&format!("trajectory-{}-{layer:05}", trajectory.name), &BLOCKS, || {
-            let one = |&module: &Module| match Block::new(model, &variants, layer, module)? {
-                Some(block) => of_block(context, trajectory, &block),
-                None => Ok(Vec::new()),
-            };
-            let mut of_layer = Table::new(&BLOCKS);
-            for rows in modules.par_iter().map(one).collect::<Result<Vec<_>>>()? {
-                push(&mut of_layer, trajectory, &rows)?;
-            }
-            Ok(of_layer)
-        })?;
-        table.append(part)?;
         context.progress.at(layer as u64 + 1);
-    }
+        Ok(of_layer)
+    })?;
     context.progress.end();
     let mut rows = read(&table)?;
     let together = together(trajectory, &rows);

@@ -166,6 +166,7 @@ impl Matrix {
         context.progress.begin("transplants", (self.pairs.len() * self.groups.len()) as u64);
         // Transplants into one adapter share its layers before the first that is exchanged.
         let targets: BTreeSet<ModelId> = self.pairs.iter().map(|p| p.1).collect();
+        let (mut names, mut units) = (Vec::new(), Vec::new());
         for &target in &targets {
             let mut asked: Vec<(ModelId, usize)> = Vec::new();
             for group in 0..self.groups.len() {
@@ -173,27 +174,28 @@ impl Matrix {
             }
             asked.sort_by_key(|&(_, group)| self.groups[group].layers.0);
             for (number, part) in asked.chunks(PART).enumerate() {
-                let done = patched.len();
-                let table =
-                    context.part(&format!("{NAME}-{target}-{number:05}"), &TRANSPLANT_RUNS, || {
-                        let mixture = |&(source, group): &(ModelId, usize)| {
-                            transplant(subject, source, target, &self.groups[group].places)
-                        };
-                        let mixtures: Vec<Mixture> = part.iter().map(mixture).collect();
-                        let at = |share: f64| {
-                            context.progress.at((done as f64 + share * part.len() as f64) as u64)
-                        };
-                        let found = answers(context, &self.prompts, &mixtures, &at)?;
-                        self.rows(context, target, part, &found)
-                    })?;
-                let values = table.floats("delta")?.into_iter().zip(table.floats("p_b")?);
-                let values: Vec<Answer> = values.map(|(delta, p_b)| Answer { delta, p_b }).collect();
-                for (&(source, group), answers) in part.iter().zip(values.chunks(self.prompts.len())) {
-                    patched.insert((source, target, group), answers.to_vec());
-                }
-                runs.append(table)?;
+                names.push(format!("{NAME}-{target}-{number:05}"));
+                units.push((target, part.to_vec()));
             }
         }
+        let table = context.parts(&names, &TRANSPLANT_RUNS, |u| {
+            let (target, part) = (units[u].0, &units[u].1);
+            let mixture = |&(source, group): &(ModelId, usize)| {
+                transplant(subject, source, target, &self.groups[group].places)
+            };
+            let mixtures: Vec<Mixture> = part.iter().map(mixture).collect();
+            let done = u * PART;
+            let at = |share: f64| context.progress.at((done as f64 + share * part.len() as f64) as u64);
+            let found = answers(context, &self.prompts, &mixtures, &at)?;
+            self.rows(context, target, part, &found)
+        })?;
+        let values = table.floats("delta")?.into_iter().zip(table.floats("p_b")?);
+        let values: Vec<Answer> = values.map(|(delta, p_b)| Answer { delta, p_b }).collect();
+        let moved = units.iter().flat_map(|(target, part)| part.iter().map(move |&(s, g)| (s, *target, g)));
+        for (moved, answers) in moved.zip(values.chunks(self.prompts.len())) {
+            patched.insert(moved, answers.to_vec());
+        }
+        runs.append(table)?;
         context.progress.end();
         Ok(Found { whole, patched })
     }

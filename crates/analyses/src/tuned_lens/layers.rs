@@ -11,6 +11,7 @@ use super::{NAME, SITE, TUNED_LENS_FIT};
 use crate::bootstrap::mean_interval;
 use crate::context::Context;
 use crate::error::{Error, Result};
+use crate::units::WorkUnit;
 use lorascope_engine::Mat;
 use lorascope_record::Table;
 
@@ -153,31 +154,30 @@ pub(super) fn fit_layers(
     let (mut maps, mut fits) = (Vec::with_capacity(n), Table::new(&TUNED_LENS_FIT));
     let mut bench = None;
     context.progress.begin("training lenses", n as u64);
-    for layer in 0..n {
-        let (map_name, fit_name) = (format!("{NAME}-map-{layer:05}"), format!("{NAME}-fit-{layer:05}"));
-        let kept = if layer + 1 == n { None } else { context.run.part(&map_name)? };
-        let kept = kept.and_then(|bytes| Affine::from_bytes(&bytes, d));
-        let is_kept = layer + 1 == n || kept.is_some();
-        let rows = if is_kept { context.run.part(&fit_name)? } else { None };
-        let (map, rows) = match rows {
-            Some(rows) => (kept, Table::from_parquet(&TUNED_LENS_FIT, &rows)?),
-            None if context.progress.should_stop() => return Err(Error::Stopped),
-            None => {
-                if bench.is_none() {
-                    bench = Some(Bench::new(context, plan, text, decisions, settings)?);
-                }
-                let Some(bench) = &bench else { unreachable!("it was made above") };
-                let (map, rows) = bench.layer(layer)?;
-                if let Some(map) = &map {
-                    context.run.save_part(&map_name, &map.to_bytes())?;
-                }
-                context.run.save_part(&fit_name, &rows.to_parquet()?)?;
-                (map, rows)
-            }
+    let map_name = |layer: usize| (layer + 1 < n).then(|| format!("{NAME}-map-{layer:05}"));
+    let fit_name = |layer: usize| format!("{NAME}-fit-{layer:05}");
+    let units: Vec<WorkUnit> =
+        (0..n).map(|layer| map_name(layer).into_iter().chain([fit_name(layer)]).collect()).collect();
+    context.units(&units, &mut |own, layer| {
+        let bench = match &bench {
+            Some(ready) => ready,
+            None => bench.insert(Bench::new(context, plan, text, decisions, settings)?),
         };
-        maps.push(map);
-        fits.append(rows)?;
-        context.progress.at(layer as u64 + 1);
+        let (map, rows) = bench.layer(layer)?;
+        if let (Some(map), Some(name)) = (&map, map_name(layer)) {
+            own.run.save_part(&name, &map.to_bytes())?;
+        }
+        own.run.save_part(&fit_name(layer), &rows.to_parquet()?)?;
+        own.progress.at(layer as u64 + 1);
+        Ok(())
+    })?;
+    for layer in 0..n {
+        let map = map_name(layer).map(|name| {
+            let gone = || Error::PartGone { name: name.clone() };
+            Affine::from_bytes(&context.bytes(&name)?, d).ok_or_else(gone)
+        });
+        maps.push(map.transpose()?);
+        fits.append(context.table(&fit_name(layer), &TUNED_LENS_FIT)?)?;
     }
     context.progress.end();
     Ok((maps, fits))

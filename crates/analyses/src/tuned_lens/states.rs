@@ -7,7 +7,8 @@
 use super::NAME;
 use super::plan::Plan;
 use crate::context::Context;
-use crate::error::{Error, Result};
+use crate::error::Result;
+use crate::units::WorkUnit;
 use lorascope_engine::{Batch, Capture, HookPoint, Hooks, Mat, ModelId, Site};
 use std::ops::Range;
 
@@ -27,13 +28,10 @@ impl<'a> TextStates<'a> {
         let n_layers = context.subject.model.spec().n_layers;
         let states = Self { blocks: blocks(&plan.documents), plan };
         context.progress.begin("reading the text", (n_layers * states.blocks.len()) as u64);
-        for (b, block) in states.blocks.iter().enumerate() {
-            if Self::is_kept(context, b, n_layers)? {
-                continue;
-            }
-            if context.progress.should_stop() {
-                return Err(Error::Stopped);
-            }
+        let layers = |b: usize| (0..n_layers).map(move |layer| part_name(b, layer));
+        let units: Vec<WorkUnit> = (0..states.blocks.len()).map(|b| layers(b).collect()).collect();
+        context.units(&units, &mut |own, b| {
+            let block = &states.blocks[b];
             let documents: Vec<(ModelId, &[u32])> =
                 plan.documents[block.clone()].iter().map(|d| (0, d.as_slice())).collect();
             let wanted: Vec<(usize, usize)> = plan
@@ -42,22 +40,14 @@ impl<'a> TextStates<'a> {
                 .filter(|p| block.contains(&p.document))
                 .map(|p| (p.document - block.start, p.position))
                 .collect();
-            let at = |done: usize, _| context.progress.at((b * n_layers + done) as u64);
-            for (layer, mat) in sweep(context, &documents, &wanted, &at)?.into_iter().enumerate() {
-                context.run.save_part(&part_name(b, layer), &bytes(&mat))?;
+            let at = |done: usize, _| own.progress.at((b * n_layers + done) as u64);
+            for (name, mat) in layers(b).zip(sweep(own, &documents, &wanted, &at)?) {
+                own.run.save_part(&name, &bytes(&mat))?;
             }
-        }
+            Ok(())
+        })?;
         context.progress.end();
         Ok(states)
-    }
-
-    fn is_kept(context: &Context, block: usize, n_layers: usize) -> Result<bool> {
-        for layer in 0..n_layers {
-            if context.run.part(&part_name(block, layer))?.is_none() {
-                return Ok(false);
-            }
-        }
-        Ok(true)
     }
 
     /// `resid_post` of a layer at all places of the plan, `[places, d_model]`.
@@ -65,13 +55,7 @@ impl<'a> TextStates<'a> {
         let d = context.subject.model.spec().d_model;
         let mut data = Vec::with_capacity(self.plan.places.len() * d);
         for b in 0..self.blocks.len() {
-            let name = part_name(b, layer);
-            let part = context.run.part(&name)?.ok_or_else(|| Error::Settings {
-                analysis: NAME,
-                why: format!(
-                    "the finished part `{name}` is gone from the run folder; remove the folder and run again"
-                ),
-            })?;
+            let part = context.bytes(&part_name(b, layer))?;
             data.extend(numbers(&part));
         }
         let rows = data.len() / d;
@@ -104,28 +88,26 @@ pub(super) fn at_decisions(context: &Context, inputs: &[Vec<u32>]) -> Result<Vec
     let mut states: Vec<Mat<f32>> = (0..n_layers).map(|_| Mat::zeros(model.n_models() * n, d)).collect();
     let blocks = context.subject.blocks();
     context.progress.begin("reading the prompts", (n_layers * blocks.len()) as u64);
-    for (b, block) in blocks.iter().enumerate() {
-        let of_models = || (0..model.n_models()).flat_map(|m| block.iter().map(move |&p| (m, p)));
-        let name = format!("{NAME}-prompts-{b:05}");
-        let part = match context.run.part(&name)? {
-            Some(part) => part,
-            None if context.progress.should_stop() => return Err(Error::Stopped),
-            None => {
-                let sequences: Vec<(ModelId, &[u32])> =
-                    of_models().map(|(m, p)| (m, inputs[p].as_slice())).collect();
-                let last: Vec<(usize, usize)> =
-                    sequences.iter().enumerate().map(|(s, (_, tokens))| (s, tokens.len() - 1)).collect();
-                let at = |done: usize, _| context.progress.at((b * n_layers + done) as u64);
-                let found = sweep(context, &sequences, &last, &at)?;
-                let part: Vec<u8> = found.iter().flat_map(bytes).collect();
-                context.run.save_part(&name, &part)?;
-                part
-            }
-        };
-        let mut values = numbers(&part);
+    let of_models = |block: &[usize]| -> Vec<(ModelId, usize)> {
+        (0..model.n_models()).flat_map(|m| block.iter().map(move |&p| (m, p))).collect()
+    };
+    let name = |(b, block): (usize, &Vec<usize>)| {
+        (format!("{NAME}-prompts-{b:05}"), n_layers * model.n_models() * block.len() * d)
+    };
+    let parts: Vec<(String, usize)> = blocks.iter().enumerate().map(name).collect();
+    let found: Vec<Vec<f32>> = context.many_numbers(&parts, |b| {
+        let sequences: Vec<(ModelId, &[u32])> =
+            of_models(&blocks[b]).into_iter().map(|(m, p)| (m, inputs[p].as_slice())).collect();
+        let last: Vec<(usize, usize)> =
+            sequences.iter().enumerate().map(|(s, (_, tokens))| (s, tokens.len() - 1)).collect();
+        let at = |done: usize, _| context.progress.at((b * n_layers + done) as u64);
+        Ok(sweep(context, &sequences, &last, &at)?.into_iter().flat_map(|mat| mat.data).collect())
+    })?;
+    for (block, values) in blocks.iter().zip(found) {
+        let mut rows = values.chunks_exact(d);
         for layer in &mut states {
-            for (m, p) in of_models() {
-                layer.row_mut(m * n + p).iter_mut().zip(&mut values).for_each(|(r, v)| *r = v);
+            for (m, p) in of_models(block) {
+                rows.next().into_iter().for_each(|row| layer.row_mut(m * n + p).copy_from_slice(row));
             }
         }
     }

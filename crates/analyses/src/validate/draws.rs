@@ -69,22 +69,18 @@ fn decoder(tokenizer: &Tokenizer) -> impl Fn(&[u32]) -> Option<String> {
 /// All draws, and the decisions that they are held against.
 pub(super) fn samples(context: &Context, settings: &Settings, decisions: &Table) -> Result<Table> {
     let subject = context.subject;
-    let mut table = Table::new(&SAMPLES);
     let blocks = subject.blocks();
     context.progress.begin("drawing answers", subject.prompts.len() as u64);
-    let mut before = 0;
-    for (b, block) in blocks.iter().enumerate() {
-        let part = context.part(&format!("validate-{b:05}"), &SAMPLES, || {
-            let mut part = Table::new(&SAMPLES);
-            for some in block.chunks(at_a_time(context, block)) {
-                draw(context, settings, decisions, some, &mut part)?;
-                context.progress.at((before + part.n_rows() / subject.model.n_models()) as u64);
-            }
-            Ok(part)
-        })?;
-        before += block.len();
-        table.append(part)?;
-    }
+    let names: Vec<String> = (0..blocks.len()).map(|b| format!("validate-{b:05}")).collect();
+    let mut table = context.parts(&names, &SAMPLES, |b| {
+        let before: usize = blocks[..b].iter().map(Vec::len).sum();
+        let mut part = Table::new(&SAMPLES);
+        for some in blocks[b].chunks(at_a_time(context, &blocks[b])) {
+            draw(context, settings, decisions, some, &mut part)?;
+            context.progress.at((before + part.n_rows() / subject.model.n_models()) as u64);
+        }
+        Ok(part)
+    })?;
     context.progress.end();
     table.sort_by_keys();
     Ok(table)

@@ -12,7 +12,7 @@ use lorascope_record::InputFile;
 use lorascope_study::checkpoints::with_checkpoints;
 use lorascope_study::controls::written_control;
 use lorascope_study::open::{Asked, open, read_prompts, today};
-use lorascope_study::pipeline::ROWS_SHARE;
+use lorascope_study::prepared::ROWS_SHARE;
 use lorascope_study::study_file::date_of_seconds;
 use lorascope_study::{Models, Nf4};
 use lorascope_text::Wrapping;
