@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import os
 from typing import TYPE_CHECKING, Dict, Iterator, List, Mapping, Tuple, Union
 
 if TYPE_CHECKING:
@@ -10,6 +12,22 @@ if TYPE_CHECKING:
 Key = Union[str, Tuple[str, int], Tuple[str, int, str]]
 
 _MODULES = ("", "attn.", "mlp.", "ln1.", "ln2.")
+# Keys of a file's metadata.
+_MODEL, _TOKENS = "lorascope.model", "lorascope.tokens"
+
+
+def _contiguous(array: "np.ndarray") -> "np.ndarray":
+    import numpy as np
+
+    return np.ascontiguousarray(array)
+
+
+def _activation(name: str, array: "np.ndarray") -> "np.ndarray":
+    import numpy as np
+
+    if not np.issubdtype(array.dtype, np.floating):
+        raise ValueError(f"`{name}` has numbers of type {array.dtype}; activations are floats")
+    return array.astype(np.float32, copy=False)
 
 
 class Cache(Mapping[str, "np.ndarray"]):
@@ -69,6 +87,32 @@ class Cache(Mapping[str, "np.ndarray"]):
             raise KeyError(f"`{short}` was not cached in any layer")
         return np.stack([self[short, layer] for layer in found])
 
+    def save(self, path: Union[str, "os.PathLike[str]"]) -> None:
+        """Writes all arrays as safetensors, under the names and in the shapes of TransformerLens's ``ActivationCache``.
+
+        ``ActivationCache(safetensors.torch.load_file(path), model)`` reads it there. Model and tokens are kept in the file's metadata.
+        """
+        from safetensors.numpy import save_file
+
+        metadata = {"format": "pt", _MODEL: self.model, _TOKENS: json.dumps(self.tokens)}
+        save_file({name: _contiguous(array) for name, array in self._arrays.items()}, os.fspath(path), metadata)
+
+    @classmethod
+    def load(cls, path: Union[str, "os.PathLike[str]"]) -> "Cache":
+        """Reads what :meth:`save` wrote, or what ``safetensors.torch.save_file(dict(cache), path)`` made of a cache of TransformerLens.
+
+        Arrays are in memory, as float32; a cache from elsewhere has no :attr:`model` (``""``) and no :attr:`tokens`.
+
+        Raises:
+            ValueError: a tensor that is no activation.
+        """
+        from safetensors import safe_open
+
+        with safe_open(os.fspath(path), framework="numpy") as file:
+            about = file.metadata() or {}
+            arrays = {name: _activation(name, file.get_tensor(name)) for name in file.keys()}
+        return cls(arrays, about.get(_MODEL, ""), json.loads(about.get(_TOKENS, "[]")))
+
     def __repr__(self) -> str:
         size = sum(array.nbytes for array in self._arrays.values()) / 1e6
-        return f"Cache of {self.model}: {len(self)} hook points, {size:.1f} MB"
+        return f"Cache of {self.model or 'a model without name'}: {len(self)} hook points, {size:.1f} MB"

@@ -9,7 +9,7 @@ from typing import Any, Dict
 import pytest
 from conftest import ROOT
 
-PAGES = ["docs/python.md", "python/README.md", "README.md"]
+PAGES = ["docs/python.md", "docs/transformer_lens.md", "python/README.md", "README.md"]
 
 
 @pytest.mark.parametrize("page", PAGES)

@@ -7,6 +7,7 @@ pub mod checkpoints;
 pub mod controls;
 mod cost;
 mod embedded;
+pub mod export;
 mod listener;
 mod models;
 pub mod names;
@@ -15,6 +16,7 @@ pub mod pipeline;
 pub mod registry;
 pub mod report_files;
 pub mod study_file;
+pub mod training;
 
 pub use listener::Listener;
 pub use models::{Models, Nf4};
