@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from typing import TYPE_CHECKING, Dict, Iterator, List, Mapping, Tuple, Union
+from typing import TYPE_CHECKING, Any, Dict, Iterator, List, Mapping, Tuple, Union
 
 if TYPE_CHECKING:
     import numpy as np
@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 Key = Union[str, Tuple[str, int], Tuple[str, int, str]]
 
 _MODULES = ("", "attn.", "mlp.", "ln1.", "ln2.")
+_FLOATS = {"F16": "<f2", "F32": "<f4", "F64": "<f8"}
 # Keys of a file's metadata.
 _MODEL, _TOKENS = "lorascope.model", "lorascope.tokens"
 
@@ -22,12 +23,17 @@ def _contiguous(array: "np.ndarray") -> "np.ndarray":
     return np.ascontiguousarray(array)
 
 
-def _activation(name: str, array: "np.ndarray") -> "np.ndarray":
+def _activation(name: str, tensor: "Dict[str, Any]") -> "np.ndarray":
     import numpy as np
 
-    if not np.issubdtype(array.dtype, np.floating):
-        raise ValueError(f"`{name}` has numbers of type {array.dtype}; activations are floats")
-    return array.astype(np.float32, copy=False)
+    kind = tensor["dtype"]
+    if kind == "BF16":
+        # The upper half of a float32; NumPy has no such type.
+        wide = np.frombuffer(tensor["data"], "<u2").astype(np.uint32) << 16
+        return wide.view(np.float32).reshape(tensor["shape"])
+    if kind not in _FLOATS:
+        raise ValueError(f"`{name}` has numbers of type {kind}; activations are floats")
+    return np.frombuffer(tensor["data"], _FLOATS[kind]).reshape(tensor["shape"]).astype(np.float32)
 
 
 class Cache(Mapping[str, "np.ndarray"]):
@@ -106,11 +112,12 @@ class Cache(Mapping[str, "np.ndarray"]):
         Raises:
             ValueError: a tensor that is no activation.
         """
-        from safetensors import safe_open
+        from safetensors import deserialize, safe_open
 
         with safe_open(os.fspath(path), framework="numpy") as file:
             about = file.metadata() or {}
-            arrays = {name: _activation(name, file.get_tensor(name)) for name in file.keys()}
+        with open(path, "rb") as file:
+            arrays = {name: _activation(name, tensor) for name, tensor in deserialize(file.read())}
         return cls(arrays, about.get(_MODEL, ""), json.loads(about.get(_TOKENS, "[]")))
 
     def __repr__(self) -> str:

@@ -35,8 +35,13 @@ def test_caches_from_elsewhere(tmp_path: Path) -> None:
     cache = lorascope.Cache.load(tmp_path / "half.safetensors")
     assert cache["z", 0].dtype == np.float32 and np.array_equal(cache["z", 0], z)
     assert (cache.model, cache.tokens) == ("", []) and "without name" in repr(cache)
+    # The upper halves of 1.5, -2.25 and 3.
+    header = json.dumps({"hook_embed": {"dtype": "BF16", "shape": [1, 3, 1], "data_offsets": [0, 6]}}).encode()
+    numbers = (np.array([1.5, -2.25, 3.0], np.float32).view(np.uint32) >> 16).astype("<u2").tobytes()
+    (tmp_path / "bf16.safetensors").write_bytes(len(header).to_bytes(8, "little") + header + numbers)
+    assert lorascope.Cache.load(tmp_path / "bf16.safetensors")["hook_embed"].tolist() == [[[1.5], [-2.25], [3.0]]]
     save_file({"tokens": np.arange(3)}, tmp_path / "ints.safetensors")
-    with pytest.raises(ValueError, match="`tokens` has numbers of type int64"):
+    with pytest.raises(ValueError, match="`tokens` has numbers of type I64"):
         lorascope.Cache.load(tmp_path / "ints.safetensors")
 
 
