@@ -14,11 +14,15 @@ Every analysis of the command line is a function here, with the same name, setti
 
 from lorascope import analyses
 from lorascope._cache import Cache
+from lorascope._gradients import logit_difference
+from lorascope._hub import push_run
 from lorascope._interventions import Intervention, Place, at
 from lorascope._model import Hook, Model
 from lorascope._native import Error, __version__, set_threads
 from lorascope._results import Column, Result, Section, Table
 from lorascope._studies import game_prompts, study
+from lorascope._training import train
+from lorascope._vectors import load_vectors, save_vectors
 from lorascope.analyses import *  # noqa: F403 - one function for each analysis of the registry
 
 __all__ = [
@@ -35,7 +39,12 @@ __all__ = [
     "__version__",
     "at",
     "game_prompts",
+    "load_vectors",
+    "logit_difference",
+    "push_run",
+    "save_vectors",
     "set_threads",
     "study",
+    "train",
     *analyses.__all__,
 ]

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Dict, Iterator, List, Mapping, Tuple, Union
+import json
+import os
+from typing import TYPE_CHECKING, Any, Dict, Iterator, List, Mapping, Tuple, Union
 
 if TYPE_CHECKING:
     import numpy as np
@@ -10,6 +12,28 @@ if TYPE_CHECKING:
 Key = Union[str, Tuple[str, int], Tuple[str, int, str]]
 
 _MODULES = ("", "attn.", "mlp.", "ln1.", "ln2.")
+_FLOATS = {"F16": "<f2", "F32": "<f4", "F64": "<f8"}
+# Keys of a file's metadata.
+_MODEL, _TOKENS = "lorascope.model", "lorascope.tokens"
+
+
+def _contiguous(array: "np.ndarray") -> "np.ndarray":
+    import numpy as np
+
+    return np.ascontiguousarray(array)
+
+
+def _activation(name: str, tensor: "Dict[str, Any]") -> "np.ndarray":
+    import numpy as np
+
+    kind = tensor["dtype"]
+    if kind == "BF16":
+        # The upper half of a float32; NumPy has no such type.
+        wide = np.frombuffer(tensor["data"], "<u2").astype(np.uint32) << 16
+        return wide.view(np.float32).reshape(tensor["shape"])
+    if kind not in _FLOATS:
+        raise ValueError(f"`{name}` has numbers of type {kind}; activations are floats")
+    return np.frombuffer(tensor["data"], _FLOATS[kind]).reshape(tensor["shape"]).astype(np.float32)
 
 
 class Cache(Mapping[str, "np.ndarray"]):
@@ -69,6 +93,33 @@ class Cache(Mapping[str, "np.ndarray"]):
             raise KeyError(f"`{short}` was not cached in any layer")
         return np.stack([self[short, layer] for layer in found])
 
+    def save(self, path: Union[str, "os.PathLike[str]"]) -> None:
+        """Writes all arrays as safetensors, under the names and in the shapes of TransformerLens's ``ActivationCache``.
+
+        ``ActivationCache(safetensors.torch.load_file(path), model)`` reads it there. Model and tokens are kept in the file's metadata.
+        """
+        from safetensors.numpy import save_file
+
+        metadata = {"format": "pt", _MODEL: self.model, _TOKENS: json.dumps(self.tokens)}
+        save_file({name: _contiguous(array) for name, array in self._arrays.items()}, os.fspath(path), metadata)
+
+    @classmethod
+    def load(cls, path: Union[str, "os.PathLike[str]"]) -> "Cache":
+        """Reads what :meth:`save` wrote, or what ``safetensors.torch.save_file(dict(cache), path)`` made of a cache of TransformerLens.
+
+        Arrays are in memory, as float32; a cache from elsewhere has no :attr:`model` (``""``) and no :attr:`tokens`.
+
+        Raises:
+            ValueError: a tensor that is no activation.
+        """
+        from safetensors import deserialize, safe_open
+
+        with safe_open(os.fspath(path), framework="numpy") as file:
+            about = file.metadata() or {}
+        with open(path, "rb") as file:
+            arrays = {name: _activation(name, tensor) for name, tensor in deserialize(file.read())}
+        return cls(arrays, about.get(_MODEL, ""), json.loads(about.get(_TOKENS, "[]")))
+
     def __repr__(self) -> str:
         size = sum(array.nbytes for array in self._arrays.values()) / 1e6
-        return f"Cache of {self.model}: {len(self)} hook points, {size:.1f} MB"
+        return f"Cache of {self.model or 'a model without name'}: {len(self)} hook points, {size:.1f} MB"

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 from typing import Any, Callable, Dict, Iterable, List, Mapping, Optional, Sequence, Tuple, Union
 
 import numpy as np
 
 from lorascope import _native, _progress
 from lorascope._cache import Cache
-from lorascope._interventions import Intervention, positions_of, units_of
+from lorascope._edits import edits_of
+from lorascope._gradients import LossFunction, as_bytes
+from lorascope._interventions import Intervention
 
 #: One prompt or several: texts, or token ids (lists, NumPy arrays, torch tensors).
 Prompts = Union[str, Sequence[str], Sequence[int], Sequence[Sequence[int]], np.ndarray]
@@ -277,6 +280,70 @@ class Model:
         groups = [[tokens] for tokens in self._tokens(prompts)]
         return self._run(groups, names, adapter, fwd_hooks, interventions, logits)
 
+    def run_with_gradients(
+        self,
+        prompts: Prompts,
+        loss: LossFunction,
+        names: Optional[Names] = None,
+        adapter: Optional[str] = None,
+        *,
+        interventions: Sequence[Intervention] = (),
+        logits: str = "last",
+    ) -> Tuple[np.ndarray, Cache, Cache]:
+        """Runs prompts of equal length there and back: logits, activations, and gradients of a scalar by these activations.
+
+        Args:
+            prompts: As for :meth:`run_with_cache`.
+            loss: A function of the logits ``[batch, position, d_vocab]`` that returns the derivative of a scalar by each of them, in their
+                shape; :func:`lorascope.logit_difference` makes one. It is called once.
+            names: Hook points, as for :meth:`run_with_cache`.
+            adapter: The model that runs; the base by default.
+            interventions: Part of the function whose derivative is taken. What a patch brings is a constant, and nothing flows through
+                what is replaced.
+            logits: ``"last"`` for the last position alone, or ``"all"``.
+
+        Returns:
+            Logits; the :class:`Cache` of values; a :class:`Cache` of gradients, in the same shapes: of the scalar by the values that the
+            rest of the model saw.
+        """
+        which, wanted, tokens = self._which(adapter), self._names(names, adapter), self._tokens(prompts)
+        edits = edits_of(self, [tokens], which, interventions)
+        out, values, gradients = self._native.gradients(tokens, which, wanted, edits, logits, as_bytes(loss))
+        caches = [
+            Cache({name: np.asarray(array) for name, array in zip(wanted, arrays)}, self.models[which], tokens)
+            for arrays in (values, gradients)
+        ]
+        return np.asarray(out), caches[0], caches[1]
+
+    def save_adapter(
+        self, adapter: str, folder: Union[str, "os.PathLike[str]"], *, blocks: Union[str, Sequence[str], None] = None
+    ) -> None:
+        """Writes an adapter, or some of its blocks, as a PEFT folder that other programs load.
+
+        What is written has one rank, one whole ``lora_alpha`` and no patterns, so that vLLM takes it too: lower ranks are filled up with
+        zeros, and where scales differ they go into B.
+
+        Args:
+            adapter: An adapter or a control.
+            folder: Where ``adapter_config.json`` and ``adapter_model.safetensors`` go. Files of these names there are an error.
+            blocks: What stays, as surgery names it: ``"L2 mlp.up_proj, L3 attention"``, or a list of such names. All by default.
+
+        Raises:
+            Error: the adapter changes more than linear maps by low rank (DoRA, biases, embeddings, replaced weights), or has no such
+                block.
+            FileExistsError: there is an adapter already.
+        """
+        named = [name.strip() for name in blocks.split(",")] if isinstance(blocks, str) else blocks
+        config, weights = self._native.adapter_files(self._which(adapter), None if named is None else list(named))
+        files = {"adapter_config.json": config.encode("utf-8"), "adapter_model.safetensors": weights}
+        place = Path(folder)
+        place.mkdir(parents=True, exist_ok=True)
+        for name in files:
+            if (place / name).exists():
+                raise FileExistsError(f"{place / name} exists; name another folder")
+        for name, content in files.items():
+            (place / name).write_bytes(content)
+
     def _tokens(self, prompts: Prompts) -> List[List[int]]:
         if isinstance(prompts, str):
             return [self.tokenize(prompts)]
@@ -300,7 +367,7 @@ class Model:
         functions = [
             (name, _trampoline(function)) for at, function in fwd_hooks for name in self._names(at, adapter)
         ]
-        edits = self._edits(groups, which, interventions)
+        edits = edits_of(self, groups, which, interventions)
         found = self._native.run(groups, which, wanted, edits, functions, logits)
         model = self.models[which]
         return [
@@ -311,108 +378,9 @@ class Model:
             for tokens, (values, arrays) in zip(groups, found)
         ]
 
-    # Interventions
-
-    def _edits(
-        self, groups: List[List[List[int]]], which: int, interventions: Sequence[Intervention]
-    ) -> List[Dict[str, Any]]:
-        caches = self._sources(groups, interventions)
-        edits = []
-        for one in interventions:
-            for group, prompts in enumerate(groups):
-                cache = caches[group].get(one.source) if isinstance(one.source, str) else one.source
-                edits.append(self._edit(one, group, prompts, which, cache))
-        return edits
-
-    def _sources(
-        self, groups: List[List[List[int]]], interventions: Sequence[Intervention]
-    ) -> List[Dict[str, Cache]]:
-        """What patches read of other models: one pass for each, whatever the number of patches."""
-        wanted: Dict[str, List[str]] = {}
-        for one in interventions:
-            if one.kind == "patch" and isinstance(one.source, str):
-                names = wanted.setdefault(one.source, [])
-                names.extend([one.name] if one.name not in names else [])
-        caches: List[Dict[str, Cache]] = [{} for _ in groups]
-        for source, names in wanted.items():
-            for of_group, (_, cache) in zip(caches, self._run(groups, names, source, (), (), "none")):
-                of_group[source] = cache
-        return caches
-
-    def _edit(
-        self, one: Intervention, group: int, prompts: List[List[int]], which: int, cache: Optional[Cache]
-    ) -> Dict[str, Any]:
-        dims, heads = self._native.hook_shape(one.name, which)
-        length = len(prompts[0])
-        positions = positions_of(one.position, length, one.name)
-        edit: Dict[str, Any] = {
-            "name": one.name,
-            "group": group,
-            "positions": None if one.position is None else positions,
-            "head": one.head,
-            "units": None,
-            "op": "set" if one.kind == "patch" else one.kind,
-            "factor": one.factor,
-            "values": None,
-        }
-        if dims is None:
-            if one.unit is not None:
-                raise ValueError(f"`{one.name}` has one value for each key; `unit` means nothing there")
-            if one.kind != "scale":
-                edit["values"] = _rows(self._per_key(one, cache, len(prompts), positions, heads, length), positions)
-            return edit
-        inner = dims if one.head is None else dims[1:]
-        if one.unit is not None:
-            if len(inner) > 1:
-                raise ValueError(f"`{one.name}` has {dims[0]} heads; `unit` needs a `head`")
-            edit["units"] = units_of(one.unit, inner[0], one.name)
-            inner = [edit["units"][1] - edit["units"][0]]
-        if one.kind == "scale":
-            return edit
-        values = one.values if cache is None else self._read(one, cache, positions, edit["units"])
-        try:
-            values = np.broadcast_to(np.asarray(values, dtype=np.float32), (len(prompts), len(positions), *inner))
-        except ValueError:
-            shape = (len(prompts), len(positions), *inner)
-            raise ValueError(f"`{one.name}`: values of shape {np.shape(values)} do not broadcast to {shape}") from None
-        edit["values"] = values.tobytes()
-        return edit
-
-    def _read(
-        self, one: Intervention, cache: Cache, positions: List[int], units: Optional[Tuple[int, int]]
-    ) -> np.ndarray:
-        array = cache[one.name]
-        at = one.source_position if one.source_position is not None else one.position
-        source = positions_of(at, array.shape[1], one.name)
-        if len(source) != len(positions):
-            raise ValueError(f"`{one.name}`: {len(source)} positions to read for {len(positions)} to write")
-        values = array[:, source]
-        if one.head is not None:
-            values = values[:, :, one.head]
-        return values if units is None else values[..., units[0] : units[1]]
-
-    def _per_key(
-        self, one: Intervention, cache: Optional[Cache], n: int, positions: List[int], heads: int, length: int
-    ) -> np.ndarray:
-        """Values of scores or patterns, ``[batch, head, positions, length]``."""
-        values = one.values
-        if cache is not None:
-            if one.source_position is not None:
-                raise ValueError(f"`{one.name}`: patterns are patched between equal positions only")
-            values = cache[one.name][:, :, positions]
-            values = values if one.head is None else values[:, one.head : one.head + 1]
-        shape = (n, heads if one.head is None else 1, len(positions), length)
-        return np.broadcast_to(np.asarray(values, dtype=np.float32), shape)
-
     def __repr__(self) -> str:
         adapters = f" with {', '.join(self.adapters)}" if self.adapters else ""
         return f"Model({self.base}{adapters}: {self.family}, {self.n_layers} layers, {self.n_heads} heads)"
-
-
-def _rows(values: np.ndarray, positions: List[int]) -> bytes:
-    """Patterns ``[batch, head, positions, key]`` row by row, each head's values for the keys up to the row's own."""
-    rows = [values[b, :, i, : p + 1].tobytes() for b in range(len(values)) for i, p in enumerate(positions)]
-    return b"".join(rows)
 
 
 def _list(values: Any) -> List[Any]:

@@ -77,12 +77,22 @@ class Model:
         functions: List[Tuple[str, Callable[[Any, str], None]]],
         logits: str,
     ) -> List[Tuple[Optional[Buffer], List[Buffer]]]: ...
+    def gradients(
+        self,
+        prompts: List[List[int]],
+        which: int,
+        names: List[str],
+        interventions: List[Dict[str, Any]],
+        logits: str,
+        loss: Callable[[Any], bytes],
+    ) -> Tuple[Buffer, List[Buffer], List[Buffer]]: ...
+    def adapter_files(self, which: int, blocks: Optional[List[str]]) -> Tuple[str, bytes]: ...
 
 def analyses() -> List[Dict[str, Any]]: ...
 def analyse(
     model: Model,
     name: str,
-    prompts: str,
+    prompts: Optional[str],
     is_file: bool,
     settings: str,
     answers: Optional[Tuple[str, str]],
@@ -100,6 +110,17 @@ def study(
     memory: str,
     progress: Optional[Callable[[str, int, int], None]],
     cluster: Optional[Any],
+) -> Result: ...
+def training_settings() -> Tuple[str, List[Tuple[str, str]]]: ...
+def train(
+    base: str,
+    settings: str,
+    raw: bool,
+    nf4: Optional[str],
+    seed: int,
+    memory: str,
+    out: str,
+    progress: Optional[Callable[[str, int, int], None]],
 ) -> Result: ...
 
 class Node:

@@ -37,8 +37,10 @@ def _type(default: Any) -> str:
 
 def _function(name: str) -> str:
     function = getattr(analyses, name)
-    lines = [f"def {name}(", "    models: Model,", "    prompt_set: PromptSet,", "    /,", "    *,"]
-    for parameter in list(inspect.signature(function).parameters.values())[2:]:
+    parameters = list(inspect.signature(function).parameters.values())
+    asks = parameters[1].kind is inspect.Parameter.POSITIONAL_ONLY
+    lines = [f"def {name}(", "    models: Model,", *(["    prompt_set: PromptSet,"] if asks else []), "    /,", "    *,"]
+    for parameter in parameters[1 + asks :]:
         kind = _TYPES.get(parameter.name) or _type(parameter.default)
         lines.append(f"    {parameter.name}: {kind} = ...,")
     doc = inspect.cleandoc(function.__doc__ or "").replace("\n", "\n    ").replace("    \n", "\n")

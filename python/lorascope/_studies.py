@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Dict, List, Mapping, Optional, Sequence, 
 from lorascope import _native, _progress
 from lorascope._model import Model
 from lorascope._results import Result
+from lorascope._settings import plain, to_json
 
 if TYPE_CHECKING:
     from lorascope.scale import Cluster
@@ -17,20 +18,12 @@ if TYPE_CHECKING:
 PromptSet = Union[str, "os.PathLike[str]", Sequence[Mapping[str, Any]]]
 
 
-def _plain(value: Any) -> Any:
-    """What JSON does not know: NumPy's numbers and arrays, paths."""
-    if hasattr(value, "tolist"):
-        return value.tolist()
-    if hasattr(value, "__fspath__"):
-        return os.fspath(value)
-    raise TypeError(f"a setting can't be {type(value).__name__}")
-
-
 def _analyse(
     name: str,
     model: Model,
-    prompts: PromptSet,
+    prompts: Optional[PromptSet],
     settings: Dict[str, Any],
+    defaults: Dict[str, Any],
     answers: Optional[Tuple[str, str]],
     raw: bool,
     seed: int,
@@ -40,14 +33,16 @@ def _analyse(
     if not isinstance(model, Model):
         raise TypeError(f"the first argument is a {type(model).__name__}; load one with lorascope.Model.load")
     is_file = isinstance(prompts, (str, os.PathLike))
-    given = os.fspath(prompts) if is_file else json.dumps(list(prompts), default=_plain)  # type: ignore[arg-type]
+    given = prompts
+    if prompts is not None:
+        given = os.fspath(prompts) if is_file else json.dumps(list(prompts), default=plain)  # type: ignore[arg-type]
     folder = None if out is None else os.fspath(out)
     native = _native.analyse(
         model._native,
         name,
         given,
         is_file,
-        json.dumps(settings, default=_plain),
+        to_json(settings, defaults),
         None if answers is None else (answers[0], answers[1]),
         raw,
         seed,

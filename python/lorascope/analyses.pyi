@@ -829,3 +829,48 @@ def steer(
         ``steer_against_controls``: A vector's effect beside those of the controls. The effect is the recovery where there is one, else the mean change.
         ``steer_side_effects``: What steering does besides: to the next token of text that has nothing to do with the prompts (the vector from all prompts, added to the last token of each text, or with position `all` to every token), and to the legal mass on the prompts.
     """
+
+def play(
+    models: Model,
+    /,
+    *,
+    raw: bool = ...,
+    seed: int = ...,
+    out: Optional[Union[str, "os.PathLike[str]"]] = ...,
+    progress: Union[Callable[[str, int, int], None], bool, None] = ...,
+    actions: str = ...,
+    opponents: Any = ...,
+    players: Any = ...,
+    policies: str = ...,
+    prompts: Any = ...,
+    repetitions: int = ...,
+    rewards: Any = ...,
+    rounds: int = ...,
+    start: str = ...,
+) -> Result:
+    """Play: How does each model play matrix games, against whom, and how do moral frameworks judge it?
+
+    Args:
+        models: A :class:`lorascope.Model`: base and adapters, all of which are asked.
+        raw: Put prompts to the model as raw text, without its chat template.
+        seed: Seed of everything random.
+        out: The run folder, as the command writes it; a finished run there is read. Without one nothing is written.
+        progress: As for :meth:`lorascope.Model.load`.
+        actions: `drawn`, `as_generated` or `greedy` (default: ``"drawn"``)
+        opponents: whom the players meet
+        players: names of the models that play the rows; `base` is the base (default: ``[]``)
+        policies: whether the policies of all four states are asked for, or those that matches come to (`met`) (default: ``"all"``)
+        prompts: games and surfaces: a design as in [prompts.md](prompts.md), without `scenarios`; `per_scenario` is the number of surfaces, a multiple of 4 or `"all"`
+        repetitions: matches of each player, opponent, game and surface (default: ``10``)
+        rewards: the moral frameworks that judge (default: ``["strategic", "deontological", "utilitarian", "hybrid"]``)
+        rounds: rounds of a match (default: ``10``)
+        start: the round before the first (default: ``"random"``)
+
+    Tables:
+        ``matches``: One match, with every move. `C` cooperates, `D` defects, `x` is an illegal answer; a letter a round.
+        ``play``: One metric of one model in one game against one opponent.
+        ``regrets``: How one moral framework judges one model in one game against one opponent. Regret is the most that any outcome of a round would have given, after the opponent's last move, minus what it gave.
+        ``play_contrasts``: How much more one model cooperates than the reference, in one game against one opponent: pairs of matches with the same opponent, surface and luck. Empty where one model plays.
+        ``policies``: What one model answers to one prompt: its policy in one state of one game, told in one way.
+        ``robustness``: One model's mean policy in one state of one game: over all surfaces, and by each level of each factor of the surface that should not matter.
+    """

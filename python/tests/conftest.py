@@ -77,3 +77,12 @@ def read_safetensors(path: Path) -> Dict[str, np.ndarray]:
             start, end = (8 + length + offset for offset in entry["data_offsets"])
             tensors[name] = np.frombuffer(data[start:end], kinds[entry["dtype"]]).reshape(entry["shape"])
     return tensors
+
+
+def smollm2_file() -> Path:
+    """SmolLM2's weights: where `scripts/test` says they are, or where `scripts/get_smollm2.py` leaves them."""
+    cache = Path(os.environ.get("LORASCOPE_CACHE") or Path.home() / ".cache" / "lorascope")
+    place = Path(os.environ.get("LORASCOPE_SMOLLM2_GGUF") or cache / "SmolLM2-135M-Instruct.Q4_1.gguf")
+    if not place.is_file():
+        skip("SmolLM2 is not there; scripts/get_smollm2.py gets it")
+    return place

@@ -157,24 +157,35 @@ def test_the_same_functions_do_the_same(family: str, torch: Any, shared: Path, t
         assert distance(ours, torch.tensor(model(TOKENS))) > 10 * TOLERANCE, f"{name}: it does something"
 
 
-@pytest.mark.parametrize("family", ["gpt2", "llama", "mistral", "qwen2", "gemma2"])
-def test_adapters_are_pefts_hooks_included(family: str, torch: Any, shared: Path, tmp_path: Path) -> None:
+ADAPTED = ["gpt2", "llama", "mistral", "qwen2", "gemma2"]
+
+
+def limit(family: str) -> float:
+    """The limits of f32 as in the engine's parity test."""
+    return 2.2e-4 if family == "gemma2" else TOLERANCE
+
+
+def with_adapter(base: Path, source: Path, place: Path) -> Any:
+    """A base with an adapter in PEFT."""
     from peft import LoraConfig, PeftModel
 
-    model = tiny(shared, family, tmp_path)
-    adapter = tmp_path / "adapter"
-    shutil.copytree(shared / "tiny" / family / "adapter", adapter, copy_function=shutil.copy)
+    adapter = place / "adapter"
+    shutil.copytree(source, adapter, copy_function=shutil.copy)
     # Keys that this PEFT does not know yet: all are off, or about what is off.
     settings = json.loads((adapter / "adapter_config.json").read_text())
     unknown = set(settings) - set(LoraConfig.__dataclass_fields__)
-    assert not settings["use_qalora"]
+    assert not settings.get("use_qalora")
     unknown -= {"peft_version", "qalora_group_size"}
     assert not any(settings[key] for key in unknown), unknown
     kept = {key: value for key, value in settings.items() if key in LoraConfig.__dataclass_fields__}
     (adapter / "adapter_config.json").write_text(json.dumps(kept))
-    peer = PeftModel.from_pretrained(hugging_face(tmp_path / family), str(adapter)).eval()
-    # The limits of f32 as in the engine's parity test.
-    tolerance = 2.2e-4 if family == "gemma2" else TOLERANCE
+    return PeftModel.from_pretrained(hugging_face(base), str(adapter)).eval()
+
+
+@pytest.mark.parametrize("family", ADAPTED)
+def test_adapters_are_pefts_hooks_included(family: str, torch: Any, shared: Path, tmp_path: Path) -> None:
+    model, tolerance = tiny(shared, family, tmp_path), limit(family)
+    peer = with_adapter(tmp_path / family, shared / "tiny" / family / "adapter", tmp_path)
     with peer.disable_adapter():
         assert distance(model(TOKENS), peer(torch.tensor(TOKENS), use_cache=False).logits) < tolerance
     assert distance(model(TOKENS, adapter="lora"), peer(torch.tensor(TOKENS), use_cache=False).logits) < tolerance
@@ -191,6 +202,108 @@ def test_adapters_are_pefts_hooks_included(family: str, torch: Any, shared: Path
     handle.remove()
     off = lorascope.at("blocks.1.attn.hook_z", head=2).zero()
     assert distance(model.run_with_hooks(TOKENS, interventions=[off], adapter="lora"), expected) < tolerance
+
+
+#: Hook points that are the input of a module, by how the module's name ends.
+INPUTS = {
+    "blocks.{}.hook_resid_pre": ("h.{}", "layers.{}"),
+    "blocks.{}.attn.hook_z": ("h.{}.attn.c_proj", "layers.{}.self_attn.o_proj"),
+    "blocks.{}.mlp.hook_post": ("h.{}.mlp.c_proj", "layers.{}.mlp.down_proj"),
+}
+
+
+@pytest.mark.parametrize("family", ADAPTED)
+@pytest.mark.parametrize("adapter", ["base", "lora"])
+def test_gradients_are_autograds(family: str, adapter: str, torch: Any, shared: Path, tmp_path: Path) -> None:
+    model = tiny(shared, family, tmp_path)
+    peer = with_adapter(tmp_path / family, shared / "tiny" / family / "adapter", tmp_path)
+    modules = dict(peer.named_modules())
+    kept: Dict[str, Any] = {}
+
+    def keep(name: str) -> Callable[..., None]:
+        def hook(module: Any, inputs: Any) -> None:
+            kept[name] = inputs[0]
+            kept[name].retain_grad()
+
+        return hook
+
+    for layer in range(model.n_layers):
+        for point, ends in INPUTS.items():
+            own = tuple("." + end.format(layer) for end in ends)
+            (module,) = [module for name, module in modules.items() if name.endswith(own)]
+            module.register_forward_pre_hook(keep(point.format(layer)))
+    tokens = torch.tensor(TOKENS)
+    with torch.enable_grad():
+        # What PEFT freezes has no gradient, and then nothing has.
+        embedding = peer.get_input_embeddings()
+        embedding.weight.requires_grad_(True)
+        if adapter == "base":
+            with peer.disable_adapter():
+                logits = peer(tokens, use_cache=False).logits
+        else:
+            logits = peer(tokens, use_cache=False).logits
+        # Every logit counts, those of the last position apart; a soft cap and the normaliser are part of it.
+        (logits.log_softmax(-1)[:, :-1, 11].sum() + logits[:, -1, 7].sum() - logits[:, -1, 9].sum()).backward()
+
+    def loss(ours: np.ndarray) -> Any:
+        x = torch.from_dlpack(ours).requires_grad_()
+        with torch.enable_grad():
+            (x.log_softmax(-1)[:, :-1, 11].sum() + x[:, -1, 7].sum() - x[:, -1, 9].sum()).backward()
+        return x.grad
+
+    _, values, gradients = model.run_with_gradients(TOKENS, loss, list(kept), adapter, logits="all")
+    assert len(kept) == 3 * model.n_layers
+    for name, tensor in kept.items():
+        expected, found = tensor.grad.flatten(2).numpy(), gradients[name].reshape(*TOKENS.shape, -1)
+        scale = np.abs(expected).max()
+        assert scale > 1e-3 and np.abs(found - expected).max() < 2 * limit(family) * scale, name
+        assert distance(values[name].reshape(found.shape), tensor.detach().flatten(2)) < limit(family), name
+
+
+@pytest.mark.parametrize("family", ADAPTED)
+def test_peft_loads_what_is_exported(family: str, torch: Any, shared: Path, tmp_path: Path) -> None:
+    model = tiny(shared, family, tmp_path)
+    model.save_adapter("lora", tmp_path / "exported", blocks="L1 attention, L2")
+    peer = with_adapter(tmp_path / family, tmp_path / "exported", tmp_path)
+    names = [name for name in model.hook_names("lora") if name.endswith("hook_lora_out")]
+    outside = [name for name in names if not name.startswith(("blocks.1.attn.", "blocks.2."))]
+    off = [lorascope.at(name).zero() for name in outside]
+    expected = model.run_with_hooks(TOKENS, interventions=off, adapter="lora")
+    assert distance(expected, peer(torch.tensor(TOKENS), use_cache=False).logits) < limit(family)
+    assert distance(expected, torch.tensor(model(TOKENS))) > 10 * limit(family)
+
+
+@pytest.mark.parametrize("family", CONFIGS)
+def test_caches_go_to_transformer_lens_and_come_from_there(family: str, torch: Any, shared: Path, tmp_path: Path) -> None:
+    from safetensors.torch import load_file, save_file
+
+    model, lens = tiny(shared, family, tmp_path), lens_of(family, tmp_path / family)
+    from transformer_lens import ActivationCache
+
+    _, cache = model.run_with_cache(TOKENS)
+    cache.save(tmp_path / "ours.safetensors")
+    ours = ActivationCache(load_file(tmp_path / "ours.safetensors"), lens)
+    _, theirs = lens.run_with_cache(torch.tensor(TOKENS))
+    for made in (lambda c: c.stack_activation("z"), lambda c: c.stack_head_results(), lambda c: c.decompose_resid(), lambda c: c["v", 1]):
+        assert distance(made(ours).numpy(), made(theirs)) < TOLERANCE
+    save_file({name: tensor.contiguous().clone() for name, tensor in theirs.items()}, tmp_path / "theirs.safetensors")
+    again = lorascope.Cache.load(tmp_path / "theirs.safetensors")
+    assert set(again) == set(theirs.keys()) and again.stack("z").shape == (model.n_layers, *TOKENS.shape, model.n_heads, model.d_head)
+    head = "blocks.1.attn.hook_z"
+    put = [lorascope.at(head, head=1).patch(source) for source in (again, cache)]
+    logits = [model.run_with_hooks(TOKENS, interventions=[lorascope.at("hook_embed").scale(0.5), one]) for one in put]
+    assert distance(logits[0], torch.tensor(logits[1])) < TOLERANCE
+
+
+def test_datasets_reads_the_tables(tmp_path: Path) -> None:
+    datasets = pytest.importorskip("datasets")
+    model = lorascope.Model.load("organism", {"hybrid": "organism:hybrid"}, progress=False)
+    result = lorascope.decide(model, lorascope.game_prompts("fifteen")[:3], out=tmp_path / "run", progress=False)
+    for name, table in result.tables.items():
+        file = str(tmp_path / "run/tables" / f"{name}.parquet")
+        loaded = datasets.load_dataset("parquet", data_files=file, split="train", cache_dir=str(tmp_path / "cache"))
+        assert loaded.column_names == [column.name for column in table.columns]
+        assert loaded.to_list() == table.to_arrow().to_pylist(), name
 
 
 def test_torch_sees_the_same_memory(torch: Any, shared: Path, tmp_path: Path) -> None:

@@ -4,7 +4,6 @@
 
 mod args;
 mod progress;
-mod training;
 mod verbs;
 
 use clap::{CommandFactory, FromArgMatches};

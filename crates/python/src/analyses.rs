@@ -7,7 +7,7 @@ use crate::model::{Model, open_models};
 use crate::results::Result;
 use crate::scale::ClusterHands;
 use anyhow::{Context, anyhow};
-use lorascope_analyses::{ANALYSES, Analysis, Hands, OwnHands, analysis};
+use lorascope_analyses::{Analysis, Hands, OwnHands};
 use lorascope_games::Design;
 use lorascope_prompts::PromptSet;
 use lorascope_study::names::parse_size;
@@ -15,6 +15,7 @@ use lorascope_study::node::arithmetic;
 use lorascope_study::open::{Asked, read_prompts, today};
 use lorascope_study::pipeline::{Found, Plan, find};
 use lorascope_study::prepared::Prepared;
+use lorascope_study::registry::{PLAY, analyses as every};
 use lorascope_study::study_file::{Ready, StudyFile};
 use lorascope_text::Wrapping;
 use pyo3::prelude::*;
@@ -26,7 +27,7 @@ use std::sync::Arc;
 /// Every analysis that has a command of its own.
 #[pyfunction]
 pub(crate) fn analyses(py: Python<'_>) -> PyResult<Vec<Bound<'_, PyDict>>> {
-    ANALYSES.iter().filter(|a| !a.concludes()).map(|a| described(py, *a)).collect()
+    every().filter(|a| !a.concludes()).map(|a| described(py, a)).collect()
 }
 
 fn described<'py>(py: Python<'py>, analysis: &dyn Analysis) -> PyResult<Bound<'py, PyDict>> {
@@ -37,7 +38,12 @@ fn described<'py>(py: Python<'py>, analysis: &dyn Analysis) -> PyResult<Bound<'p
     found.set_item("by_default", analysis.by_default())?;
     let defaults = analysis.settings(&Value::Null).map_err(plain)?;
     found.set_item("settings", defaults.to_string())?;
-    found.set_item("meanings", meanings(analysis.name()))?;
+    let plays = analysis.name() == PLAY.name();
+    // Games come with their own prompts.
+    found.set_item("asks", !plays)?;
+    let meanings =
+        if plays { settings_of(include_str!("../../../docs/play.md")) } else { meanings(analysis.name()) };
+    found.set_item("meanings", meanings)?;
     found.set_item("flags", analysis.flags().iter().map(|f| (f.name, f.help)).collect::<Vec<_>>())?;
     found.set_item("tables", analysis.tables().iter().map(|t| (t.name, t.doc)).collect::<Vec<_>>())?;
     Ok(found)
@@ -55,7 +61,18 @@ fn meanings(analysis: &str) -> Vec<(String, String)> {
     include_str!("../../../docs/study.md").lines().filter_map(row).collect()
 }
 
-/// Carries out one analysis. Prompts are a file, or JSON; settings are JSON.
+/// What a page says of each setting in the table of its chapter `Settings`, whose rows are name, default, meaning.
+pub(crate) fn settings_of(page: &'static str) -> Vec<(String, String)> {
+    let row = |line: &'static str| {
+        let cells: Vec<&str> = line.strip_prefix("| `")?.strip_suffix(" |")?.splitn(3, " | ").collect();
+        let [name, _default, meaning] = cells[..] else { return None };
+        Some((name.strip_suffix('`')?.to_owned(), meaning.replace("\\|", "|")))
+    };
+    let chapter = page.lines().skip_while(|line| *line != "## Settings").skip(1);
+    chapter.take_while(|line| !line.starts_with("## ")).filter_map(row).collect()
+}
+
+/// Carries out one analysis. Prompts are a file, or JSON, or the analysis's own; settings are JSON.
 #[pyfunction]
 #[pyo3(signature = (model, name, prompts, is_file, settings, answers, raw, seed, out, progress))]
 #[allow(clippy::too_many_arguments, reason = "they are one question, asked by the package only")]
@@ -63,7 +80,7 @@ pub(crate) fn analyse(
     py: Python,
     model: &Model,
     name: &str,
-    prompts: &str,
+    prompts: Option<&str>,
     is_file: bool,
     settings: &str,
     answers: Option<(String, String)>,
@@ -72,16 +89,23 @@ pub(crate) fn analyse(
     out: Option<PathBuf>,
     progress: Option<Py<PyAny>>,
 ) -> PyResult<Result> {
-    let set = || -> anyhow::Result<PromptSet> {
-        if is_file { read_prompts(Path::new(prompts)) } else { Ok(PromptSet::parse(prompts)?) }
+    let set = |own: Option<PromptSet>| -> anyhow::Result<PromptSet> {
+        match prompts {
+            Some(path) if is_file => read_prompts(Path::new(path)),
+            Some(json) => Ok(PromptSet::parse(json)?),
+            None => own.with_context(|| format!("`{name}` has none of its own")),
+        }
     };
     let planned = || -> anyhow::Result<(Plan, Asked)> {
-        let analysis = analysis(name).ok_or_else(|| anyhow!("no analysis is called `{name}`"))?;
+        let found = every().find(|analysis| analysis.name() == name);
+        let analysis = found.ok_or_else(|| anyhow!("no analysis is called `{name}`"))?;
         let given: Value = serde_json::from_str(settings).context("settings")?;
+        let settings = analysis.settings(&given)?;
+        let set = set(analysis.prompts(&settings)?).context("`prompts`")?;
         let plan = Plan {
             command: name.to_owned(),
             title: analysis.title().to_owned(),
-            analyses: vec![(analysis, analysis.settings(&given)?)],
+            analyses: vec![(analysis, settings)],
             edits: Vec::new(),
             seed,
             nf4: model.nf4,
@@ -90,7 +114,7 @@ pub(crate) fn analyse(
         };
         let wrapping = if raw { Wrapping::Raw } else { Wrapping::Auto };
         let answers = answers.clone();
-        Ok((plan, Asked { set: set().context("`prompts`")?, answers, wrapping, now: Some(today()) }))
+        Ok((plan, Asked { set, answers, wrapping, now: Some(today()) }))
     };
     let (plan, asked) = planned().map_err(|error| told(&error))?;
     let raised = Arc::new(Raised::new());

@@ -9,6 +9,7 @@ mod callback;
 mod edits;
 mod error;
 mod figures;
+mod gradients;
 mod interrupt;
 mod listener;
 mod model;
@@ -18,6 +19,7 @@ mod scale;
 mod shape;
 mod sink;
 mod tables;
+mod training;
 
 use pyo3::prelude::*;
 
@@ -39,6 +41,8 @@ mod _native {
     use crate::scale::{Node, is_here, part_of};
     #[pymodule_export]
     use crate::tables::Table;
+    #[pymodule_export]
+    use crate::training::{train, training_settings};
 
     #[pymodule_export]
     #[allow(non_upper_case_globals, reason = "Python's own name for it")]

@@ -2,6 +2,7 @@
 
 use crate::edits::Intervention;
 use crate::error::{plain, raised_or, told};
+use crate::gradients::{self, gradients};
 use crate::interrupt::{Raised, asked};
 use crate::listener::PyListener;
 use crate::run::{Asked, Found, run};
@@ -10,12 +11,14 @@ use anyhow::{Context, anyhow};
 use lorascope_engine::{HookPoint, Stop};
 use lorascope_study::checkpoints::Checkpoints;
 use lorascope_study::controls::parse_control;
+use lorascope_study::export::peft_folder;
 use lorascope_study::names::{check_model_name, parse_size};
 use lorascope_study::open::{Opened, open};
 use lorascope_study::{Models, Nf4};
 use lorascope_text::{Message, PromptInput, Wrapping};
+use lorascope_train::Blocks;
 use pyo3::prelude::*;
-use pyo3::types::PyDict;
+use pyo3::types::{PyBytes, PyDict};
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -188,5 +191,37 @@ impl Model {
     ) -> PyResult<Found> {
         let asked = Asked { groups, which, names, interventions, functions, logits };
         run(py, &self.opened.model, &asked)
+    }
+
+    /// Runs prompts of equal length there and back: logits, then values and gradients at hook points.
+    #[allow(clippy::too_many_arguments, reason = "they are one question, asked by the package only")]
+    fn gradients(
+        &self,
+        py: Python,
+        prompts: Vec<Vec<u32>>,
+        which: usize,
+        names: Vec<String>,
+        interventions: Vec<Intervention>,
+        logits: String,
+        loss: Py<PyAny>,
+    ) -> PyResult<gradients::Found> {
+        let memory = self.memory / 2;
+        let asked = gradients::Asked { prompts, which, names, interventions, logits, loss, memory };
+        gradients(py, &self.opened.model, &asked)
+    }
+
+    /// The two files of a PEFT folder with an adapter, or with some of its blocks.
+    fn adapter_files(
+        &self,
+        py: Python,
+        which: usize,
+        blocks: Option<Vec<String>>,
+    ) -> PyResult<(String, Py<PyBytes>)> {
+        let adapter = which.checked_sub(1).and_then(|i| self.opened.model.adapters().get(i));
+        let adapter = adapter.ok_or_else(|| plain("the base is no adapter"))?;
+        let named = blocks.map(|names| names.iter().map(|name| name.parse()).collect::<Result<_, _>>());
+        let blocks = named.transpose().map_err(plain)?.map(Blocks);
+        let files = peft_folder(adapter, blocks.as_ref()).map_err(|error| told(&error))?;
+        Ok((files.config, PyBytes::new(py, &files.weights).unbind()))
     }
 }

@@ -9,14 +9,31 @@ use crate::shape::Shape;
 use crate::sink::{Places, Sink};
 use lorascope_engine::{Batch, Hooks, Mat, Model, Visit};
 use pyo3::prelude::*;
+use std::str::FromStr;
 use std::sync::Arc;
 
 /// Logits that are wanted.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Logits {
+pub(crate) enum Logits {
+    /// At every position.
     All,
+    /// At the last.
     Last,
+    /// None.
     No,
+}
+
+impl FromStr for Logits {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "all" => Ok(Logits::All),
+            "last" => Ok(Logits::Last),
+            "none" => Ok(Logits::No),
+            other => Err(format!("`logits` is `{other}`; it must be all, last or none")),
+        }
+    }
 }
 
 /// What a run is asked for.
@@ -41,12 +58,7 @@ pub(crate) type Found = Vec<(Option<Buffer>, Vec<Buffer>)>;
 /// Carries it out.
 pub(crate) fn run(py: Python, model: &Model<f32>, asked: &Asked) -> PyResult<Found> {
     let raised = Arc::new(Raised::new());
-    let logits = match asked.logits.as_str() {
-        "all" => Logits::All,
-        "last" => Logits::Last,
-        "none" => Logits::No,
-        other => return Err(plain(format!("`logits` is `{other}`; it must be all, last or none"))),
-    };
+    let logits: Logits = asked.logits.parse().map_err(plain)?;
     let sizes = sizes(&asked.groups)?;
     // Rows that prompts share are computed once, unless something is to happen to one of them alone.
     let together = asked.interventions.is_empty() && asked.functions.is_empty();
@@ -107,7 +119,7 @@ pub(crate) fn run(py: Python, model: &Model<f32>, asked: &Asked) -> PyResult<Fou
 }
 
 /// Sequences and length of each group.
-fn sizes(groups: &[Vec<Vec<u32>>]) -> PyResult<Vec<(usize, usize)>> {
+pub(crate) fn sizes(groups: &[Vec<Vec<u32>>]) -> PyResult<Vec<(usize, usize)>> {
     let size = |group: &Vec<Vec<u32>>| {
         let length = group.first().map_or(0, Vec::len);
         match group.iter().map(Vec::len).find(|&n| n != length) {
@@ -122,7 +134,12 @@ fn sizes(groups: &[Vec<Vec<u32>>]) -> PyResult<Vec<(usize, usize)>> {
 }
 
 /// Rows whose final states are wanted, sequence by sequence.
-fn readout(batch: &Batch, first: usize, (n, length): (usize, usize), logits: Logits) -> Vec<usize> {
+pub(crate) fn readout(
+    batch: &Batch,
+    first: usize,
+    (n, length): (usize, usize),
+    logits: Logits,
+) -> Vec<usize> {
     let positions = match logits {
         Logits::All => 0..length,
         Logits::Last => length - 1..length,

@@ -7,6 +7,7 @@ pub mod checkpoints;
 pub mod controls;
 mod cost;
 mod embedded;
+pub mod export;
 mod listener;
 pub mod machine;
 mod models;
@@ -19,6 +20,7 @@ pub mod registry;
 pub mod report_files;
 mod sent;
 pub mod study_file;
+pub mod training;
 
 pub use listener::Listener;
 pub use models::{Models, Nf4};

@@ -56,9 +56,11 @@ impl Ready {
         let mut folders = Vec::new();
         for (name, adapter) in &mut self.models.adapters {
             *adapter = place(adapter, RepoKind::Adapter).with_context(|| format!("adapter `{name}`"))?;
-            folders.push((name.clone(), embedded::locate(adapter)?.unwrap_or_else(|| adapter.as_str().into())));
+            folders
+                .push((name.clone(), embedded::locate(adapter)?.unwrap_or_else(|| adapter.as_str().into())));
         }
-        self.models.controls = self.models.controls.iter().filter_map(|control| control.settled(&folders)).collect();
+        self.models.controls =
+            self.models.controls.iter().filter_map(|control| control.settled(&folders)).collect();
         Ok(self)
     }
 

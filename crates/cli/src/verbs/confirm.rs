@@ -2,7 +2,7 @@
 
 use crate::args::ConfirmArgs;
 use crate::progress::Bars;
-use crate::verbs::train::{Ended, INTERRUPTED, Job, interrupt, settings, train};
+use crate::verbs::train::{INTERRUPTED, Live, between_layers, interrupt, settings};
 use anyhow::{Context, Result, anyhow};
 use lorascope_engine::{Model, read_spec};
 use lorascope_record::{Opened as State, RunFolder, RunKey, sha256_hex};
@@ -10,6 +10,7 @@ use lorascope_report::{Page, ProvenanceItem};
 use lorascope_study::Nf4;
 use lorascope_study::open::{Asked, Opened, OpenedBase, named, open_base, read_prompts};
 use lorascope_study::report_files::{add, write_figures, write_page};
+use lorascope_study::training::{ADAPTER, Ended, Job, train};
 use lorascope_text::Wrapping;
 use lorascope_train::Pool;
 use lorascope_train::confirm::{Curve, HeldOut, Plan, SurgeryRun, findings, measure};
@@ -145,6 +146,7 @@ impl Work<'_> {
         let mut base = Some(base);
         for (i, arm) in self.plan.arms.iter().enumerate() {
             println!("{} of {}: {}", i + 1, self.plan.arms.len(), arm.name);
+            let live = Live { bars: self.bars, stop: stop.clone(), settings: &arm.settings };
             let job = Job {
                 base: &self.args.base,
                 settings: &arm.settings,
@@ -155,15 +157,16 @@ impl Work<'_> {
                 seed: arm.seed,
                 memory: self.args.machine.memory,
                 threads: self.threads,
-                bars: self.bars,
-                stop: stop.clone(),
+                listener: self.bars,
+                watch: &live,
+                stop: Some(between_layers(stop.clone())),
             };
             // The first is open already.
             let base = base.take().map_or_else(|| self.base(), Ok)?;
             let ended = train(&job, base, &self.folder(&arm.name));
             match ended.with_context(|| format!("training `{}`", arm.name))? {
-                Ended::Before => println!("  finished already"),
-                Ended::Now(by_state) => print!("{by_state}"),
+                Ended::Before(_) => println!("  finished already"),
+                Ended::Now { by_state, .. } => print!("{by_state}"),
                 Ended::Stopped(steps) => {
                     return Ok(Some(format!("stopped in training `{}` after step {steps}", arm.name)));
                 }
@@ -178,7 +181,7 @@ impl Work<'_> {
         let mut curves = Vec::new();
         for arm in &self.plan.arms {
             let folder = self.folder(&arm.name);
-            adapters.push((arm.name.clone(), folder.join("adapter")));
+            adapters.push((arm.name.clone(), folder.join(ADAPTER)));
             curves.push(Curve::read(&folder, &arm.settings)?);
         }
         let model = Model::load(base.checkpoint, &adapters, self.args.machine.memory)

@@ -2,30 +2,18 @@
 
 use crate::args::{RecipeArgs, TrainArgs};
 use crate::progress::Bars;
-use crate::training::{by_state, page};
 use anyhow::{Context, Result, bail};
 use lorascope_analyses::Progress;
-use lorascope_engine::{Model, Stop, read_spec};
-use lorascope_record::{Opened as State, RunFolder, RunKey};
-use lorascope_study::Nf4;
-use lorascope_study::open::today;
-use lorascope_study::open::{OpenedBase, named, open_base};
-use lorascope_study::report_files::{write_figures, write_page};
-use lorascope_text::{Clock, Wrapping};
-use lorascope_train::{
-    CHECKPOINTS, CONFIG, Factors, Kept, ModelPolicy, Outcome, Pool, Settings, Step, Targets, Training,
-    WEIGHTS, Watch, config, config_text, states_table, training_table, write_folder,
-};
-use serde_json::json;
+use lorascope_engine::Stop;
+use lorascope_study::open::{open_base, today};
+use lorascope_study::training::{ADAPTER, Ended, Job, train};
+use lorascope_train::{CHECKPOINTS, Pool, Settings, Step, Watch};
 use std::io::IsTerminal;
-use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use toml::{Table, Value};
 
-/// What the adapter is called while it is trained.
-const NAME: &str = "trained";
 /// What a shell reports of a program that was interrupted.
 pub const INTERRUPTED: u8 = 130;
 
@@ -37,6 +25,8 @@ pub fn run(args: &TrainArgs) -> Result<ExitCode> {
     let bars = Bars::default();
     let base = open_base(&args.base, args.nf4, &bars)?;
     let now = Some(today()).filter(|_| !args.raw && base.tokenizer.chat_depends_on_date());
+    let stop = interrupt()?;
+    let live = Live { bars: &bars, stop: stop.clone(), settings: &settings };
     let job = Job {
         base: &args.base,
         settings: &settings,
@@ -47,141 +37,34 @@ pub fn run(args: &TrainArgs) -> Result<ExitCode> {
         seed: args.seed,
         memory: args.machine.memory,
         threads,
-        bars: &bars,
-        stop: interrupt()?,
+        listener: &bars,
+        watch: &live,
+        stop: Some(between_layers(stop)),
     };
     match train(&job, base, &args.out)? {
-        Ended::Before => println!("{} is finished already; nothing to do", args.out.display()),
+        Ended::Before(_) => println!("{} is finished already; nothing to do", args.out.display()),
         Ended::Stopped(steps) => {
             println!("stopped after step {steps}; the same command goes on from there");
             return Ok(ExitCode::from(INTERRUPTED));
         }
-        Ended::Now(by_state) => {
+        Ended::Now { by_state, .. } => {
             print!("{by_state}");
             if settings.keep_every > 0 {
                 println!("{}", args.out.join(CHECKPOINTS).display());
             }
-            println!("{}", args.out.join("adapter").display());
+            println!("{}", args.out.join(ADAPTER).display());
             println!("{}", args.out.join("report.html").display());
         }
     }
     Ok(ExitCode::SUCCESS)
 }
 
-/// A training, and with what it is carried out.
-pub struct Job<'a> {
-    /// The base as the user names it.
-    pub base: &'a str,
-    pub settings: &'a Settings,
-    pub pool: &'a Pool,
-    pub raw: bool,
-    /// Seconds since 1970 that a chat template takes for now.
-    pub now: Option<i64>,
-    pub nf4: Option<Nf4>,
-    pub seed: u64,
-    pub memory: usize,
-    pub threads: usize,
-    pub bars: &'a Bars,
-    pub stop: Arc<AtomicBool>,
-}
-
-/// How a training ended.
-pub enum Ended {
-    /// Its run folder was finished already.
-    Before,
-    /// It was finished now; what the policy does by state.
-    Now(String),
-    /// The user stopped it after so many steps.
-    Stopped(usize),
-}
-
-/// Trains into a run folder of its own, or goes on there.
-pub fn train(job: &Job, base: OpenedBase, out: &Path) -> Result<Ended> {
-    let (settings, pool) = (job.settings, job.pool);
-    let (family, spec) = read_spec(base.checkpoint.config()).map_err(|e| named(e, &base.path))?;
-    let targets = Targets::resolve(settings, &spec, family)?;
-    let key = RunKey {
-        command: "train".to_owned(),
-        settings: json!({
-            "training": settings,
-            "raw": job.raw,
-            "date": job.now,
-            "nf4": job.nf4.map(Nf4::name),
-        }),
-        seed: job.seed,
-        inputs: base.inputs.clone(),
-        command_line: std::env::args().collect(),
-        threads: job.threads,
-    };
-    let initial = Factors::new(&targets, settings.rank, job.seed);
-    let written = config(settings, &targets, job.base);
-    // Files of the untrained adapter, mapped as long as the model is there.
-    let begin = tempfile::tempdir().context("a folder for the adapter that training begins from")?;
-    write_folder(begin.path(), &written, &initial)?;
-    let mut policy = policy(job, base, begin.path(), &targets)?;
-    let folder = RunFolder::open(out, &key)?;
-    match folder.opened() {
-        State::Finished => return Ok(Ended::Before),
-        State::Resumed { .. } => println!("going on with {}", out.display()),
-        State::Damaged { files } => {
-            println!("{}: changed or missing, made again: {}", out.display(), files.join(", "));
-        }
-        State::Created => {}
-    }
-    folder.write_text("prompts.json", &pool.set().to_json())?;
-    println!(
-        "training {} numbers in {} matrices on {} prompts of {} forms",
-        targets.n_trained(settings.rank),
-        targets.targets.len(),
-        pool.states.len(),
-        pool.forms.len()
-    );
-    let live = Live { bars: job.bars, stop: &job.stop, settings };
-    job.bars.begin("training", settings.steps as u64);
-    let config = config_text(&written);
-    let keeper = Kept::new(&folder, &config);
-    let training = Training { pool, settings, seed: job.seed, keeper: &keeper, watch: &live };
-    let outcome = training.run(&mut policy, initial);
-    job.bars.end();
-    let outcome = outcome?;
-    if !outcome.finished {
-        return Ok(Ended::Stopped(outcome.steps.len()));
-    }
-    write(&folder, &outcome, pool, &config)?;
-    let report = page(settings, &targets, &key, &outcome.steps, pool, policy.model());
-    report.sections.iter().try_for_each(|section| write_figures(&folder, section))?;
-    write_page(&folder, &report)?;
-    folder.finish()?;
-    Ok(Ended::Now(by_state(&outcome.steps, pool)))
-}
-
-fn policy(job: &Job, base: OpenedBase, begin: &Path, targets: &Targets) -> Result<ModelPolicy<f32>> {
-    let OpenedBase { checkpoint, mut tokenizer, path, .. } = base;
-    if let Some(now) = job.now {
-        tokenizer.set_clock(Clock::Fixed(now));
-    }
-    let adapters = [(NAME.to_owned(), begin.to_owned())];
-    let mut model = Model::load(checkpoint, &adapters, job.memory).map_err(|e| named(e, &path))?;
-    let stop = Arc::clone(&job.stop);
-    model.stop_when(Some(Stop(Arc::new(move || stop.load(Ordering::Relaxed)))));
-    let wrapping = if job.raw { Wrapping::Raw } else { Wrapping::Auto };
-    Ok(ModelPolicy::new(model, &tokenizer, job.pool, targets, wrapping, job.memory / 2)?)
-}
-
-/// Adapter, tables and figures.
-fn write(folder: &RunFolder, outcome: &Outcome, pool: &Pool, config: &str) -> Result<()> {
-    folder.write_bytes(&format!("adapter/{WEIGHTS}"), &outcome.factors.to_safetensors()?)?;
-    folder.write_text(&format!("adapter/{CONFIG}"), config)?;
-    folder.write_table(&training_table(&outcome.steps, pool)?)?;
-    folder.write_table(&states_table(&outcome.steps, pool)?)?;
-    Ok(())
-}
-
 /// Draws progress, and hears the user.
-struct Live<'a> {
-    bars: &'a Bars,
-    stop: &'a AtomicBool,
-    settings: &'a Settings,
+pub struct Live<'a> {
+    pub bars: &'a Bars,
+    /// Whether the user wants to stop.
+    pub stop: Arc<AtomicBool>,
+    pub settings: &'a Settings,
 }
 
 impl Watch for Live<'_> {
@@ -204,6 +87,11 @@ impl Watch for Live<'_> {
     fn should_stop(&self) -> bool {
         self.stop.load(Ordering::Relaxed)
     }
+}
+
+/// The same asked by a model between its layers.
+pub fn between_layers(stop: Arc<AtomicBool>) -> Stop {
+    Stop(Arc::new(move || stop.load(Ordering::Relaxed)))
 }
 
 /// Set where the user asks to stop: once to leave a checkpoint of the last whole step, which ends the present one between two

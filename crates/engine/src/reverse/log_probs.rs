@@ -41,6 +41,17 @@ impl<R: Real> Model<R> {
         Ok(out)
     }
 
+    /// The derivative, with respect to each normalised state, of `Σ_j weights[row][j] · logit(tokens[row][j])`, soft cap included:
+    /// [`Model::log_probs_backward`] without the normaliser.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn logits_backward(&self, states: &States<R>, weights: &[Vec<f64>]) -> Result<Mat<R>> {
+        // e^(logit − ∞) = 0: no token shares in a normaliser.
+        let none = vec![f64::INFINITY; states.normalized.rows];
+        self.log_probs_backward_with(states, &none, weights)
+    }
+
     /// [`Model::log_probs_backward_with`], and the derivative with respect to the output matrix, `[V, d_model]`. Where that is the
     /// embedding too, it is the share of [`Parameter::Embedding`](crate::Parameter)'s gradient that comes from the output.
     ///
