@@ -18,7 +18,7 @@ from lorascope._gradients import logit_difference
 from lorascope._hub import push_run
 from lorascope._interventions import Intervention, Place, at
 from lorascope._model import Hook, Model
-from lorascope._native import Error, __version__, set_threads
+from lorascope._native import Error, __version__, set_device, set_threads
 from lorascope._results import Column, Result, Section, Table
 from lorascope._studies import game_prompts, study
 from lorascope._training import train
@@ -43,6 +43,7 @@ __all__ = [
     "logit_difference",
     "push_run",
     "save_vectors",
+    "set_device",
     "set_threads",
     "study",
     "train",

@@ -199,3 +199,9 @@ def test_a_study_is_the_commands(tmp_path: Path) -> None:
     with pytest.raises(lorascope.Error, match="bases"):
         file.write_text('bases = "organism"')
         lorascope.study(file)
+
+
+def test_the_processor_is_a_device_and_what_is_none_is_refused() -> None:
+    assert lorascope.set_device("cpu") is None
+    with pytest.raises(lorascope.Error, match="cpu, cuda, vulkan"):
+        lorascope.set_device("gpu")

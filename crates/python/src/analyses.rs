@@ -10,6 +10,7 @@ use anyhow::{Context, anyhow};
 use lorascope_analyses::{Analysis, Hands, OwnHands};
 use lorascope_games::Design;
 use lorascope_prompts::PromptSet;
+use lorascope_study::machine::{DeviceKind, choose_device};
 use lorascope_study::names::parse_size;
 use lorascope_study::node::arithmetic;
 use lorascope_study::open::{Asked, read_prompts, today};
@@ -208,4 +209,12 @@ pub(crate) fn game_prompts(design: &str, factors: Vec<(String, String)>) -> PyRe
 #[pyo3(signature = (threads = None))]
 pub(crate) fn set_threads(threads: Option<u16>) -> PyResult<usize> {
     lorascope_study::machine::set_threads(threads).map_err(|error| told(&error))
+}
+
+/// Chooses who does the large products, before anything is computed; gives back the device's name, `None` for the processor.
+#[pyfunction]
+pub(crate) fn set_device(device: &str) -> PyResult<Option<String>> {
+    let kind = device.parse::<DeviceKind>().map_err(|error| told(&error.into()))?;
+    let chosen = choose_device(kind).map_err(|error| told(&error))?;
+    Ok(chosen.map(|device| device.name().to_owned()))
 }

@@ -26,7 +26,7 @@ use pyo3::prelude::*;
 #[pymodule]
 mod _native {
     #[pymodule_export]
-    use crate::analyses::{analyse, analyses, game_prompts, set_threads, study};
+    use crate::analyses::{analyse, analyses, game_prompts, set_device, set_threads, study};
     #[pymodule_export]
     use crate::arrays::Buffer;
     #[pymodule_export]
