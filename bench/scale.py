@@ -100,7 +100,7 @@ def main() -> None:
             for way in given.ways.split(","):
                 out = place / f"{round_}-{way}"
                 command = [sys.executable, __file__, "--one", way, str(study), str(out)]
-                found = subprocess.run(command, check=True, capture_output=True, text=True)
+                found = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
                 hashes.add(tables(out))
                 print(f"round {round_}, nodes {way}: {found.stdout.strip().splitlines()[-1]}", flush=True)
     finally:

@@ -19,7 +19,7 @@ use tempfile::{TempDir, tempdir};
 
 const STUDY: &str = r#"
 base = "organism"
-analyses = ["default", "tuned_lens", "interactions", "transplants", "steer", "play"]
+analyses = ["default", "tuned_lens", "interactions", "surgery", "transplants", "steer", "play"]
 controls = ["random:hybrid"]
 
 [[adapter]]
