@@ -135,7 +135,8 @@ impl Pair<'_> {
                 Claim::new("exchanged_circuit_serves", verdict, statement)
                     .about(format!("{} through the circuit of {}", source[i], circuit[i]))
                     .value(Some(less), Some((lo, hi)))
-                    .null(null[i])
+                    // In the measure of the value: how much less random components bring.
+                    .null(null[i].map(|random| own - random))
                     .from(
                         "circuit_crossed",
                         &Selection::of("source", source[i])

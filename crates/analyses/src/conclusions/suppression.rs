@@ -10,6 +10,8 @@ use lorascope_record::Table;
 
 /// Heads that a sentence names.
 const NAMED: usize = 4;
+/// Classes of heads that changed, the two that the claim counts first.
+const CHANGED: [&str; 5] = ["suppressed", "inverted", "counteracting", "rerouted", "strengthened"];
 
 pub(super) fn claims(context: &Context) -> Result<Answer> {
     let tables = (context.finished("suppression")?, context.finished("suppression_totals")?);
@@ -44,7 +46,7 @@ struct Row<'t> {
     is_head: bool,
     class: &'t str,
     push_lo: Option<f64>,
-    index: Option<f64>,
+    index: Option<(f64, f64, f64)>,
     restored: Option<(f64, f64, f64)>,
     restored_q: f64,
     direct: Option<f64>,
@@ -58,7 +60,12 @@ impl<'t> Rows<'t> {
         let (models, components, classes) =
             (table.texts("model")?, table.texts("component")?, table.texts("class")?);
         let (layers, heads, n) = (table.ints("layer")?, table.ints_or_null("head")?, table.ints("n")?);
-        let (push_lo, index) = (table.floats_or_null("push_lo")?, table.floats_or_null("index")?);
+        let push_lo = table.floats_or_null("push_lo")?;
+        let (index, index_lo, index_hi) = (
+            table.floats_or_null("index")?,
+            table.floats_or_null("index_lo")?,
+            table.floats_or_null("index_hi")?,
+        );
         let direct = table.floats_or_null("direct")?;
         let (restored, lo, hi) = (
             table.floats_or_null("restored")?,
@@ -72,7 +79,7 @@ impl<'t> Rows<'t> {
             is_head: heads[i].is_some(),
             class: classes[i],
             push_lo: push_lo[i],
-            index: index[i],
+            index: index[i].map(|v| (v, index_lo[i].unwrap_or(v), index_hi[i].unwrap_or(v))),
             restored: restored[i].map(|v| (v, lo[i].unwrap_or(v), hi[i].unwrap_or(v))),
             restored_q: q[i],
             direct: direct[i],
@@ -90,6 +97,14 @@ impl<'t> Rows<'t> {
     }
 }
 
+/// The first few of these heads, and how many more there are.
+fn list<'t>(heads: &[&Row<'t>], word: impl Fn(&&Row<'t>) -> String) -> String {
+    let names: Vec<String> = heads.iter().take(NAMED).map(word).collect();
+    let more = heads.len().saturating_sub(NAMED);
+    let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+    format!("{}{more}", names.join(", "))
+}
+
 /// Which heads are silent, turned round, or read differently.
 fn suppressed(rows: &Rows, about: &str, model: &str) -> Option<Claim> {
     let n_heads = rows.0.iter().filter(|r| r.is_head).count();
@@ -98,28 +113,25 @@ fn suppressed(rows: &Rows, about: &str, model: &str) -> Option<Claim> {
         let statement = format!("{about}: both decide alike, so that nothing is suppressed.");
         return Some(Claim::new("heads_suppressed", Verdict::No, statement).about(about).n(n));
     }
-    let pushing = rows.0.iter().filter(|r| r.is_head && r.push_lo.is_some_and(|lo| lo > 0.0)).count();
-    let (silent, inverted) = (rows.heads("suppressed"), rows.heads("inverted"));
+    let pushing: Vec<&Row> =
+        rows.0.iter().filter(|r| r.is_head && r.push_lo.is_some_and(|lo| lo > 0.0)).collect();
+    let pushers = if pushing.is_empty() {
+        String::new()
+    } else {
+        format!(" ({})", list(&pushing, |r| r.label.clone()))
+    };
+    let pushing = pushing.len();
     let unchanged = rows.heads("unchanged").len();
     let named = |class: &str, found: &[&Row]| -> Option<String> {
         let index = |r: &&Row| match r.index {
-            Some(index) => format!("{} (index {index:.2})", r.label),
+            Some((index, lo, hi)) => format!("{} (index {index:.2} [{lo:.2}, {hi:.2}])", r.label),
             None => r.label.clone(),
         };
-        let names: Vec<String> = found.iter().take(NAMED).map(index).collect();
-        let more = found.len().saturating_sub(NAMED);
-        let more = if more > 0 { format!(" and {more} more") } else { String::new() };
-        (!found.is_empty()).then(|| format!("{} {class}: {}{more}", found.len(), names.join(", ")))
+        (!found.is_empty()).then(|| format!("{} {class}: {}", found.len(), list(found, index)))
     };
-    let parts = [
-        named("suppressed", &silent),
-        named("inverted", &inverted),
-        named("counteracting", &rows.heads("counteracting")),
-        named("rerouted", &rows.heads("rerouted")),
-        named("strengthened", &rows.heads("strengthened")),
-    ];
-    let parts: Vec<String> = parts.into_iter().flatten().collect();
-    let found = silent.len() + inverted.len();
+    let parts: Vec<String> =
+        CHANGED.into_iter().filter_map(|class| named(class, &rows.heads(class))).collect();
+    let found = rows.heads("suppressed").len() + rows.heads("inverted").len();
     let verdict = match found {
         0 if unchanged == n_heads => Verdict::No,
         0 => Verdict::NotResolved,
@@ -128,11 +140,12 @@ fn suppressed(rows: &Rows, about: &str, model: &str) -> Option<Claim> {
     let changed =
         if parts.is_empty() { "none is shown to have changed".to_owned() } else { parts.join("; ") };
     let statement = format!(
-        "{about}: {pushing} of {n_heads} heads push that way in the reference; {changed}; {unchanged} are shown to be unchanged."
+        "{about}: {pushing} of {n_heads} heads push that way in the reference{pushers}; {changed}; {unchanged} are shown to be unchanged."
     );
-    // Where there are none, all heads are what shows it.
+    // The heads that the statement names; where there are none, all heads are what shows it.
     let heads = Selection::of("model", model);
-    let heads = if found > 0 { heads.and_one_of("class", &["suppressed", "inverted"]) } else { heads };
+    let classes: Vec<&str> = CHANGED.into_iter().filter(|class| !rows.heads(class).is_empty()).collect();
+    let heads = if classes.is_empty() { heads } else { heads.and_one_of("class", &classes) };
     Some(
         Claim::new("heads_suppressed", verdict, statement)
             .about(about)
@@ -163,7 +176,7 @@ fn by_kind(totals: &Table, about: &str, model: &str) -> Result<Option<Claim>> {
         Verdict::NotResolved
     };
     let statement = format!(
-        "Directly, heads write {} of that difference and MLPs {}.",
+        "Directly, heads write {} of the difference between the two and MLPs {}; the rest is the embedding, biases and the soft cap.",
         share(heads.0, Some((heads.1, heads.2))),
         share(mlps.0, Some((mlps.1, mlps.2)))
     );
@@ -171,7 +184,6 @@ fn by_kind(totals: &Table, about: &str, model: &str) -> Result<Option<Claim>> {
         Claim::new("heads_write_more_than_mlps", verdict, statement)
             .about(about)
             .value(Some(heads.0), Some((heads.1, heads.2)))
-            .null(Some(mlps.0))
             .n(usize::try_from(n[at]).unwrap_or_default())
             .from("suppression_totals", &Selection::of("model", model), Some("suppression_components")),
     ))
