@@ -7,6 +7,7 @@ const STUDY: &str = "\
 base = './base'
 analyses = ['lens', 'tuned_lens']
 prompts = 'prompts.json'
+controls = []
 [settings.tuned_lens]
 rows = 3000
 [[adapter]]
