@@ -44,7 +44,8 @@ def notebook(monkeypatch: pytest.MonkeyPatch) -> List[Dict[str, str]]:
 
 def test_a_notebook_has_a_bar_that_goes_away(model: lorascope.Model, games: list, notebook: List[Dict[str, str]]) -> None:
     lorascope.patch(model, games[:2], source="hybrid", target="base")
-    assert len(notebook) > 2 and notebook[-1] == {"text/html": "", "text/plain": ""}
+    # How often it is drawn anew depends on the machine.
+    assert len(notebook) >= 2 and notebook[-1] == {"text/html": "", "text/plain": ""}
     bars = [content for content in notebook if content["text/html"]]
     assert bars and all("<progress" in bar["text/html"] and bar["text/plain"].endswith("%") for bar in bars)
     before = len(notebook)

@@ -220,7 +220,7 @@ fn an_edit_that_leaves_no_number_names_its_place() {
     let infinite = edit(at(2, Site::MlpPost), 8, 0..1, EditOp::Set(vec![f64::INFINITY]));
     assert_eq!(
         refusal(&llama, infinite),
-        "`blocks.2.hook_resid_post` became non-finite in row 8 (model `lora`, position 2)"
+        "`blocks.2.mlp.hook_post` became non-finite in row 8 (model `lora`, position 2)"
     );
     let nothing_visible = edit(at(1, Site::AttnScores), 8, 0..12, EditOp::Set(vec![f64::NEG_INFINITY; 12]));
     assert_eq!(
