@@ -225,6 +225,6 @@ fn an_edit_that_leaves_no_number_names_its_place() {
     let nothing_visible = edit(at(1, Site::AttnScores), 8, 0..12, EditOp::Set(vec![f64::NEG_INFINITY; 12]));
     assert_eq!(
         refusal(&llama, nothing_visible),
-        "`blocks.1.hook_resid_post` became non-finite in row 8 (model `lora`, position 2)"
+        "`blocks.1.attn.hook_pattern` became non-finite in row 8 (model `lora`, position 2)"
     );
 }
