@@ -73,7 +73,9 @@ fn kill_and_go_on(bench: &Bench, line: &str, wanted: usize) {
     let length = began.elapsed().as_secs_f64();
     let (whole, of_whole) = (results(bench, "whole"), manifest(bench, "whole"));
     let (mut state, mut killed, mut resumed, mut round) = (7, 0, 0, 0);
-    while round < 4 || killed < wanted {
+    // On a busy machine a run may end before it is hit.
+    while round < 4 || killed < wanted.max(8) || (resumed < 2 && round < 40) {
+        assert!(round < 40 + wanted, "only {killed} kills hit a run in {round} rounds");
         round += 1;
         let folder = format!("killed{round}");
         // A run that has got far has little left, so the later kills of a round come sooner.
@@ -87,7 +89,10 @@ fn kill_and_go_on(bench: &Bench, line: &str, wanted: usize) {
         }
         let said = bench.must(&words(&format!("{line} --out {folder}"))).stdout;
         resumed += usize::from(said.starts_with(&format!("going on with {folder}")));
-        assert_eq!(results(bench, &folder), whole, "round {round}");
+        let found = results(bench, &folder);
+        let other = |path: &&PathBuf| found.get(*path) != whole.get(*path);
+        let others: Vec<&PathBuf> = found.keys().chain(whole.keys()).filter(other).collect();
+        assert!(others.is_empty(), "round {round}: other bytes in {others:?}");
         assert_eq!(manifest(bench, &folder), of_whole, "round {round}");
         fs::remove_dir_all(bench.path(&folder)).unwrap();
     }
