@@ -77,8 +77,8 @@ impl RunFolder {
         let parts = Parts::new(dir.join(PARTS), manifest.identity.clone());
         for folder in [dir, &dir.join("tables"), &dir.join("figures"), parts.folder()] {
             fs::create_dir_all(folder).map_err(|source| Error::io("create", folder, source))?;
-            remove_leftovers(folder)?;
         }
+        remove_leftovers_below(dir)?;
         let opened = state(dir, is_new, &manifest, &parts)?;
         let run = Self {
             dir: dir.to_owned(),
@@ -363,6 +363,19 @@ fn is_folder_of_results(name: &str) -> bool {
 
 fn has_entries(folder: &Path) -> Result<bool> {
     Ok(fs::read_dir(folder).map_err(|source| Error::io("list", folder, source))?.next().is_some())
+}
+
+/// Removes what a killed run left of files in the folder and all below it; those of runs of their own, which may be at work, stay.
+fn remove_leftovers_below(dir: &Path) -> Result<()> {
+    remove_leftovers(dir)?;
+    for entry in fs::read_dir(dir).map_err(|source| Error::io("list", dir, source))? {
+        let entry = entry.map_err(|source| Error::io("list", dir, source))?;
+        let kind = entry.file_type().map_err(|source| Error::io("look at", &entry.path(), source))?;
+        if kind.is_dir() && !entry.path().join(LOCK).exists() {
+            remove_leftovers_below(&entry.path())?;
+        }
+    }
+    Ok(())
 }
 
 fn lock(dir: &Path) -> Result<File> {

@@ -103,6 +103,31 @@ fn a_killed_run_goes_on_and_gives_the_same_bytes() {
     assert_eq!(Manifest { sessions: Vec::new(), ..a }, Manifest { sessions: Vec::new(), ..b });
 }
 
+/// A kill in the middle of a file may fall into any folder of the run; what lies in a run folder within it is another run's.
+#[test]
+fn what_a_kill_left_of_a_file_goes_wherever_it_is() {
+    let folder = tempfile::tempdir().unwrap();
+    let (key, dir) = (plain_key(folder.path()), folder.path().join("run"));
+    let run = RunFolder::open(&dir, &key).unwrap();
+    run.write_bytes("checkpoints/step-000007/adapter.safetensors", b"whole").unwrap();
+    drop(run);
+    let other = RunFolder::open(&dir.join("trainings/one"), &key).unwrap();
+    let half = |place: &str| {
+        let path = dir.join(place).join(".lorascope-tmp-77-x");
+        fs::write(&path, b"ha").unwrap();
+        path
+    };
+    let left = ["", "tables", "checkpoints", "checkpoints/step-000007"].map(half);
+    let (others, theirs) = (half("trainings/one"), half("trainings/one/figures"));
+    RunFolder::open(&dir, &key).unwrap();
+    assert!(left.iter().all(|path| !path.exists()), "{left:?}");
+    assert!(others.exists() && theirs.exists());
+    assert!(dir.join("checkpoints/step-000007/adapter.safetensors").exists());
+    drop(other);
+    RunFolder::open(&dir.join("trainings/one"), &key).unwrap();
+    assert!(!others.exists() && !theirs.exists());
+}
+
 #[test]
 fn a_finished_run_is_known_as_such() {
     let root = tempfile::tempdir().unwrap();
