@@ -10,9 +10,8 @@ use anyhow::{Context, anyhow};
 use lorascope_analyses::{Analysis, Hands, OwnHands};
 use lorascope_games::Design;
 use lorascope_prompts::PromptSet;
-use lorascope_study::machine::{DeviceKind, choose_device};
+use lorascope_study::machine::{DeviceKind, choose_device, processor};
 use lorascope_study::names::parse_size;
-use lorascope_study::node::arithmetic;
 use lorascope_study::open::{Asked, read_prompts, today};
 use lorascope_study::pipeline::{Found, Plan, find};
 use lorascope_study::prepared::Prepared;
@@ -168,7 +167,7 @@ pub(crate) fn study(
     let (text, identity) = described().map_err(|error: anyhow::Error| told(&error))?;
     let inputs: Vec<(&str, &Path, &str)> =
         prepared.inputs().iter().map(|i| (&*i.name, &*i.path, &*i.sha256)).collect();
-    cluster.call_method1(py, "start", (text, identity, arithmetic(), inputs))?;
+    cluster.call_method1(py, "start", (text, identity, processor(), inputs))?;
     let hands = ClusterHands { cluster, raised: raised.clone() };
     result(py, &prepared, out.as_deref(), listener, &raised, &hands)
 }

@@ -4,7 +4,8 @@ use crate::error::{plain, told};
 use crate::interrupt::Raised;
 use lorascope_analyses::{Context, Error, Hands, Work, WorkUnit, missing};
 use lorascope_record::RunFolder;
-use lorascope_study::node::{Node as StudyNode, arithmetic, take_in};
+use lorascope_study::machine::processor;
+use lorascope_study::node::{Node as StudyNode, take_in};
 use lorascope_study::study_file::Ready;
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
@@ -100,7 +101,7 @@ impl Node {
     /// The run's identity as this machine has its inputs, and its arithmetic.
     fn identity(&self) -> PyResult<(String, String)> {
         let node = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        Ok((node.identity().map_err(|error| told(&error))?, arithmetic()))
+        Ok((node.identity().map_err(|error| told(&error))?, processor()))
     }
 
     /// Carries out units of one step of an analysis: their parts.

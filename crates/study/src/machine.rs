@@ -2,7 +2,7 @@
 
 use anyhow::{Context as _, Result};
 pub use lorascope_device::{DeviceKind, Found, Shape, available, open, parity, speed};
-use lorascope_kernels::Device;
+use lorascope_kernels::{Device, Isa, isa};
 
 /// Sets the number of threads of all arithmetic; returns it.
 ///
@@ -22,6 +22,13 @@ pub fn set_threads(threads: Option<u16>) -> Result<usize> {
 pub fn choose_device(kind: DeviceKind) -> Result<Option<&'static dyn Device<f32>>> {
     let chosen = lorascope_device::choose(kind);
     chosen.map_err(|error| anyhow::anyhow!("device {error}"))
+}
+
+/// What two machines must have in common to give the same bytes, besides the run's identity: the kind of processor, and whether it
+/// multiplies and adds in one rounding.
+pub fn processor() -> String {
+    let fused = if isa() == Isa::Baseline { "" } else { ", fused multiply-add" };
+    format!("{}{fused}", std::env::consts::ARCH)
 }
 
 /// The arithmetic in words, and whether its results have other bits than the processor's.

@@ -12,7 +12,6 @@ use anyhow::{Context as _, Result, anyhow};
 use lorascope_analyses::{
     Context, Error, Hands, Progress, Silent, Work, WorkUnit, alone, missing, share_base_decisions,
 };
-use lorascope_kernels::{Isa, isa};
 use lorascope_record::RunFolder;
 use std::path::Path;
 use std::sync::mpsc::{Receiver, Sender, channel};
@@ -24,13 +23,6 @@ pub type Parts = Vec<(String, Vec<u8>)>;
 
 /// Fetches a finished part of the run by its name; `None` where there is none. An error says why it can't be had.
 pub type Fetch = dyn Fn(&str) -> Result<Option<Vec<u8>>, String> + Send + Sync;
-
-/// What two machines must have in common to give the same bytes, besides the run's identity: the kind of processor, and whether it
-/// multiplies and adds in one rounding.
-pub fn arithmetic() -> String {
-    let fused = if isa() == Isa::Baseline { "" } else { ", fused multiply-add" };
-    format!("{}{fused}", std::env::consts::ARCH)
-}
 
 /// A machine's part in a study.
 pub struct Node {
