@@ -3,8 +3,8 @@
 //! A *block* is what an adapter adds at one module of a layer (or at all modules of an attention, an MLP, a layer). A mask says which
 //! blocks are on; weights are not touched, and many masks go through the model together. With `d = delta_adapter − delta_base`, a set
 //! recovers `Σ (delta_set − delta_base)·sign(d) / Σ |d|` of the adapter's behaviour. Each block is left out and switched on alone;
-//! sets grow by a greedy order, by what blocks recover alone, by the norm of the update, by a gradient, and at random; the smallest
-//! set found that recovers the wanted share is pruned, tested on prompts on which it was not chosen, and written as a PEFT adapter.
+//! sets grow by a greedy order, by what blocks recover alone, by the norm of the update, by a gradient, and at random; the shortest
+//! beginning of these orders that recovers the wanted share is pruned, tested on prompts on which it was not chosen, and written as a PEFT adapter.
 //! Shapley values (Shapley 1953; by random orders, Castro, Gómez & Tejada 2009) on request.
 
 mod apart;

@@ -53,10 +53,15 @@ impl Apart<'_> {
             random_sizes = (1..=n).collect();
         }
         let gradients = gradient::shares(self.context, self.model, self.blocks, &bench.prompts, &whole)?;
-        let mut alone = Vec::with_capacity(n);
+        let (mut alone, mut missed) = (Vec::with_capacity(n), Vec::with_capacity(n));
         for b in 0..n {
             alone.push(whole.point(&bench.of(&Mask::only(n, &[b]))?));
+            missed.push(1.0 - whole.point(&bench.of(&Mask::without(n, b))?));
         }
+        let norms: Vec<f64> = self.blocks.iter().map(|b| b.norm).collect();
+        let by_gradient: Vec<f64> = gradients.iter().map(|g| g.unwrap_or(0.0)).collect();
+        let plain =
+            [("alone", by_size(&alone)), ("gradient", by_size(&by_gradient)), ("norm", by_size(&norms))];
         let moved = whole.n_moved();
         let (mut grown, mut smallest) = (Grown::default(), Vec::new());
         if moved > 0 {
@@ -67,7 +72,11 @@ impl Apart<'_> {
             };
             let mut search = Search { points: &mut points, n, share: self.settings.share };
             grown = search.greedy(&alone, self.settings.candidates)?;
-            smallest = search.prune(&grown)?;
+            let mut shortest = grown.order.clone();
+            for (_, order) in &plain {
+                shortest = search.shorter(order, shortest.len())?.unwrap_or(shortest);
+            }
+            smallest = search.prune(&shortest, &missed)?;
             random_sizes.push(smallest.len());
             random_sizes.sort_unstable();
             random_sizes.dedup();
@@ -81,12 +90,10 @@ impl Apart<'_> {
             false => None,
         };
         self.push_blocks(&mut bench, &whole, &gradients, shapley.as_deref(), tables)?;
-        let norms: Vec<f64> = self.blocks.iter().map(|b| b.norm).collect();
-        let by_gradient: Vec<f64> = gradients.iter().map(|g| g.unwrap_or(0.0)).collect();
         if moved > 0 {
             self.push_curve(&mut bench, &whole, "greedy", &grown.order, &grown.sizes, &random, tables)?;
-            for (name, values) in [("alone", &alone), ("gradient", &by_gradient), ("norm", &norms)] {
-                self.push_curve(&mut bench, &whole, name, &by_size(values), &random_sizes, &random, tables)?;
+            for (name, order) in &plain {
+                self.push_curve(&mut bench, &whole, name, order, &random_sizes, &random, tables)?;
             }
             self.push_random(&whole, &random, tables)?;
             let sets = [("greedy", &grown.order), ("smallest", &smallest)];

@@ -8,14 +8,15 @@ use rand_chacha::ChaCha8Rng;
 /// Blocks that pruning tries to leave out together: what they share is computed once.
 const TOGETHER: usize = 6;
 
+/// Candidates that a step of the greedy order tries together before it looks whether more are worth it.
+const A_FEW: usize = 3;
+
 /// Blocks in the order in which they were added.
 #[derive(Debug, Default)]
 pub(super) struct Grown {
     pub order: Vec<usize>,
     /// Number of blocks after each step.
     pub sizes: Vec<usize>,
-    /// What each of all blocks added when it was last tried.
-    pub gains: Vec<f64>,
 }
 
 /// Measures what sets of blocks recover; told what it is for.
@@ -34,44 +35,73 @@ impl Search<'_> {
     /// gains, at first what they recover alone, and adds the best of them: one, or several as long as their gains add up to no more
     /// than half of what is still missing. So early steps, which leave much to be added, are large, and the last ones single blocks;
     /// what several blocks of a step do twice is left to [`Search::prune`].
+    ///
+    /// A block mostly adds less the more others are on, so its last known gain is a bound for what it adds now: a step tries a few
+    /// candidates at a time, and no more once the best of them adds at least as much as the next one ever promised (the lazy greedy order
+    /// of Minoux 1978). With 0 candidates nothing is taken on trust.
     pub fn greedy(&mut self, alone: &[f64], candidates: usize) -> Result<Grown> {
         let mut gains = alone.to_vec();
         let (mut on, mut sizes, mut now): (Vec<usize>, Vec<usize>, f64) = (Vec::new(), Vec::new(), 0.0);
         while now < self.share && on.len() < self.n {
             let mut left = by_size(&gains);
             left.retain(|b| !on.contains(b));
+            let portion = if candidates > 0 { A_FEW } else { self.n };
             if candidates > 0 {
                 left.truncate(candidates);
             }
             let step = format!("greedy step {}", sizes.len() + 1);
-            let with: Vec<Vec<usize>> = left.iter().map(|&b| [&on[..], &[b]].concat()).collect();
-            let found = (self.points)(&step, &with)?;
-            for (&b, &point) in left.iter().zip(&found) {
-                gains[b] = point - now;
-            }
             let missing = self.share - now;
-            let mut added = 0.0;
-            for (k, &i) in by_size(&found).iter().enumerate() {
-                added += found[i] - now;
-                if k > 0 && (found[i] <= now || added > missing / 2.0) {
+            let (mut added, mut tried): (Vec<usize>, usize) = (Vec::new(), 0);
+            for some in left.chunks(portion) {
+                // As long as all that were tried are added, more may be.
+                if added.len() < tried && gains[added[0]] >= gains[some[0]] {
                     break;
                 }
-                on.push(left[i]);
+                let with: Vec<Vec<usize>> = some.iter().map(|&b| [&on[..], &[b]].concat()).collect();
+                let found = (self.points)(&step, &with)?;
+                some.iter().zip(&found).for_each(|(&b, &point)| gains[b] = point - now);
+                tried += some.len();
+                added = best_together(&left[..tried], &gains, missing);
             }
+            on.extend(added);
             sizes.push(on.len());
             now = (self.points)(&step, std::slice::from_ref(&on))?[0];
         }
-        Ok(Grown { order: on, sizes, gains })
+        Ok(Grown { order: on, sizes })
     }
 
-    /// Leaves blocks out of a set, one by one, as long as the share stays, until none can be left out: those with the smallest gains
-    /// are tried first, a few together, and of these the one that is missed least goes.
-    pub fn prune(&mut self, grown: &Grown) -> Result<Vec<usize>> {
-        let mut set = grown.order.clone();
-        let mut missed = grown.gains.clone();
+    /// The shortest beginning of an order that reaches the share, found by halving, as if recovery grew along the order; `None` if it
+    /// does not reach it with fewer than `than` blocks.
+    pub fn shorter(&mut self, order: &[usize], than: usize) -> Result<Option<Vec<usize>>> {
+        let (mut too_few, mut enough) = (0, than.saturating_sub(1));
+        if enough == 0 || !self.reaches(&order[..enough])? {
+            return Ok(None);
+        }
+        while enough - too_few > 1 {
+            let half = usize::midpoint(too_few, enough);
+            match self.reaches(&order[..half])? {
+                true => enough = half,
+                false => too_few = half,
+            }
+        }
+        Ok(Some(order[..enough].to_vec()))
+    }
+
+    fn reaches(&mut self, set: &[usize]) -> Result<bool> {
+        Ok((self.points)("the shortest beginning of an order", &[set.to_vec()])?[0] >= self.share)
+    }
+
+    /// Leaves blocks out of a set, one by one, as long as the share stays, until none can be left out: those that are missed least are
+    /// tried first, a few together, and of these the one that is missed least goes.
+    ///
+    /// `missed` is what leaving each of all blocks out of the whole adapter costs. A block is mostly missed more the fewer others are
+    /// on, so one whose last known loss is too large already is not tried.
+    pub fn prune(&mut self, set: &[usize], missed: &[f64]) -> Result<Vec<usize>> {
+        let (mut set, mut missed) = (set.to_vec(), missed.to_vec());
         let mut now = (self.points)("pruning", std::slice::from_ref(&set))?[0];
         'smaller: while set.len() > 1 {
             let mut tried = set.clone();
+            tried.retain(|&b| missed[b] <= now - self.share);
             tried.sort_by(|&a, &b| missed[a].total_cmp(&missed[b]));
             for some in tried.chunks(TOGETHER) {
                 let without = |&b: &usize| set.iter().copied().filter(|&o| o != b).collect();
@@ -89,6 +119,18 @@ impl Search<'_> {
         set.sort_unstable();
         Ok(set)
     }
+}
+
+/// The block that adds most, and the next ones as long as all add something and together no more than half of what is missing.
+fn best_together(blocks: &[usize], gains: &[f64], missing: f64) -> Vec<usize> {
+    let mut sorted = blocks.to_vec();
+    sorted.sort_by(|&a, &b| gains[b].total_cmp(&gains[a]));
+    let mut sum = 0.0;
+    let more = |&(k, &b): &(usize, &usize)| {
+        sum += gains[b];
+        k == 0 || (gains[b] > 0.0 && sum <= missing / 2.0)
+    };
+    sorted.iter().enumerate().take_while(more).map(|(_, &b)| b).collect()
 }
 
 /// Indices, the largest value first; equal ones in their order.

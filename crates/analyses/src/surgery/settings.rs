@@ -36,7 +36,8 @@ pub(super) struct Settings {
     pub prompts: usize,
     /// Share of the adapter's behaviour that the smallest set recovers.
     pub share: f64,
-    /// Blocks that are tried at each step of the greedy order: those with the largest last known gains; 0 for all.
+    /// Most blocks that are tried at each step of the greedy order: those with the largest last known gains, as long as one of them may
+    /// still add most; 0 for all.
     pub candidates: usize,
     /// Random orders.
     pub orders: usize,

@@ -168,7 +168,8 @@ pub(super) static SETS: TableSpec = TableSpec {
             "set",
             Text,
             "",
-            "`greedy`: as the greedy order reached the share; `smallest`: after pruning.",
+            "`greedy`: as the greedy order reached the share; `smallest`: the shortest beginning of the greedy, alone, gradient or norm \
+             order that reaches it, after pruning.",
         ),
         column("blocks", Text, "", "Its blocks."),
         column("n_blocks", Int, "", "How many they are."),

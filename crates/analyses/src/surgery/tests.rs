@@ -40,7 +40,11 @@ fn searched(n: usize, share: f64, recovers: impl Fn(&[usize]) -> f64) -> (Vec<us
     let alone: Vec<f64> = (0..n).map(|b| recovers(&[b])).collect();
     let mut search = Search { points: &mut points, n, share };
     let grown = search.greedy(&alone, 6).expect("a set");
-    let pruned = search.prune(&grown).expect("a set");
+    let all: Vec<usize> = (0..n).collect();
+    let without = |b: usize| all.iter().copied().filter(|&o| o != b).collect::<Vec<_>>();
+    let missed: Vec<f64> = all.iter().map(|&b| recovers(&all) - recovers(&without(b))).collect();
+    let shortest = search.shorter(&by_size(&alone), grown.order.len()).expect("a set");
+    let pruned = search.prune(&shortest.unwrap_or(grown.order.clone()), &missed).expect("a set");
     assert_eq!(grown.sizes.last(), Some(&grown.order.len()));
     (grown.order, pruned, measured)
 }

@@ -114,7 +114,11 @@ pub(super) fn table(tables: &Tables) -> Result<SummaryTable> {
         title: "Sets that are enough".to_owned(),
         columns: vec![
             column("adapter", "The adapter that is taken apart.", false),
-            column("set", "As the greedy order reached the share, or after pruning.", false),
+            column(
+                "set",
+                "As the greedy order reached the share, or the shortest beginning of any order that does, after pruning.",
+                false,
+            ),
             column("blocks", "Number of blocks.", true),
             column("parameters", "Their share of the adapter's parameters.", true),
             column(
@@ -150,7 +154,7 @@ pub(super) fn notes(settings: &Settings, split: &Split, patients: &[Patient]) ->
     ));
     let tried = match settings.candidates {
         0 => "all blocks that are left".to_owned(),
-        n => format!("the {n} blocks with the largest last known gains"),
+        n => format!("at most {n} blocks, those with the largest last known gains"),
     };
     notes.push(format!(
         "A step of the greedy order tries {tried}, and adds the best: several while their gains add up to less than half of what is missing."
