@@ -128,6 +128,32 @@ impl RowsView<'_> {
     pub(crate) fn is_marked(&self, column: &usize) -> bool {
         self.excerpt.column == Some(*column)
     }
+
+    /// A cell as it is shown: numbers with four digits; the file, and the cell's title, have all.
+    pub(crate) fn short(&self, cell: &str) -> String {
+        short(cell)
+    }
+
+    pub(crate) fn is_shortened(&self, cell: &str) -> bool {
+        short(cell) != cell
+    }
+}
+
+/// Numbers of more than four significant digits, with four; all else as it is.
+fn short(cell: &str) -> String {
+    let digits = cell.bytes().filter(u8::is_ascii_digit).count();
+    match cell.parse::<f64>() {
+        Ok(value) if value.is_finite() && digits > 5 && cell.contains(['.', 'e']) => {
+            let size = value.abs();
+            if size != 0.0 && !(1e-4..1e6).contains(&size) {
+                return format!("{value:.3e}");
+            }
+            let whole = if size < 1.0 { 1 } else { size.log10().floor() as usize + 1 };
+            let text = format!("{value:.*}", 5_usize.saturating_sub(whole).clamp(1, 4));
+            text.trim_end_matches('0').trim_end_matches('.').to_owned()
+        }
+        _ => cell.to_owned(),
+    }
 }
 
 /// The rows behind claims whose table belongs to a section.
@@ -161,4 +187,29 @@ pub(crate) fn by_question(page: &Page) -> Vec<QuestionView<'_>> {
         }
     }
     questions
+}
+
+#[cfg(test)]
+mod tests {
+    use super::short;
+
+    #[test]
+    fn long_numbers_are_short_and_all_else_stays() {
+        for (cell, shown) in [
+            ("0.42669957230861516", "0.4267"),
+            ("-1.0000000000000002", "-1"),
+            ("0.30000000000000004", "0.3"),
+            ("12.345678901", "12.346"),
+            ("123456.789", "123456.8"),
+            ("2.2250738585072014e-308", "2.225e-308"),
+            ("0.000012345678", "1.235e-5"),
+            ("0.0", "0.0"),
+            ("20261126", "20261126"),
+            ("L12.H3", "L12.H3"),
+            ("NaN", "NaN"),
+            ("", ""),
+        ] {
+            assert_eq!(short(cell), shown, "{cell}");
+        }
+    }
 }

@@ -102,8 +102,10 @@ fn a_claim_leads_to_its_figure_and_to_its_rows_and_they_lead_back() {
     let section = html.split("<section id=\"decide\"").nth(1).unwrap().split("</section>").next().unwrap();
     assert!(section.contains("id=\"rows-1\"") && section.contains("id=\"rows-4\""));
     assert!(section.contains("It bears on <a href=\"#claim-rows-1\">answers are probable: strategic</a>"));
-    // A table that is not on the page has no rows there.
     let mut page = common::page();
+    page.verdicts[0].excerpt.as_mut().unwrap().rows[0][1] = "0.42669957230861516".to_owned();
+    assert!(render_html(&page).unwrap().contains("<td title=\"0.42669957230861516\">0.4267</td>"));
+    // A table that is not on the page has no rows there.
     page.tables.clear();
     let html = render_html(&page).unwrap();
     assert!(!html.contains("href=\"#rows-") && !html.contains("id=\"rows-"));

@@ -127,7 +127,7 @@ pub(super) fn section(
     let notes = vec![
         format!(
             "Unchanged means an equivalence test passed: directly and causally, both ways, the component makes up less than {:.0}% of \
-             the difference. Where no test says anything, it says not resolved.",
+             the difference: a change may be certain and still be as small as that. Where no test says anything, it says not resolved.",
             100.0 * settings.margin
         ),
         "What a component writes directly and what it does causally differ where later components read it, or make up for it."

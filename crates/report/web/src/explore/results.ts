@@ -154,7 +154,9 @@ export class Results {
       }
     };
     const [a, b] = answer.meanings;
-    const draw = (name: string, title: string, caption: string, panels: HeatmapPanel[], reach: number | null) => {
+    const draw = (name: string, title: string, what: string, panels: HeatmapPanel[]) => {
+      const reach = reachOf(panels);
+      const caption = what + fullFrom(reach);
       const scale = { diverging: { center: 0, reach } };
       const figure: Figure = { name, title, caption, kind: { heatmap: { ...map, panels, scale } } };
       return this.figure(figure, pickOf(panels));
@@ -162,13 +164,13 @@ export class Results {
     const panels = map.panels.map((p, i) => ({ ...p, title: models[i] ?? p.title, intervals: [] }));
     const what = `What each head and MLP adds to the logit of ${b} over ${a}; red towards ${b}, blue towards ${a}.`;
     const drawn = [
-      await draw("attribution", "Direct logit attribution", `${what} Click one to switch it off, to set it to its mean, or to put in another model's.`, panels, reachOf(panels)),
+      await draw("attribution", "Direct logit attribution", `${what} Click one to switch it off, to set it to its mean, or to put in another model's.`, panels),
     ];
     const before = plain?.found["dla"] && heatmapOf(plain.found["dla"].section, "dla_contributions");
     if (before) {
       const changed = panels.map((p, i) => difference(p, before.panels[i]));
       const title = "What the edits changed in it";
-      drawn.push(await draw("attribution_change", title, "Edited minus without edits, in logits.", changed, reachOf(changed)));
+      drawn.push(await draw("attribution_change", title, "Edited minus without edits, in logits.", changed));
     }
     const steering = steered(answer);
     return this.section({ ...section, notes: [...steering, ...completeness(answer)] }, drawn);
@@ -187,10 +189,11 @@ export class Results {
     const before = plain?.found["patch"]?.tables["patches"];
     const edited = changes(map, table, before ? "edited" : "");
     const shown = [...(before ? [changes(map, before, "without edits")] : []), edited];
+    const reach = reachOf(shown);
     const caption =
       `Change of the logit of ${b} over ${a} in ${target} when one head (H), whole attention output or MLP output of ${source} is put in at the ` +
-      `decision point; red towards ${b}, blue towards ${a}. ${source} has ${from}, ${target} ${into}. Effects of single places do not add up.`;
-    const scale = { diverging: { center: 0, reach: reachOf(shown) } };
+      `decision point; red towards ${b}, blue towards ${a}. ${source} has ${from}, ${target} ${into}. Effects of single places do not add up.${fullFrom(reach)}`;
+    const scale = { diverging: { center: 0, reach } };
     const title = `Every head and MLP of ${source} put into ${target}`;
     const figure: Figure = { name: "patch_sweep", title, caption, kind: { heatmap: { ...map, panels: shown, scale, unit: "logits" } } };
     const pick = (panel: number, row: number, col: number, value: string) => {
@@ -302,6 +305,9 @@ function reachOf(panels: HeatmapPanel[]): number | null {
   const reach = sizes[Math.floor(((sizes.length - 1) * 99) / 100)];
   return reach && reach > 0 ? reach : null;
 }
+
+/** Says so where colours are full before the largest value. */
+const fullFrom = (reach: number | null) => (reach === null ? "" : ` Colours are full from ±${reach.toPrecision(2)} on, which 1% of the cells exceed.`);
 
 function difference(now: HeatmapPanel, then: HeatmapPanel | undefined): HeatmapPanel {
   const minus = (v: Value, w: Value | undefined) => (v === null || w === null || w === undefined ? null : v - w);
