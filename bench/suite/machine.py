@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import platform
 import re
@@ -30,8 +31,6 @@ print(json.dumps({"product": product, "bandwidth": 4 * many.numel() / fastest(ma
 
 def limits(bench: Bench, python: Path) -> dict:
     """FLOP/s of the best products and bytes/s read, with the threads of this run."""
-    import json
-
     command = [str(python), "-c", LIMITS, str(bench.threads)]
     torch = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
     command = [str(bench.examples / "matmul_speed"), "0.1", f"t{bench.threads}", "576x1536", "1536x576"]
@@ -46,15 +45,15 @@ def limits(bench: Bench, python: Path) -> dict:
 def surroundings(threads: int) -> dict:
     """Processor, cores, memory, kernel, commit and load."""
     lines = Path("/proc/cpuinfo").read_text().splitlines()
-    fields = [line.split(":", 1)[1].strip() for line in lines if line.startswith(("model name", "cpu family", "model\t"))]
-    flags = next(line for line in lines if line.startswith("flags")).split()
+    field = {line.split(":", 1)[0].strip(): line.split(":", 1)[1].strip() for line in lines if ":" in line}
+    flags = field.get("flags", field.get("Features", "")).split()
     memory = next(line.split()[1] for line in Path("/proc/meminfo").read_text().splitlines() if line.startswith("MemTotal"))
     git = ["git", "-C", str(ROOT)]
     commit = subprocess.run([*git, "rev-parse", "HEAD"], check=True, capture_output=True, text=True).stdout.strip()
     changed = subprocess.run([*git, "status", "--porcelain", "crates"], check=True, capture_output=True, text=True).stdout
     rust = subprocess.run(["rustc", "--version"], check=True, capture_output=True, text=True).stdout.strip()
     return {
-        "processor": ", ".join(dict.fromkeys(fields[:3])),
+        "processor": f"{field.get('model name', platform.machine())}, family {field.get('cpu family')}, model {field.get('model')}",
         "vector": next((flag for flag in ("avx512f", "avx2", "asimd") if flag in flags), "none known"),
         "cores": os.cpu_count(),
         "memory_bytes": int(memory) * 1024,

@@ -68,20 +68,21 @@ def side(name: str, ways: list[dict], ours: list[dict], units: float, holders: l
 def table(name: str, row, rounds: list[dict], cost: dict, limits: dict) -> str:
     units = rounds[0]["ours"]["ways"][0]["units"]
     lines = [f"### `{name}`: {row.TITLE}", ""]
-    plural = row.UNIT if units == 1 else f"{row.UNIT}s" if " and " not in row.UNIT else f"times {row.UNIT}"
-    lines.append(f"The work: {units:,.0f} {plural}. Model: {number(cost['flop'] / 1e9)} GFLOP, {number(cost['bytes'] / 1e9)} GB of weights read.")
+    flop, traffic = (cost[kind] * (units if name == "forward" else 1) for kind in ("flop", "bytes"))
+    lines.append(
+        f"The work, counted in *{row.UNIT}*: {units:,.0f}. Model: {number(flop / 1e9)} GFLOP, {number(traffic / 1e9)} GB of weights read."
+    )
     lines += ["", "| side | way | sample | s, wall | s, processor | ratio, wall | ratio, processor | share of peak | memory, GiB | largest difference |"]
     lines.append("|---|---|---|---|---|---|---|---|---|---|")
     for one in sides(rounds):
         peer = one["side"] != "lorascope"
-        flop = cost["flop"] * (units if name == "forward" else 1)
         share = flop / max(one["processor"], 1e-9) / limits["fastest"]
         cells = [one["side"], one["way"], number(one["units"]) if peer else "all", number(one["seconds"]), number(one["processor"])]
         cells += [number(one["ratio"]), number(one["ratio_processor"])] if peer else ["", ""]
         cells += [f"{share:.1%}", f"{one['peak_bytes'] / GIB:.2f}", "" if one["difference"] is None else f"{one['difference']:.0e}"]
         lines.append("| " + " | ".join(cells) + " |")
-    traffic = cost["bytes"] / max(sides(rounds)[0]["processor"], 1e-9)
-    lines += ["", f"Ours reads the model's bytes at {number(traffic / 1e9)} GB/s, {traffic / limits['bandwidth']:.0%} of the bandwidth."]
+    traffic /= max(sides(rounds)[0]["processor"], 1e-9)
+    lines += ["", f"Ours reads the model's bytes at {number(traffic / 1e9)} GB/s, {traffic / limits['bandwidth']:.1%} of the bandwidth."]
     lines += [f"- {'Note' if peer == 'all' else peer}: {note}." for peer, note in getattr(row, "NOTES", {}).items()]
     return "\n".join(lines) + "\n"
 

@@ -13,6 +13,7 @@ import argparse
 import importlib
 import json
 import os
+import subprocess
 import sys
 import tempfile
 import time
@@ -70,6 +71,14 @@ def arguments_of_call() -> argparse.Namespace:
     return call
 
 
+def converted(python: Path, base: Path) -> str:
+    """The folder of the base's weights in f32, as the Python peers use it."""
+    script = "import sys, pathlib, smollm2; sys.stdout.write(str(smollm2.converted(pathlib.Path(sys.argv[1]))))"
+    command = [str(python), "-c", script, str(base)]
+    search = os.environ | {"PYTHONPATH": str(BENCH / "peers")}
+    return subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, env=search).stdout
+
+
 def start_peers(call: argparse.Namespace, bench: Bench, failures: list[str]) -> dict[str, Peer]:
     """The peers' processes, each timed from its start to its first pass. One that can't be started is left out, aloud."""
     peers = {}
@@ -78,11 +87,7 @@ def start_peers(call: argparse.Namespace, bench: Bench, failures: list[str]) -> 
         if name == "candle-mi":
             if call.candle_mi is None:
                 continue
-            folder = bench.scratch / "candle-mi.txt"  # the converted f32 weights, which smollm2.py makes
-            script = f"import sys; sys.path.insert(0, {str(BENCH / 'peers')!r}); import smollm2, pathlib; "
-            script += f"print(smollm2.converted(pathlib.Path({str(bench.base)!r})), file=open({str(folder)!r}, 'w'))"
-            importlib.import_module("subprocess").run([str(call.python), "-c", script], check=True)
-            words = [str(call.candle_mi), folder.read_text().strip()]
+            words = [str(call.candle_mi), converted(call.python, bench.base)]
         else:
             script = SUITE / "peers/serve.py"
             words = [str(call.python), str(script), PYTHON_PEERS[name], *bench.models(), "--threads", str(call.threads)]
@@ -100,8 +105,10 @@ def checked(row, ours: dict, peer: dict) -> float | None:
         return None
     known = {name: value for one in ours["ways"] for name, value in one["values"].items()}
     theirs = {name: value for one in peer["ways"] for name, value in one["values"].items()}
-    if not theirs or (missing := theirs.keys() - known.keys()):
-        raise BenchError(f"ours lacks {len(missing) if theirs else 'all'} of the peer's values, e.g. {sorted(missing)[:2] if theirs else ''}")
+    if not theirs:
+        raise BenchError("the peer gave no values")
+    if missing := theirs.keys() - known.keys():
+        raise BenchError(f"ours lacks {len(missing)} of the peer's {len(theirs)} values, e.g. {min(missing)}")
     return max(abs(known[name] - value) for name, value in theirs.items())
 
 
@@ -138,45 +145,49 @@ def one_round(name: str, bench: Bench, peers: dict[str, Peer], round_: int, fail
     return found
 
 
+def write(call: argparse.Namespace, numbers: dict, modules: dict, begun: float) -> None:
+    """The page and its numbers, after every row anew: a run that is cut off leaves what it had."""
+    numbers["about"] |= {"load_average_after": list(os.getloadavg()), "seconds": time.monotonic() - begun}
+    results = BENCH / "results"
+    results.mkdir(exist_ok=True)
+    (results / f"{call.name}.json").write_text(json.dumps(numbers, indent=1) + "\n")
+    (results / f"{call.name}.md").write_text(page.page(numbers, modules, call.name))
+
+
 def main() -> int:
     call = arguments_of_call()
     adapters = {name: call.adapters / name for name in ADAPTERS}
     begun, failures = time.monotonic(), []
+    modules = {name: importlib.import_module(f"rows.{name}") for name in call.rows}
     with tempfile.TemporaryDirectory(prefix="lorascope-bench-") as scratch:
         bench = Bench(call.base, adapters, call.prompts, call.program, call.examples, Path(scratch), call.threads, call.quick)
         about = machine.surroundings(call.threads) | {"started": datetime.now(timezone.utc).isoformat(timespec="seconds")}
         limits = [machine.limits(bench, call.python)]
         bench.decisions = prompts_of(bench.command("decide", adapters=[]))
-        rounds: dict[str, list[dict]] = {name: [] for name in call.rows}
         peers = start_peers(call, bench, failures)
+        numbers = {
+            "about": about,
+            "note": call.note,
+            "quick": call.quick,
+            "versions": {name: peer.hello["versions"] for name, peer in peers.items()},
+            "limits": limits,
+            "costs": {name: row.cost(bench) for name, row in modules.items()},
+            "rounds": {name: [] for name in call.rows},
+            "curves": [],
+            "failures": failures,
+        }
         try:
             for round_ in range(call.rounds):
                 for name in call.rows:
                     if found := one_round(name, bench, peers, round_, failures):
-                        rounds[name].append(found)
-            points = [] if call.no_curves else curves.measure(bench)
+                        numbers["rounds"][name].append(found)
+                    write(call, numbers, modules, begun)
         finally:
-            versions = {name: peer.hello["versions"] for name, peer in peers.items()}
             for peer in peers.values():
                 peer.close()
+        numbers["curves"] = [] if call.no_curves else curves.measure(bench)
         limits.append(machine.limits(bench, call.python))
-        rows = {name: importlib.import_module(f"rows.{name}") for name in call.rows}
-        costs = {name: row.cost(bench) for name, row in rows.items()}
-    numbers = {
-        "about": about | {"load_average_after": list(os.getloadavg()), "seconds": time.monotonic() - begun},
-        "note": call.note,
-        "quick": call.quick,
-        "versions": versions,
-        "limits": limits,
-        "costs": costs,
-        "rounds": rounds,
-        "curves": points,
-        "failures": failures,
-    }
-    results = BENCH / "results"
-    results.mkdir(exist_ok=True)
-    (results / f"{call.name}.json").write_text(json.dumps(numbers, indent=1) + "\n")
-    (results / f"{call.name}.md").write_text(page.page(numbers, rows, call.name))
+        write(call, numbers, modules, begun)
     print(f"results: bench/results/{call.name}.md and .json", file=sys.stderr)
     for failure in failures:
         print(f"bench: {failure}", file=sys.stderr)

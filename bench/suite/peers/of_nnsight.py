@@ -17,8 +17,6 @@ VERSIONS = {"torch": torch.__version__, "nnsight": version("nnsight"), "peft": v
 class Library(NnsightPeer, library.Weights):
     """The models of the plain peer, traced."""
 
-    can_switch_blocks = True
-
     def __init__(self, call):
         super().__init__(call, [])
         self.model_inside = self.model.base_model.model
@@ -68,10 +66,10 @@ class Library(NnsightPeer, library.Weights):
         return logits[0], dict(zip((place for place in places if place in capture), read))
 
     def full_cache(self, ids: list[int]):
-        with self.traced.trace(input_ids=torch.tensor([ids]), use_cache=False) as tracer:
-            cache = tracer.cache()
-            logits = self.traced.output.logits.save()
-        return logits[0], len(cache)
+        """Logits of all positions, and every place that rows name, of every layer."""
+        places = [(site, layer) for site in library.SITES[:-1] for layer in range(self.n_layers)]
+        logits, captured = self.run(ids, places, all_logits=True)
+        return logits, len(captured)
 
     def block_off(self, ids: list[int], layer: int, module: str) -> torch.Tensor:
         """Logits of the last position with what one block of the adapter adds set to zero."""
@@ -79,7 +77,7 @@ class Library(NnsightPeer, library.Weights):
         inside = block.mlp if module in ("gate_proj", "up_proj", "down_proj") else block.self_attn
         name = self.model.active_adapter
         with self.traced.trace(input_ids=torch.tensor([ids]), use_cache=False, logits_to_keep=1):
-            added = getattr(inside, module).lora_B[name].output
+            added = getattr(getattr(inside, module).lora_B, name).output
             added[:] = 0
             logits = self.traced.output.logits.save()
         return logits[0]

@@ -23,21 +23,14 @@ def hook_name(place) -> str:
 class Library(TransformerLensPeer, library.Weights):
     """One bridge for each model."""
 
-    can_switch_blocks = False  # a merged adapter has no blocks any more
-
     def __init__(self, call):
         super().__init__(call, [Prompt("any", (1, 50, 60, 70), 33, 34)])
         for bridge in self.bridges.values():
             for weight in bridge.parameters():
                 weight.requires_grad_(False)
 
-    @property
-    def model_inside(self):
-        return self.bridge.original_model
-
     def o_weight(self, layer: int) -> torch.Tensor:
-        """W_O of all heads in line, width × (heads · d_head)."""
-        return self.bridge.blocks[layer].attn.W_O.flatten(0, 1).T
+        return self.bridge.blocks[layer].attn.o.original_component.weight
 
     @property
     def norm(self):
@@ -45,7 +38,7 @@ class Library(TransformerLensPeer, library.Weights):
 
     @property
     def unembedding(self) -> torch.Tensor:
-        return self.bridge.W_U.T
+        return self.bridge.unembed.original_component.weight
 
     def logits(self, ids: list[int]) -> torch.Tensor:
         return self.bridge(torch.tensor([ids]), use_cache=False)
@@ -58,7 +51,8 @@ class Library(TransformerLensPeer, library.Weights):
 
         def keep(place):
             def hook(value, hook):
-                captured[place] = value.flatten(2) if place[0] == "z" else value
+                captured[place] = value
+                return value  # so that what was kept is what the rest is computed from, where the library converts it
 
             return hook
 

@@ -8,7 +8,6 @@ import peft
 import torch
 import transformers
 import transformers_peft_decide
-from patching import BASE
 from transformers_patch import TransformersPeer
 
 NAME = "transformers"
@@ -17,8 +16,6 @@ VERSIONS = {"torch": torch.__version__, "transformers": transformers.__version__
 
 class Library(TransformersPeer, library.Weights):
     """The base with all adapters, one of them active or none."""
-
-    can_switch_blocks = True
 
     def __init__(self, call):
         super().__init__(call, [])
@@ -98,12 +95,11 @@ class Library(TransformersPeer, library.Weights):
     def slopes(self, ids: list[int], places, direction: tuple[int, int]):
         """Tensors of the places, and the gradient of logit(b) − logit(a) at the last position with respect to them."""
         with torch.enable_grad():
-            leaf = [(("resid_pre", 0), lambda tensor: tensor)]
             embedded = self.model_inside.model.embed_tokens.register_forward_hook(
                 lambda _module, _inputs, output: output.detach().requires_grad_()
             )
             try:
-                logits, captured = self.run(ids, places, leaf)
+                logits, captured = self.run(ids, places)
             finally:
                 embedded.remove()
             delta = logits[-1, direction[1]] - logits[-1, direction[0]]
@@ -129,6 +125,3 @@ def wrap(changed, whole: tuple):
 
 def load(call) -> Library:
     return Library(call)
-
-
-__all__ = ["BASE", "NAME", "VERSIONS", "load"]

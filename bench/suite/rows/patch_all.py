@@ -50,7 +50,7 @@ def peer(library, job: dict) -> list[dict]:
             changed = tensor.clone().flatten(2)
             width = changed.shape[-1] // SMOLLM2.heads
             columns = slice(head * width, (head + 1) * width)
-            changed[..., columns] = taken[..., columns]
+            changed[..., columns] = taken.flatten(2)[..., columns]
             return changed.view_as(tensor)
 
         logits, _ = library.run(prompt["ids"], edits=[((site, layer), edit)])
