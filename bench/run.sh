@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Measures lorascope against its peers, all sides in one run with the same threads:
-#   bench/run.sh suite [--quick] [--rows patch,lens] [--threads N]  every work, with a results page (about 20 minutes; --quick 3)
+#   bench/run.sh suite [--quick] [--rows patch,lens] [--threads N]  every work, with a results page (--quick: a small version)
 #   bench/run.sh [--threads N] [--rounds N] [--runs N]           forward pass and decisions
 #   bench/run.sh patch [--threads N] [--rounds N] [--sample N]   activation patching (TransformerLens and nnsight too)
 #   bench/run.sh play [--threads N] [--surfaces N] [--sample N]  10,000 one-round games

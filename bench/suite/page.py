@@ -11,12 +11,13 @@ Written by `bench/run.sh suite`; [{name}.json]({name}.json) has the raw numbers.
 """
 READING = """
 **How to read this.** *Seconds* are for the whole work of the row, wall and processor (user + system) time; a peer does a sample
-({sample}), and its seconds are what that comes to. Ours is, but in the row of the forward pass, the time of the whole
-command: loading, statistics, tables, figures and report included; a peer's loading is not counted. A ratio is a peer's seconds over ours of the same
-round, the median over {rounds} round(s): above 1, ours is faster. *Share of peak*: GFLOP/s on the FLOPs of the cost
-model for what lorascope has to compute, over the fastest matrix product of this machine. That model leaves out what a tool computes twice, so a
-peer's share says how much of the machine reaches the result, not how busy it is. *Bandwidth*: the model's bytes over our processor time,
-against what memory gives. Memory is the peak of the process while it did the row; a peer's process keeps its models between rows.
+(the column says of how many units), and its seconds are what that comes to. Ours is, but in the row of the forward pass, the
+time of the whole command: loading, statistics, tables, figures and report included; a peer's loading is not counted. A ratio is
+a peer's seconds over ours of the same round, the median over {rounds} round(s): above 1, ours is faster. *Share of peak*:
+GFLOP/s on the FLOPs of the cost model for what lorascope has to compute, over the fastest matrix product of this machine. That
+model leaves out what a tool computes twice, so a peer's share says how much of the machine reaches the result, not how busy it
+is. *Bandwidth*: the model's bytes over our processor time, against what memory gives. Memory is the peak of the process while
+it did the row; a peer's process keeps its models between rows, and TransformerLens needs one merged model for each adapter.
 """
 
 
@@ -72,8 +73,9 @@ def table(name: str, row, rounds: list[dict], cost: dict, limits: dict) -> str:
     lines.append(
         f"The work, counted in *{row.UNIT}*: {units:,.0f}. Model: {number(flop / 1e9)} GFLOP, {number(traffic / 1e9)} GB of weights read."
     )
-    lines += ["", "| side | way | sample | s, wall | s, processor | ratio, wall | ratio, processor | share of peak | memory, GiB | largest difference |"]
-    lines.append("|---|---|---|---|---|---|---|---|---|---|")
+    columns = ("side", "way", "sample", "s, wall", "s, processor", "ratio, wall", "ratio, processor", "share of peak", "memory, GiB")
+    columns += ("largest difference",)
+    lines += ["", f"| {' | '.join(columns)} |", "|---" * len(columns) + "|"]
     for one in sides(rounds):
         peer = one["side"] != "lorascope"
         share = flop / max(one["processor"], 1e-9) / limits["fastest"]
@@ -102,7 +104,8 @@ def losses(rows: dict) -> list[str]:
 
 def curves(points: list[dict], limits: dict) -> str:
     lines = ["## Cost curves of lorascope", "", "Whole commands, loading included; the model's FLOPs beside them.", ""]
-    lines += ["| against | size | s, processor | s, wall | model, GFLOP | GFLOP/s | share of peak | memory, GiB |", "|---|---|---|---|---|---|---|---|"]
+    columns = ("against", "size", "s, processor", "s, wall", "model, GFLOP", "GFLOP/s", "share of peak", "memory, GiB")
+    lines += [f"| {' | '.join(columns)} |", "|---" * len(columns) + "|"]
     for one in points:
         rate = one["flop"] / one["processor"]
         lines.append(
@@ -125,7 +128,8 @@ def page(numbers: dict, modules: dict, name: str = "suite") -> str:
         out.append(f"**{numbers['note']}**\n")
     out.append(
         f"| | |\n|---|---|\n| when | {about['started']}, {about['seconds'] / 60:.0f} min{', --quick' if numbers['quick'] else ''} |\n"
-        f"| machine | {about['processor']} ({about['vector']}), {about['cores']} cores, {about['memory_bytes'] / GIB:.0f} GiB, {about['system']} |\n"
+        f"| machine | {about['processor']} ({about['vector']}), {about['cores']} cores, {about['memory_bytes'] / GIB:.0f} GiB |\n"
+        f"| system | {about['system']} |\n"
         f"| threads | {about['threads']} on every side |\n"
         f"| load average (1, 5, 15 min) | before {before}; after {after} |\n"
         f"| commit | {about['commit']}, {about['rust']} |\n"
@@ -138,7 +142,7 @@ def page(numbers: dict, modules: dict, name: str = "suite") -> str:
         out.append("## What failed\n\n" + "\n".join(f"- {failure.splitlines()[0]}" for failure in numbers["failures"]) + "\n")
     below = losses(rows)
     out.append("## Where a peer is faster\n\n" + ("\n".join(below) if below else "In no row, by neither clock.") + "\n")
-    out.append("## Rows\n" + READING.format(rounds=n_rounds, sample="the column says of how many units"))
+    out.append("## Rows\n" + READING.format(rounds=n_rounds))
     out += [table(row, *what, limits) for row, what in rows.items()]
     if numbers["curves"]:
         out.append(curves(numbers["curves"], limits))

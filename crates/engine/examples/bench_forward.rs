@@ -25,7 +25,8 @@ struct Call {
 }
 
 fn call() -> Result<Call, Box<dyn Error>> {
-    let mut call = Call { base: String::new(), tokens: 232, threads: 1, runs: 10, last_only: false, capture: false };
+    let mut call =
+        Call { base: String::new(), tokens: 232, threads: 1, runs: 10, last_only: false, capture: false };
     let mut words = std::env::args().skip(1);
     while let Some(name) = words.next() {
         match name.as_str() {
@@ -56,9 +57,8 @@ fn token_ids(n: usize) -> Vec<u32> {
 /// Everything at all rows but the shares of single heads and what belongs to adapters, of which there are none.
 fn captures(spec: &ModelSpec, rows: usize) -> Vec<Capture> {
     let points = HookPoint::all(spec).into_iter();
-    let left_out = |site: &Site| {
-        matches!(site, Site::Result | Site::LoraA(_) | Site::LoraOut(_) | Site::LoraResult)
-    };
+    let left_out =
+        |site: &Site| matches!(site, Site::Result | Site::LoraA(_) | Site::LoraOut(_) | Site::LoraResult);
     let kept = points.filter(|p| !matches!(p, HookPoint::Layer(_, site) if left_out(site)));
     kept.map(|point| Capture { point, rows: (0..rows).collect() }).collect()
 }

@@ -72,8 +72,18 @@ impl Peer {
         let mut hooks = HookSpec::new();
         hooks.capture("hook_embed").capture("hook_final_norm");
         let sites = [
-            "hook_resid_pre", "attn.hook_q", "attn.hook_k", "attn.hook_v", "attn.hook_scores", "attn.hook_pattern",
-            "hook_attn_out", "hook_resid_mid", "mlp.hook_pre", "mlp.hook_post", "hook_mlp_out", "hook_resid_post",
+            "hook_resid_pre",
+            "attn.hook_q",
+            "attn.hook_k",
+            "attn.hook_v",
+            "attn.hook_scores",
+            "attn.hook_pattern",
+            "hook_attn_out",
+            "hook_resid_mid",
+            "mlp.hook_pre",
+            "mlp.hook_post",
+            "hook_mlp_out",
+            "hook_resid_post",
         ];
         for layer in 0..self.model.num_layers() {
             for site in sites {
@@ -231,7 +241,11 @@ fn main() -> Result<()> {
     peer.run(&[1, 50, 60, 70], &HookSpec::new())?;
     let load = json!({"processor": processor()?, "peak_bytes": peak_bytes()?});
     let mut out = std::io::stdout();
-    writeln!(out, "{}", json!({"peer": "candle-mi", "versions": {"candle-mi": "0.2.2", "candle": "0.11"}, "load": load}))?;
+    writeln!(
+        out,
+        "{}",
+        json!({"peer": "candle-mi", "versions": {"candle-mi": "0.2.2", "candle": "0.11"}, "load": load})
+    )?;
     for line in std::io::stdin().lock().lines() {
         std::fs::write("/proc/self/clear_refs", "5")?;
         let asked: Value = serde_json::from_str(&line?)?;
