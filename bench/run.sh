@@ -11,7 +11,7 @@
 #   bench/run.sh size [--threads N] [--only decide …]            four analyses at Gemma-2-2b's true size (random weights)
 # Sets up a Python environment for the peers once (in the cache folder; $BENCH_PYTHON names another Python that
 # has bench/requirements.txt), gets SmolLM2, builds the release binaries, and runs bench/suite/run.py, or bench/compare.py, patch.py,
-# play.py, sweep.py, train.py or size.py. The suite also builds candle-mi (in the cache folder); $BENCH_CANDLE_MI=no leaves it out.
+# play.py, sweep.py, train.py or size.py. With $BENCH_CANDLE_MI=yes the suite also builds candle-mi (in the cache folder).
 # Adapters: $LORASCOPE_ADAPTERS, else ../shared/adapters/smollm2 next to the repository.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -57,7 +57,7 @@ if [[ $driver == suite ]]; then
     packages=(--package lorascope --package lorascope-engine --package lorascope-kernels)
     cargo build --release "${packages[@]}" --bin lorascope --example bench_forward --example matmul_speed
     candle=()
-    if [[ ${BENCH_CANDLE_MI:-} != no ]]; then
+    if [[ ${BENCH_CANDLE_MI:-} == yes ]]; then
         CARGO_TARGET_DIR=$cache/peers/candle-mi cargo build --release --locked --manifest-path bench/suite/candle_mi/Cargo.toml
         candle=(--candle-mi "$cache/peers/candle-mi/release/candle-mi-peer")
     fi

@@ -11,7 +11,7 @@ TITLE = "forward pass of 232 tokens with everything kept, logits of all position
 UNIT = "pass"
 TOLERANCE = 2e-3  # of logits between -10 and 30, f32 on both sides
 PEERS = ("transformers", "TransformerLens", "nnsight", "candle-mi")
-NOTES = {"all": "what is kept: every hook point (candle-mi, TransformerLens, ours without each head's share of the output), "
+NOTES = {"all": "what is kept: every hook point (candle-mi, TransformerLens, ours without each head's own input and share of the output), "
          "every module's output (transformers), seven places a layer (nnsight)"}  # fmt: skip
 TOKENS = 232
 

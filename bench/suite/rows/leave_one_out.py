@@ -11,7 +11,10 @@ TITLE = "adapter blocks left out one by one: seven modules of two layers"
 UNIT = "block and prompt"
 TOLERANCE = 1e-3
 PEERS = ("transformers", "nnsight")
-NOTES = {"TransformerLens": "has merged models only: a block can't be switched off without loading the weights again"}
+NOTES = {
+    "TransformerLens": "has merged models only: a block can't be switched off without loading the weights again",
+    "all": "few blocks of one prompt: a good part of our seconds is loading (the first row), which a peer's leave out",
+}
 LAYERS = (10, 20)
 MODULES = {
     "attn.q_proj": "q_proj",

@@ -10,7 +10,10 @@ TITLE = "patches between prompts of one model: z of every head, every MLP"
 UNIT = "patch"
 TOLERANCE = 1e-3
 PEERS = ("transformers", "TransformerLens", "nnsight", "candle-mi")
-NOTES = {"candle-mi": "MLPs only: it has no hook at z, so heads can't be patched one by one"}
+NOTES = {
+    "candle-mi": "MLPs only: it has no hook at z, so heads can't be patched one by one",
+    "all": "few patches of few prompts: a good part of our seconds is loading (the first row), which a peer's leave out",
+}
 SCENARIOS = ("CD_punished", "DC_exploited")  # same wording, same number of tokens in each variant
 
 

@@ -3,8 +3,8 @@
 //! `bench_forward --base FILE_OR_FOLDER --tokens 232 --threads 2 --runs 10 [--last-only] [--capture]`
 //!
 //! The weights are packed before the clock starts. With `--last-only` only the last position's logits are computed, as
-//! `logits_to_keep=1` does in `transformers`. With `--capture` every hook point is kept at every position but each head's own share
-//! of the output (`hook_result`), as TransformerLens' `run_with_cache` does.
+//! `logits_to_keep=1` does in `transformers`. With `--capture` every hook point is kept at every position but each head's own input
+//! and share of the output (`hook_q_input`, `hook_result` and the like), as TransformerLens' `run_with_cache` does.
 
 #![allow(clippy::unwrap_used, clippy::expect_used)] // a test or example may panic
 
@@ -54,11 +54,13 @@ fn token_ids(n: usize) -> Vec<u32> {
     (0..n as u32).map(|i| if i == 0 { 1 } else { 3 + (7919 * i) % 40_000 }).collect()
 }
 
-/// Everything at all rows but the shares of single heads and what belongs to adapters, of which there are none.
+/// Everything at all rows but the inputs and shares of single heads, and what belongs to adapters, of which there are none.
 fn captures(spec: &ModelSpec, rows: usize) -> Vec<Capture> {
     let points = HookPoint::all(spec).into_iter();
-    let left_out =
-        |site: &Site| matches!(site, Site::Result | Site::LoraA(_) | Site::LoraOut(_) | Site::LoraResult);
+    let left_out = |site: &Site| {
+        let of_heads = matches!(site, Site::Result | Site::QInput | Site::KInput | Site::VInput);
+        of_heads || matches!(site, Site::LoraA(_) | Site::LoraOut(_) | Site::LoraResult)
+    };
     let kept = points.filter(|p| !matches!(p, HookPoint::Layer(_, site) if left_out(site)));
     kept.map(|point| Capture { point, rows: (0..rows).collect() }).collect()
 }
