@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Measures lorascope against transformers + PEFT, both sides in one run with the same threads:
+# Measures lorascope against its peers, all sides in one run with the same threads:
+#   bench/run.sh suite [--quick] [--rows patch,lens] [--threads N]  every work, with a results page (--quick: a small version)
 #   bench/run.sh [--threads N] [--rounds N] [--runs N]           forward pass and decisions
 #   bench/run.sh patch [--threads N] [--rounds N] [--sample N]   activation patching (TransformerLens and nnsight too)
 #   bench/run.sh play [--threads N] [--surfaces N] [--sample N]  10,000 one-round games
@@ -9,8 +10,8 @@
 #   bench/run.sh gradients [--threads N] [--tokens N] [--runs N] attribution patching against a forward pass
 #   bench/run.sh size [--threads N] [--only decide …]            four analyses at Gemma-2-2b's true size (random weights)
 # Sets up a Python environment for the peers once (in the cache folder; $BENCH_PYTHON names another Python that
-# has bench/requirements.txt), gets SmolLM2, builds the release binaries, and runs bench/compare.py, patch.py, play.py, sweep.py, train.py
-# or size.py.
+# has bench/requirements.txt), gets SmolLM2, builds the release binaries, and runs bench/suite/run.py, or bench/compare.py, patch.py,
+# play.py, sweep.py, train.py or size.py. With $BENCH_CANDLE_MI=yes the suite also builds candle-mi (in the cache folder).
 # Adapters: $LORASCOPE_ADAPTERS, else ../shared/adapters/smollm2 next to the repository.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -36,7 +37,7 @@ peers_python() {
 
 driver=compare
 case ${1:-} in
-    patch | play | sweep | train | size | gradients | episodes)
+    suite | patch | play | sweep | train | size | gradients | episodes)
         driver=$1
         shift
         ;;
@@ -51,6 +52,17 @@ if [[ $driver == gradients ]]; then
     exec target/release/examples/bench_gradients --base "$base" "$@"
 fi
 python=$(peers_python)
+if [[ $driver == suite ]]; then
+    # One selection of packages, so that both commands are built with the same features of what they share.
+    packages=(--package lorascope --package lorascope-engine --package lorascope-kernels)
+    cargo build --release "${packages[@]}" --bin lorascope --example bench_forward --example matmul_speed
+    candle=()
+    if [[ ${BENCH_CANDLE_MI:-} == yes ]]; then
+        CARGO_TARGET_DIR=$cache/peers/candle-mi cargo build --release --locked --manifest-path bench/suite/candle_mi/Cargo.toml
+        candle=(--candle-mi "$cache/peers/candle-mi/release/candle-mi-peer")
+    fi
+    exec python3 bench/suite/run.py --base "$base" --adapters "$adapters" --python "$python" "${candle[@]}" "$@"
+fi
 cargo build --release --package lorascope
 case $driver in
     compare) cargo build --release --package lorascope-engine --example bench_forward ;;
