@@ -3,8 +3,8 @@
     python bench/scale.py --base SmolLM2-135M-Instruct.Q4_1.gguf --adapter hybrid=../shared/adapters/smollm2/hybrid --rounds 2
 
 Needs the Python package with Ray. The nodes are Ray's test cluster on this machine. For each round and way: seconds, processor seconds of
-what carries units out, and of the driver; the tables must be the same to the byte. Processor time tells more than seconds where others
-use the machine too.
+what carries units out, and of the driver; the tables must be the same to the byte. Where others use the machine too, seconds are theirs as
+well: `waited` says for how many of them each process that carries units out had work and no core (Linux counts that).
 """
 
 from __future__ import annotations
@@ -18,8 +18,10 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from pathlib import Path
+from typing import Dict, List
 
 STUDY = """
 base = "{base}"
@@ -32,6 +34,30 @@ layer = {layers}
 """
 
 
+class Waiting:
+    """Seconds that the threads of some processes have waited for a core; it looks again and again, since workers end."""
+
+    def __init__(self, name: str) -> None:
+        self._name, self._ended = name, threading.Event()
+        self._found: Dict[int, float] = {}
+        threading.Thread(target=self._look, daemon=True).start()
+
+    def _look(self) -> None:
+        while not self._ended.wait(0.5):
+            for place in Path("/proc").iterdir():
+                try:
+                    if place.name.isdigit() and (place / "cmdline").read_bytes().startswith(self._name.encode()):
+                        waited = [int(path.read_text().split()[1]) for path in (place / "task").glob("*/schedstat")]
+                        self._found[int(place.name)] = max(self._found.get(int(place.name), 0.0), sum(waited) / 1e9)
+                except OSError:  # It has ended meanwhile.
+                    continue
+
+    def seconds(self) -> List[float]:
+        """Of each process."""
+        self._ended.set()
+        return sorted(round(seconds, 1) for seconds in self._found.values())
+
+
 def one(way: str, study: str, out: str) -> None:
     """Runs the study in this process, `way` = nodes (0 for none), and prints what it took."""
     import lorascope
@@ -39,6 +65,7 @@ def one(way: str, study: str, out: str) -> None:
     nodes, begun = int(way), time.monotonic()
     if nodes == 0:
         lorascope.set_threads(1)
+        waiting = Waiting(sys.executable + "\0" + __file__ + "\0--one")
         lorascope.study(study, out=out, progress=False)
         took = {"seconds": time.monotonic() - begun, "workers": time.process_time(), "driver": 0.0}
     else:
@@ -53,13 +80,14 @@ def one(way: str, study: str, out: str) -> None:
         import ray
 
         ray.init(address=cluster.address, log_to_driver=False, logging_level="ERROR")
-        begun, before = time.monotonic(), time.process_time()
+        begun, before, waiting = time.monotonic(), time.process_time(), Waiting("ray::Worker")
         with_ray = scale.Cluster(cluster.address)
         lorascope.study(study, out=out, progress=False, ray=with_ray)
         took = {"seconds": time.monotonic() - begun, "driver": time.process_time() - before}
         took |= {"workers": with_ray.processor_seconds} | with_ray.counts
         ray.shutdown()
         cluster.shutdown()
+    took["waited"] = waiting.seconds()
     took["peak_mib"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     print(json.dumps(took))
 

@@ -14,6 +14,7 @@ Every analysis of the command line is a function here, with the same name, setti
 
 from lorascope import analyses
 from lorascope._cache import Cache
+from lorascope._explore import Explorer, explore
 from lorascope._gradients import logit_difference
 from lorascope._hub import push_run
 from lorascope._interventions import Intervention, Place, at
@@ -29,6 +30,7 @@ __all__ = [
     "Cache",
     "Column",
     "Error",
+    "Explorer",
     "Hook",
     "Intervention",
     "Model",
@@ -38,6 +40,7 @@ __all__ = [
     "Table",
     "__version__",
     "at",
+    "explore",
     "game_prompts",
     "load_vectors",
     "logit_difference",

@@ -111,6 +111,30 @@ def study(
     progress: Optional[Callable[[str, int, int], None]],
     cluster: Optional[Any],
 ) -> Result: ...
+
+class Explorer:
+    @property
+    def url(self) -> str: ...
+    @property
+    def is_local(self) -> bool: ...
+    def stop(self) -> None: ...
+
+def explore(
+    run: Optional[str],
+    base: Optional[str],
+    adapters: List[Tuple[str, str]],
+    checkpoints: List[Tuple[str, str]],
+    controls: List[str],
+    nf4: Optional[str],
+    prompts: Optional[str],
+    is_file: bool,
+    answers: Optional[Tuple[str, str]],
+    raw: bool,
+    memory: str,
+    host: str,
+    port: int,
+    progress: Optional[Callable[[str, int, int], None]],
+) -> Explorer: ...
 def training_settings() -> Tuple[str, List[Tuple[str, str]]]: ...
 def train(
     base: str,

@@ -18,6 +18,13 @@ if TYPE_CHECKING:
 PromptSet = Union[str, "os.PathLike[str]", Sequence[Mapping[str, Any]]]
 
 
+def prompts_of(prompts: PromptSet) -> Tuple[str, bool]:
+    """Prompts for the engine: the path of a file, or JSON; and whether it is a file."""
+    if isinstance(prompts, (str, os.PathLike)):
+        return os.fspath(prompts), True
+    return json.dumps(list(prompts), default=plain), False
+
+
 def _analyse(
     name: str,
     model: Model,
@@ -32,10 +39,7 @@ def _analyse(
 ) -> Result:
     if not isinstance(model, Model):
         raise TypeError(f"the first argument is a {type(model).__name__}; load one with lorascope.Model.load")
-    is_file = isinstance(prompts, (str, os.PathLike))
-    given = prompts
-    if prompts is not None:
-        given = os.fspath(prompts) if is_file else json.dumps(list(prompts), default=plain)  # type: ignore[arg-type]
+    given, is_file = (None, False) if prompts is None else prompts_of(prompts)
     folder = None if out is None else os.fspath(out)
     native = _native.analyse(
         model._native,

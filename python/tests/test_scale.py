@@ -193,6 +193,25 @@ def test_ctrl_c_keeps_what_is_done(nodes: Any, long: Dict[str, Any], tmp_path: P
     assert written(tmp_path / "run") == long["written"], "the run goes on without the cluster"
 
 
+def test_the_program_hands_a_study_over(long: Dict[str, Any], tmp_path: Path) -> None:
+    """`lorascope study --ray local`: Ray starts and ends with it, the run folder is that of a run without."""
+    program = os.environ.get("LORASCOPE_PROGRAM", "")
+    if Nodes is None or not Path(program).is_file():
+        skip("Ray is not installed, or LORASCOPE_PROGRAM names no program; scripts/test_python sets it after `cargo test`")
+
+    def study(*more: str) -> "subprocess.CompletedProcess[str]":
+        command = [program, "study", str(long["file"]), "--seed", "3", "--memory", "2GiB", *more]
+        environment = {**os.environ, "LORASCOPE_PYTHON": sys.executable}
+        return subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, env=environment)
+
+    for more in (["--out", "plain"], ["--out", "many", "--ray", "local"]):
+        done = study(*more)
+        assert done.returncode == 0, done.stderr
+    assert written(tmp_path / "many") == written(tmp_path / "plain")
+    nowhere = study("--out", "nowhere", "--ray", "127.0.0.1:1")
+    assert nowhere.returncode == 1 and "no cluster of Ray at `127.0.0.1:1`" in nowhere.stderr, nowhere.stderr
+
+
 def test_what_is_wrong_is_said(nodes: Any, long: Dict[str, Any], tmp_path: Path) -> None:
     with pytest.raises(lorascope.Error, match="GiB of memory there"):
         with pytest.warns(UserWarning, match="lower `memory`"):

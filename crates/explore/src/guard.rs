@@ -11,6 +11,8 @@ pub(crate) struct Guard {
     token: String,
     /// `HOST:PORT` as browsers write them; empty where the server listens on all addresses, whose names nobody knows beforehand.
     hosts: Vec<String>,
+    /// Whether notebooks of this machine may show the page in a frame.
+    framed: bool,
 }
 
 /// A random token: 32 bytes as hexadecimal digits.
@@ -22,7 +24,7 @@ pub(crate) fn random_token() -> Result<String> {
 
 impl Guard {
     /// For a server at `address`, reached under `host` where that is a name.
-    pub fn new(token: String, host: &str, address: SocketAddr) -> Self {
+    pub fn new(token: String, host: &str, address: SocketAddr, framed: bool) -> Self {
         let port = address.port();
         let mut names = vec![host.to_owned()];
         if address.ip().is_loopback() {
@@ -35,7 +37,7 @@ impl Guard {
         if address.ip().is_unspecified() {
             hosts.clear();
         }
-        Self { token, hosts }
+        Self { token, hosts, framed }
     }
 
     /// The token, for the address that is printed.
@@ -62,8 +64,12 @@ impl Guard {
         {
             return Err((StatusCode::FORBIDDEN, "requests of other pages are refused"));
         }
-        let site = headers.get("sec-fetch-site").map(|v| v.to_str().unwrap_or("?"));
-        if site.is_some_and(|s| !["same-origin", "none"].contains(&s)) {
+        let fetch = |name: &str| headers.get(name).map(|v| v.to_str().unwrap_or("?"));
+        // That a foreign page opens this one in a frame shows it nothing; which pages may, the browser is told with the answer.
+        let opens_frame =
+            fetch("sec-fetch-mode") == Some("navigate") && fetch("sec-fetch-dest") == Some("iframe");
+        let is_own = fetch("sec-fetch-site").is_none_or(|site| ["same-origin", "none"].contains(&site));
+        if !is_own && !(self.framed && opens_frame) {
             return Err((StatusCode::FORBIDDEN, "requests of other pages are refused"));
         }
         // Every byte is compared, whatever the first difference is.
@@ -78,15 +84,19 @@ impl Guard {
     }
 }
 
-/// Everything comes from this server, nothing else is loaded, embedded or told.
-const HEADERS: [(&str, &str); 8] = [
-    (
-        "content-security-policy",
-        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data: blob:; font-src 'self' data:; \
-         connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
-    ),
+/// Everything comes from this server, nothing else is loaded, embedded or told; who may show the page in a frame is said last.
+macro_rules! policy {
+    ($frames:literal) => {
+        concat!(
+            "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data: blob:; font-src 'self' data:; ",
+            "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors ",
+            $frames
+        )
+    };
+}
+
+const HEADERS: [(&str, &str); 6] = [
     ("x-content-type-options", "nosniff"),
-    ("x-frame-options", "DENY"),
     ("referrer-policy", "no-referrer"),
     ("cross-origin-opener-policy", "same-origin"),
     ("cross-origin-resource-policy", "same-origin"),
@@ -94,10 +104,19 @@ const HEADERS: [(&str, &str); 8] = [
     ("cache-control", "no-store"),
 ];
 
-/// Puts the headers on a response.
-pub(crate) fn protect(headers: &mut HeaderMap) {
-    for (name, value) in HEADERS {
-        headers.insert(name, HeaderValue::from_static(value));
+impl Guard {
+    /// Puts the headers on a response.
+    pub fn protect(&self, headers: &mut HeaderMap) {
+        for (name, value) in HEADERS {
+            headers.insert(name, HeaderValue::from_static(value));
+        }
+        // Pages of servers on this machine, as notebooks are.
+        let policy =
+            if self.framed { policy!("http://localhost:* http://127.0.0.1:*") } else { policy!("'none'") };
+        headers.insert(header::CONTENT_SECURITY_POLICY, HeaderValue::from_static(policy));
+        if !self.framed {
+            headers.insert(header::X_FRAME_OPTIONS, HeaderValue::from_static("DENY"));
+        }
     }
 }
 
@@ -105,8 +124,8 @@ pub(crate) fn protect(headers: &mut HeaderMap) {
 mod tests {
     use super::*;
 
-    fn guard(host: &str, address: &str) -> Guard {
-        Guard::new("secret".to_owned(), host, address.parse().expect("an address"))
+    fn guard(host: &str, address: &str, framed: bool) -> Guard {
+        Guard::new("secret".to_owned(), host, address.parse().expect("an address"), framed)
     }
 
     fn headers(all: &[(&'static str, &str)]) -> HeaderMap {
@@ -118,7 +137,7 @@ mod tests {
 
     #[test]
     fn hosts_origins_and_tokens() {
-        let guard = guard("127.0.0.1", "127.0.0.1:80");
+        let guard = guard("127.0.0.1", "127.0.0.1:80", false);
         let ask = |token: &str, all: &[(&'static str, &str)]| {
             guard.check(token, &headers(all)).map_err(|(status, _)| status.as_u16())
         };
@@ -145,6 +164,40 @@ mod tests {
         for token in ["", "secre", "secret2", "Secret"] {
             assert_eq!(ask(token, &[own]), Err(403), "{token}");
         }
+    }
+
+    #[test]
+    fn only_a_guard_that_says_so_lets_frames_be_opened() {
+        let own = ("host", "127.0.0.1:80");
+        let frame = [
+            own,
+            ("sec-fetch-site", "cross-site"),
+            ("sec-fetch-mode", "navigate"),
+            ("sec-fetch-dest", "iframe"),
+        ];
+        let ask = |framed: bool, token: &str, all: &[(&'static str, &str)]| {
+            let guard = guard("127.0.0.1", "127.0.0.1:80", framed);
+            guard.check(token, &headers(all)).map_err(|(status, _)| status.as_u16())
+        };
+        assert_eq!(ask(false, "secret", &frame), Err(403));
+        assert_eq!(ask(true, "secret", &frame), Ok(()));
+        assert_eq!(ask(true, "other", &frame), Err(403));
+        let script =
+            [own, ("sec-fetch-site", "cross-site"), ("sec-fetch-mode", "cors"), ("sec-fetch-dest", "empty")];
+        assert_eq!(ask(true, "secret", &script), Err(403), "what a foreign page asks for itself");
+        let form = [&frame[..], &[("origin", "http://localhost:8888")]].concat();
+        assert_eq!(ask(true, "secret", &form), Err(403), "what a form of a foreign page sends");
+        let said = |framed: bool| {
+            let mut all = HeaderMap::new();
+            guard("127.0.0.1", "127.0.0.1:80", framed).protect(&mut all);
+            let policy = all[header::CONTENT_SECURITY_POLICY].to_str().expect("text").to_owned();
+            (
+                policy.rsplit_once("; ").expect("several").1.to_owned(),
+                all.contains_key(header::X_FRAME_OPTIONS),
+            )
+        };
+        assert_eq!(said(false), ("frame-ancestors 'none'".to_owned(), true));
+        assert_eq!(said(true), ("frame-ancestors http://localhost:* http://127.0.0.1:*".to_owned(), false));
     }
 
     #[test]

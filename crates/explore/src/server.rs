@@ -5,7 +5,7 @@
 
 use crate::error::{Error, Result};
 use crate::explorer::{ANALYSES, Explorer, USUAL};
-use crate::guard::{Guard, protect, random_token};
+use crate::guard::{Guard, random_token};
 use crate::page::asset;
 use crate::queue::{Done, Queue, Task};
 use crate::state::{State, Sweep, Wanted};
@@ -36,6 +36,8 @@ pub struct Options {
     pub port: u16,
     /// Whether ctrl-C ends the server.
     pub until_ctrl_c: bool,
+    /// Whether pages of this machine's own servers, as notebooks are, may show the page in a frame.
+    pub framed: bool,
     /// Limits.
     pub limits: Limits,
 }
@@ -60,7 +62,7 @@ pub struct Limits {
 impl Default for Options {
     fn default() -> Self {
         let host = "127.0.0.1".to_owned();
-        Self { host, port: 0, until_ctrl_c: false, limits: Limits::default() }
+        Self { host, port: 0, until_ctrl_c: false, framed: false, limits: Limits::default() }
     }
 }
 
@@ -142,7 +144,7 @@ pub fn start(explorer: Explorer, options: &Options) -> Result<Running> {
     let listener = std::net::TcpListener::bind(address).map_err(Error::io(format!("listening on `{at}`")))?;
     listener.set_nonblocking(true).map_err(Error::io("listening"))?;
     let address = listener.local_addr().map_err(Error::io("listening"))?;
-    let guard = Arc::new(Guard::new(random_token()?, &options.host, address));
+    let guard = Arc::new(Guard::new(random_token()?, &options.host, address, options.framed));
     let host = if address.ip().is_unspecified() { "127.0.0.1" } else { options.host.as_str() };
     let host =
         if host.contains(':') && !host.starts_with('[') { format!("[{host}]") } else { host.to_owned() };
@@ -237,7 +239,7 @@ async fn guarded(Shared(site): Shared<Site>, request: Request, next: Next) -> Re
         Ok(()) => next.run(request).await,
         Err((status, why)) => refused(status, why),
     };
-    protect(response.headers_mut());
+    site.guard.protect(response.headers_mut());
     response
 }
 

@@ -8,6 +8,7 @@ mod arrays;
 mod callback;
 mod edits;
 mod error;
+mod explore;
 mod figures;
 mod gradients;
 mod interrupt;
@@ -31,6 +32,8 @@ mod _native {
     use crate::arrays::Buffer;
     #[pymodule_export]
     use crate::error::Error;
+    #[pymodule_export]
+    use crate::explore::{Explorer, explore};
     #[pymodule_export]
     use crate::figures::Figure;
     #[pymodule_export]

@@ -47,7 +47,7 @@ pub(crate) fn open_models(
 }
 
 /// The names, checked as the command line checks them.
-fn named(
+pub(crate) fn named(
     base: String,
     adapters: Vec<(String, String)>,
     checkpoints: Vec<(String, PathBuf)>,

@@ -58,7 +58,7 @@ class Cluster:
     """
 
     def __init__(
-        self, address: str = "local", *, files: str = "auto", attempts: int = 3, patience: float = 60.0
+        self, address: str = "local", *, files: str = "auto", attempts: int = 3, patience: float = 300.0
     ) -> None:
         if files not in ("auto", "send"):
             raise ValueError(f"`files` is `{files}`; it must be auto or send")

@@ -1,13 +1,11 @@
 //! Models and prompts of a run, from its folder.
 
-use super::Explored;
-use crate::args::ExploreArgs;
+use crate::controls::{ControlOf, parse_control, written_control};
+use crate::explore::Explored;
+use crate::models::{Models, Nf4};
+use crate::open::{Asked, read_prompts, today};
 use anyhow::{Context, Result, anyhow, bail};
 use lorascope_record::{InputFile, Manifest};
-use lorascope_study::Models;
-use lorascope_study::Nf4;
-use lorascope_study::controls::{ControlOf, parse_control, written_control};
-use lorascope_study::open::{Asked, read_prompts, today};
 use lorascope_text::Wrapping;
 use serde::Deserialize;
 use std::path::{Path, PathBuf};
@@ -36,7 +34,7 @@ struct Made {
 }
 
 /// Reads a run's manifest and prompts.
-pub fn explored(folder: &Path, args: &ExploreArgs) -> Result<Explored> {
+pub(crate) fn explored(folder: &Path, memory: usize) -> Result<Explored> {
     let shown = folder.display();
     let manifest = Manifest::read(&folder.join("manifest.json"))?
         .with_context(|| format!("{shown} is no run folder: it has no manifest.json"))?;
@@ -60,7 +58,7 @@ pub fn explored(folder: &Path, args: &ExploreArgs) -> Result<Explored> {
         controls: controls.collect::<Result<_>>()?,
         save_controls: None,
         nf4,
-        memory: args.machine.memory,
+        memory,
     };
     let set = read_prompts(&folder.join("prompts.json"))?;
     let now = Some(settings.date.unwrap_or_else(today));
@@ -87,12 +85,12 @@ fn control(made: &Made) -> std::result::Result<ControlOf, String> {
 }
 
 /// Whether the files are those that the run was made with.
-pub fn check_inputs(then: &[InputFile], now: &[InputFile]) -> Result<()> {
+pub(crate) fn check_inputs(then: &[InputFile], now: &[InputFile]) -> Result<()> {
     for file in then.iter().filter(|i| i.name.starts_with("base/") || i.name.starts_with("adapter/")) {
         match now.iter().find(|i| i.name == file.name) {
             Some(found) if found.sha256 == file.sha256 => {}
             _ => bail!(
-                "{} is not what it was when the run was made; explore it with --base and --adapter instead",
+                "{} is not what it was when the run was made; explore it by naming base and adapters instead",
                 file.path.display()
             ),
         }
