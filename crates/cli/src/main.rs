@@ -3,6 +3,7 @@
 //! A verb is a file in `verbs/`. The verbs of analyses are not written here: they come from the registry.
 
 mod args;
+mod interrupt;
 mod progress;
 mod verbs;
 

@@ -107,7 +107,7 @@ impl<R: Real> Model<R> {
         })
     }
 
-    /// From now on `stop` is asked between the layers of every run, there and back, and between the blocks of the output matrix;
+    /// From now on `stop` is asked between the blocks of rows of every layer, there and back, and between the blocks of the output matrix;
     /// a run that it ends is [`Error::Stopped`]. `None`: nobody may end one.
     pub fn stop_when(&mut self, stop: Option<Stop>) {
         self.stop = stop;

@@ -50,7 +50,7 @@ pub struct Job<'a> {
     pub listener: &'a dyn Listener,
     /// Told of each step, and asked whether to stop.
     pub watch: &'a dyn Watch,
-    /// Asked between layers whether the step at hand is to be broken off, which then counts as not begun.
+    /// Asked during runs whether the step at hand is to be broken off, which then counts as not begun.
     pub stop: Option<Stop>,
 }
 
@@ -120,7 +120,8 @@ pub fn train(job: &Job, base: OpenedBase, out: &Path) -> Result<Ended> {
     let outcome = training.run(&mut policy, initial);
     listener.end();
     let outcome = outcome?;
-    if !outcome.finished {
+    // Somebody may have asked to stop during the last step; what is left to write is made from its checkpoint.
+    if !outcome.finished || job.watch.should_stop() {
         return Ok(Ended::Stopped(outcome.steps.len()));
     }
     let tables = write(&folder, &outcome, pool, &config)?;

@@ -47,6 +47,10 @@ pub trait Keeper {
 
 /// Told how it goes.
 pub trait Watch {
+    /// From now on there are steps to be lost.
+    fn begins(&self) {}
+    /// All steps are done and kept.
+    fn ends(&self) {}
     /// So many steps are done; this was the last.
     fn step(&self, _done: usize, _step: &Step) {}
     /// Whether the user wants to stop; asked between steps. A policy may also break off a step ([`Error::is_stop`]), which then counts
@@ -87,6 +91,7 @@ impl Training<'_> {
     /// # Errors
     /// The policy fails, its numbers stop to be finite, the base can't answer, or a checkpoint can't be written.
     pub fn run(&self, policy: &mut dyn Policy, initial: Factors) -> Result<Outcome> {
+        self.watch.begins();
         let mut now = self.start(initial)?;
         let mut bases: Vec<Option<Odds>> = vec![None; self.pool.states.len()];
         put(policy, &now.factors)?;
@@ -118,6 +123,7 @@ impl Training<'_> {
                 self.watch.step(done, last);
             }
         }
+        self.watch.ends();
         Ok(outcome(now, true))
     }
 

@@ -1,8 +1,9 @@
 //! `lorascope confirm`: the trainings that test what surgery predicted.
 
 use crate::args::ConfirmArgs;
+use crate::interrupt::{INTERRUPTED, Interrupt};
 use crate::progress::Bars;
-use crate::verbs::train::{INTERRUPTED, Live, between_layers, interrupt, settings};
+use crate::verbs::train::{Live, settings};
 use anyhow::{Context, Result, anyhow};
 use lorascope_engine::{Model, read_spec};
 use lorascope_record::{Opened as State, RunFolder, RunKey, sha256_hex};
@@ -142,11 +143,11 @@ impl Work<'_> {
 
     /// Every training in a run folder of its own; says where it stopped if the user wants to.
     fn train_all(&self, base: OpenedBase) -> Result<Option<String>> {
-        let stop = interrupt()?;
+        let interrupt = Interrupt::listen()?;
         let mut base = Some(base);
         for (i, arm) in self.plan.arms.iter().enumerate() {
             println!("{} of {}: {}", i + 1, self.plan.arms.len(), arm.name);
-            let live = Live { bars: self.bars, stop: stop.clone(), settings: &arm.settings };
+            let live = Live { bars: self.bars, interrupt: interrupt.clone(), settings: &arm.settings };
             let job = Job {
                 base: &self.args.base,
                 settings: &arm.settings,
@@ -159,7 +160,7 @@ impl Work<'_> {
                 threads: self.threads,
                 listener: self.bars,
                 watch: &live,
-                stop: Some(between_layers(stop.clone())),
+                stop: Some(interrupt.of_runs()),
             };
             // The first is open already.
             let base = base.take().map_or_else(|| self.base(), Ok)?;

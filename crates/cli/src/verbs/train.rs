@@ -1,21 +1,16 @@
 //! `lorascope train`: a PEFT adapter by reinforcement on games.
 
 use crate::args::{RecipeArgs, TrainArgs};
+use crate::interrupt::{INTERRUPTED, Interrupt};
 use crate::progress::Bars;
 use anyhow::{Context, Result, bail};
 use lorascope_analyses::Progress;
-use lorascope_engine::Stop;
 use lorascope_study::open::{open_base, today};
 use lorascope_study::training::{ADAPTER, Ended, Job, train};
 use lorascope_train::{CHECKPOINTS, Pool, Settings, Step, Watch};
 use std::io::IsTerminal;
 use std::process::ExitCode;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use toml::{Table, Value};
-
-/// What a shell reports of a program that was interrupted.
-pub const INTERRUPTED: u8 = 130;
 
 /// Trains, or goes on with a training.
 pub fn run(args: &TrainArgs) -> Result<ExitCode> {
@@ -25,8 +20,8 @@ pub fn run(args: &TrainArgs) -> Result<ExitCode> {
     let bars = Bars::default();
     let base = open_base(&args.base, args.nf4, &bars)?;
     let now = Some(today()).filter(|_| !args.raw && base.tokenizer.chat_depends_on_date());
-    let stop = interrupt()?;
-    let live = Live { bars: &bars, stop: stop.clone(), settings: &settings };
+    let interrupt = Interrupt::listen()?;
+    let live = Live { bars: &bars, interrupt: interrupt.clone(), settings: &settings };
     let job = Job {
         base: &args.base,
         settings: &settings,
@@ -39,7 +34,7 @@ pub fn run(args: &TrainArgs) -> Result<ExitCode> {
         threads,
         listener: &bars,
         watch: &live,
-        stop: Some(between_layers(stop)),
+        stop: Some(interrupt.of_runs()),
     };
     match train(&job, base, &args.out)? {
         Ended::Before(_) => println!("{} is finished already; nothing to do", args.out.display()),
@@ -63,7 +58,7 @@ pub fn run(args: &TrainArgs) -> Result<ExitCode> {
 pub struct Live<'a> {
     pub bars: &'a Bars,
     /// Whether the user wants to stop.
-    pub stop: Arc<AtomicBool>,
+    pub interrupt: Interrupt,
     pub settings: &'a Settings,
 }
 
@@ -84,29 +79,15 @@ impl Watch for Live<'_> {
             eprintln!("step {done} of {steps}: {told}");
         }
     }
-    fn should_stop(&self) -> bool {
-        self.stop.load(Ordering::Relaxed)
+    fn begins(&self) {
+        self.interrupt.begin();
     }
-}
-
-/// The same asked by a model between its layers.
-pub fn between_layers(stop: Arc<AtomicBool>) -> Stop {
-    Stop(Arc::new(move || stop.load(Ordering::Relaxed)))
-}
-
-/// Set where the user asks to stop: once to leave a checkpoint of the last whole step, which ends the present one between two
-/// layers; twice to go at once.
-pub fn interrupt() -> Result<Arc<AtomicBool>> {
-    let stop = Arc::new(AtomicBool::new(false));
-    let heard = Arc::clone(&stop);
-    ctrlc::set_handler(move || {
-        if heard.swap(true, Ordering::Relaxed) {
-            std::process::exit(INTERRUPTED.into());
-        }
-        eprintln!("\nstopping, with a checkpoint of the last whole step; once more to stop at once");
-    })
-    .context("listening for an interruption")?;
-    Ok(stop)
+    fn ends(&self) {
+        self.interrupt.end();
+    }
+    fn should_stop(&self) -> bool {
+        self.interrupt.is_asked()
+    }
 }
 
 /// The settings of the file, then those of flags.

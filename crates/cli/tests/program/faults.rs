@@ -2,7 +2,7 @@
 //! impatient user. Afterwards the results are those of an undisturbed run, byte for byte, or it was said what is wrong. Kills are in
 //! `resume`.
 
-use crate::resume::{STUDY, TRAINING, TRAINING_SETTINGS, manifest, random, results, start};
+use crate::resume::{STUDY, TRAINING, TRAINING_SETTINGS, is_finished, manifest, random, results, start};
 use crate::support::{Bench, Outcome, prompts, run_in, snapshot, words};
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -314,12 +314,6 @@ fn interrupted(mut child: Child, after: Duration) -> Option<(ExitStatus, Duratio
     let pressed = Instant::now();
     assert!(Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap().success());
     Some((child.wait().unwrap(), pressed.elapsed()))
-}
-
-fn is_finished(bench: &Bench, folder: &str) -> bool {
-    let manifest: serde_json::Value =
-        serde_json::from_slice(&bench.read(&format!("{folder}/manifest.json"))).unwrap();
-    manifest["finished"] == true
 }
 
 #[cfg(unix)]

@@ -48,6 +48,13 @@ symbols = ['x/y']
 wording = [{ name = 'short', text = 'I {own_last_move}, he {opponent_last_move}. {symbols_first}? ' }]
 ";
 
+/// Whether a folder holds all of its run.
+pub fn is_finished(bench: &Bench, folder: &str) -> bool {
+    let manifest = fs::read(bench.path(folder).join("manifest.json"));
+    manifest
+        .is_ok_and(|bytes| serde_json::from_slice::<serde_json::Value>(&bytes).unwrap()["finished"] == true)
+}
+
 pub fn start(bench: &Bench, line: &str, folder: &str) -> Child {
     let mut command = command(bench.dir(), &words(&format!("{line} --out {folder}")));
     command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap()
@@ -79,12 +86,16 @@ fn kill_and_go_on(bench: &Bench, line: &str, wanted: usize) {
         round += 1;
         let folder = format!("killed{round}");
         // A run that has got far has little left, so the later kills of a round come sooner.
-        for share in [1.0, 0.7, 0.4] {
+        for share in [1.0, 0.7, 0.4, 0.4, 0.4, 0.4] {
             let mut child = start(bench, line, &folder);
             std::thread::sleep(Duration::from_secs_f64(random(&mut state) * share * length));
             let alive = child.try_wait().unwrap().is_none();
             child.kill().unwrap();
             child.wait().unwrap();
+            // A process that looks at a finished run, or had only its last words to say, is none.
+            if is_finished(bench, &folder) {
+                break;
+            }
             killed += usize::from(alive);
         }
         let said = bench.must(&words(&format!("{line} --out {folder}"))).stdout;

@@ -188,6 +188,7 @@ impl<'a, 'h, R: Real> Pass<'a, 'h, R> {
         for (stage, part) in self.batch.parts(layer) {
             let mut start = part.start;
             while start < part.end {
+                self.model.check_stop()?;
                 let rows = start..self.tap.block_end(layer, part.end.min(start + block));
                 start = rows.end;
                 self.layer_block(layer, &weights, stage, rows, resid, cache);

@@ -110,6 +110,7 @@ impl<R: Real> Walk<'_, '_, R> {
         let mut reached = KeyGradients { keys: Mat::zeros(rows, width), values: Mat::zeros(rows, width) };
         // Rows see only what lies before them: of a block that comes last first, all that saw it are done.
         for block in blocks.into_iter().rev() {
+            self.pass.model.check_stop()?;
             let span = block.rows.start * d..block.rows.end * d;
             let mut slots = Slots([const { None }; Slot::N]);
             let own = stream.data[span.clone()].to_vec();
