@@ -9,6 +9,7 @@ mod blocks;
 mod directions;
 mod edges;
 mod estimate;
+mod integrated;
 mod joint;
 mod measure;
 mod pairs;
