@@ -69,7 +69,7 @@ impl Guard {
         let opens_frame =
             fetch("sec-fetch-mode") == Some("navigate") && fetch("sec-fetch-dest") == Some("iframe");
         let is_own = fetch("sec-fetch-site").is_none_or(|site| ["same-origin", "none"].contains(&site));
-        if !is_own && !(self.framed && opens_frame) {
+        if !(is_own || self.framed && opens_frame) {
             return Err((StatusCode::FORBIDDEN, "requests of other pages are refused"));
         }
         // Every byte is compared, whatever the first difference is.
