@@ -13,9 +13,8 @@ NOTES = {
     "candle-mi": "no gradients",
     "nnsight": "left out: its gradients are those of PyTorch, as in the row of transformers",
     "all": "the command also decides every prompt with the base and patches, exactly, the place that it ranks first; and it runs "
-    "source and target once for their activations and once more for the gradient, going back through both, where one run of "
-    "each and one way back of the target would do (`interventions/estimate.rs`). By the profile 70% of its time are matrix "
-    "products, about ten forward passes a prompt; a peer's three are the work. The engine's own `bench_gradients` does without that",
+    "source and target once for their activations, and the target once more for the gradient (`interventions/estimate.rs`). The "
+    "engine's own `bench_gradients` does without that",
 }
 TARGET = "PT4_hybrid"
 
