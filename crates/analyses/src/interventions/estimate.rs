@@ -10,9 +10,7 @@ use super::plan::needed;
 use super::sweep::{Change, KeptPrompts, PatchedRun, Replacement, RunKey, Sweep};
 use crate::context::Progress;
 use crate::error::{Error, Result};
-use lorascope_engine::{
-    Batch, Capture, Edit, EditOp, HookPoint, Hooks, Mat, ModelId, Rules, Run, Site, States, Wanted,
-};
+use lorascope_engine::{Batch, Capture, Edit, HookPoint, Hooks, Mat, ModelId, Rules, Run, States, Wanted};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::PoisonError;
 

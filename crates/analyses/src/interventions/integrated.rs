@@ -118,7 +118,7 @@ struct Path {
 }
 
 /// Nodes and weights on [0, 1]: Newton's method on the Legendre polynomial.
-pub(super) fn gauss_legendre(n: usize) -> Vec<(f64, f64)> {
+fn gauss_legendre(n: usize) -> Vec<(f64, f64)> {
     let node = |i: usize| {
         let mut x = (std::f64::consts::PI * (i as f64 + 0.75) / (n as f64 + 0.5)).cos();
         let mut slope = 1.0;
