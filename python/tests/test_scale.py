@@ -208,8 +208,6 @@ def test_the_program_hands_a_study_over(long: Dict[str, Any], tmp_path: Path) ->
         done = study(*more)
         assert done.returncode == 0, done.stderr
     assert written(tmp_path / "many") == written(tmp_path / "plain")
-    nowhere = study("--out", "nowhere", "--ray", "127.0.0.1:1")
-    assert nowhere.returncode == 1 and "no cluster of Ray at `127.0.0.1:1`" in nowhere.stderr, nowhere.stderr
 
 
 def test_what_is_wrong_is_said(nodes: Any, long: Dict[str, Any], tmp_path: Path) -> None:
