@@ -328,11 +328,16 @@ fn ctrl_c_ends_any_run_within_a_second_and_it_goes_on() {
         let (whole, out) = (format!("whole{round}"), format!("out{round}"));
         let begun = Instant::now();
         bench.must(&words(&format!("{line} --out {whole}")));
-        let length = begun.elapsed();
+        let mut length = begun.elapsed();
         for share in [0.9, 0.6, 0.3] {
-            let child = start(&bench, line, &out);
-            let Some((status, took)) = interrupted(child, length.mul_f64(share * random(&mut state))) else {
-                continue;
+            let (status, took) = loop {
+                let child = start(&bench, line, &out);
+                if let Some(pressed) = interrupted(child, length.mul_f64(share * random(&mut state))) {
+                    break pressed;
+                }
+                // It ended before: nothing of that folder is left to be done.
+                std::fs::remove_dir_all(bench.path(&out)).unwrap();
+                length = length.mul_f64(0.7);
             };
             // Pressed in the last moments, it may come after the end.
             assert!(!status.success() || is_finished(&bench, &out), "{line}");
