@@ -717,7 +717,7 @@ def surgery(
         progress: As for :meth:`lorascope.Model.load`.
         adapter: adapters that are taken apart; all but controls if empty (default: ``[]``)
         blocks: what is switched on and off: `module` (one module of one layer), `kind` (attention or the MLP of a layer), `layer`; `auto` takes the finest of which there are at most 32 (default: ``"auto"``)
-        candidates: blocks that are tried at each step of the greedy order: those with the largest last known gains; 0 for all (default: ``6``)
+        candidates: most blocks that are tried at each step of the greedy order: those with the largest last known gains, as long as one of them may still add most; 0 for all (default: ``6``)
         floor: prompts whose delta an adapter moves by less (in nats) are left out of means of ratios (default: ``0.01``)
         orders: random orders: all of them at the size of the smallest set, half of them at the sizes of `points` (default: ``20``)
         points: sizes at which orders are measured (default: ``2``)

@@ -7,7 +7,6 @@ import os
 import signal
 import subprocess
 import sys
-import threading
 import time
 from pathlib import Path
 from typing import Any, Callable, Dict, Iterator
@@ -177,16 +176,12 @@ def test_the_driver_is_killed_and_started_again(nodes: Any, long: Dict[str, Any]
 
 
 def test_ctrl_c_keeps_what_is_done(nodes: Any, long: Dict[str, Any], tmp_path: Path) -> None:
-    parts = tmp_path / "run" / ".parts"
-
-    def press() -> None:
-        while not (parts.is_dir() and any(parts.iterdir())):
-            time.sleep(0.01)
-        os.kill(os.getpid(), signal.SIGINT)
+    def press(_: scale.Cluster, done: int) -> None:
+        if done:
+            signal.raise_signal(signal.SIGINT)
 
     with pytest.raises(KeyboardInterrupt):
-        threading.Thread(target=press, daemon=True).start()
-        on_cluster(nodes, long["file"], tmp_path / "run")
+        on_cluster(nodes, long["file"], tmp_path / "run", press)
     assert list((tmp_path / "run" / ".parts").iterdir())
     result = lorascope.study(long["file"], out=tmp_path / "run", progress=False)
     assert any("finished parts" in note for note in result.notes)
