@@ -19,7 +19,6 @@ runs once for each cell, is timed, and its result is given to `patch`.
 from __future__ import annotations
 
 import argparse
-import csv
 import gc
 import json
 import random
@@ -32,8 +31,7 @@ from pathlib import Path
 
 import smollm2
 import torch
-
-BASE = "base"
+from decided import BASE, decided
 
 
 @dataclass(frozen=True)
@@ -78,20 +76,7 @@ class Way:
 
 def read_prompts(folder: Path) -> list[Prompt]:
     """The prompts as `lorascope decide` left them: ids, primary pair and decision position."""
-    with (folder / "tables/decisions.csv").open(newline="") as file:
-        rows = {row["prompt_id"]: row for row in csv.DictReader(file) if row["model"] == BASE}
-    lines = (folder / "rendered.jsonl").read_text().splitlines()
-    return [prompt_of(entry, rows[entry["prompt_id"]]) for entry in map(json.loads, lines)]
-
-
-def prompt_of(entry: dict, row: dict) -> Prompt:
-    spelling = {"as written": 0, "with space": -1}[row["primary_pair"]]
-    a, b = entry["answer_a"][spelling], entry["answer_b"][spelling]
-    shared = next(i for i, (x, y) in enumerate(zip(a, b)) if x != y)
-    ids = entry["ids"] + a[:shared]
-    if len(ids) - 1 != int(row["decision_position"]):
-        raise SystemExit(f"`{row['prompt_id']}`: position {len(ids) - 1} is not {row['decision_position']} as decided")
-    return Prompt(entry["prompt_id"], tuple(ids), a[shared], b[shared])
+    return [Prompt(p["id"], tuple(p["ids"]), p["token_a"], p["token_b"]) for p in decided(folder)]
 
 
 def all_patches(n_layers: int, n_heads: int) -> list[Patch]:

@@ -27,7 +27,6 @@ from pathlib import Path
 SUITE = Path(__file__).resolve().parent
 BENCH = SUITE.parent
 ROOT = BENCH.parent
-BASE = "base"
 
 
 class BenchError(Exception):
@@ -39,6 +38,20 @@ def clocked(work: Callable) -> tuple[object, dict]:
     wall, processor = time.perf_counter(), time.process_time()
     result = work()
     return result, {"seconds": time.perf_counter() - wall, "processor": time.process_time() - processor}
+
+
+def of_captures(library, job: dict, places: list, of: Callable[[str, dict], dict]) -> list[dict]:
+    """A peer's way where values come from what one pass captures: `of(model, prompt)` for every model and prompt of a job, a pass of each
+    model before the clock starts."""
+    values, clocks = {}, []
+    for model in job["models"]:
+        library.select(model)
+        library.run(job["prompts"][0]["ids"], places)
+        for prompt in job["prompts"]:
+            found, clock = clocked(lambda: of(model, prompt))
+            values |= found
+            clocks.append(clock)
+    return [way("captured", len(clocks), {one: sum(c[one] for c in clocks) for one in clocks[0]}, values)]
 
 
 def way(name: str, units: float, clock: dict, values: dict) -> dict:
@@ -62,7 +75,7 @@ class Bench:
     scratch: Path
     threads: int
     quick: bool
-    decisions: list[dict] = field(default_factory=list)  # prompts as `lorascope decide` left them, see prompts_of
+    decisions: list[dict] = field(default_factory=list)  # prompts as `lorascope decide` left them, see peers/decided.py
     runs: int = 0
 
     def size(self, whole: int, quick: int) -> int:
@@ -118,30 +131,6 @@ def measured(words: list[str]) -> dict:
         raise BenchError(f"`{' '.join(words)}` ended with status {process.returncode}:\n{output[-2000:]}")
     processor = usage.ru_utime + usage.ru_stime
     return {"seconds": seconds, "processor": processor, "peak_bytes": usage.ru_maxrss * 1024, "output": output}
-
-
-def prompts_of(decided: Command) -> list[dict]:
-    """Prompts for the peers: ids up to the decision point, the two tokens that decide there, and all spellings of both answers."""
-    rows = {row["prompt_id"]: row for row in decided.table("decisions") if row["model"] == BASE}
-    prompts = []
-    for entry in map(json.loads, (decided.out / "rendered.jsonl").read_text().splitlines()):
-        row = rows[entry["prompt_id"]]
-        spelling = {"as written": 0, "with space": -1}[row["primary_pair"]]
-        a, b = entry["answer_a"][spelling], entry["answer_b"][spelling]
-        shared = next(i for i, (x, y) in enumerate(zip(a, b)) if x != y)
-        ids = entry["ids"] + a[:shared]
-        if len(ids) - 1 != int(row["decision_position"]):
-            raise BenchError(f"`{row['prompt_id']}`: position {len(ids) - 1} is not {row['decision_position']} as decided")
-        prompts.append({
-            "id": entry["prompt_id"],
-            "ids": ids,
-            "token_a": a[shared],
-            "token_b": b[shared],
-            "prompt_ids": entry["ids"],
-            "answer_a": entry["answer_a"],
-            "answer_b": entry["answer_b"],
-        })
-    return prompts
 
 
 class Peer:

@@ -23,7 +23,10 @@ from pathlib import Path
 import curves
 import machine
 import page
-from contract import BENCH, ROOT, SUITE, Bench, BenchError, Peer, prompts_of
+from contract import BENCH, ROOT, SUITE, Bench, BenchError, Peer
+
+sys.path.append(str(BENCH / "peers"))
+from decided import decided  # noqa: E402
 
 ROWS = (
     "load",
@@ -163,7 +166,7 @@ def main() -> int:
         bench = Bench(call.base, adapters, call.prompts, call.program, call.examples, Path(scratch), call.threads, call.quick)
         about = machine.surroundings(call.threads) | {"started": datetime.now(timezone.utc).isoformat(timespec="seconds")}
         limits = [machine.limits(bench, call.python)]
-        bench.decisions = prompts_of(bench.command("decide", adapters=[]))
+        bench.decisions = decided(bench.command("decide", adapters=[]).out)
         peers = start_peers(call, bench, failures)
         numbers = {
             "about": about,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from contract import clocked, key, way
+from contract import key, of_captures
 from cost import SMOLLM2, tree_tokens
 
 TITLE = "direct logit attribution of 270 heads and 30 MLPs, base + 4 adapters"
@@ -52,15 +52,7 @@ def peer(library, job: dict) -> list[dict]:
             found[key(model, prompt["id"], "mlp", layer, None)] = (direction @ captured["mlp_out", layer][0, -1]).item()
         return found
 
-    values, clocks = {}, []
-    for model in job["models"]:
-        library.select(model)
-        library.run(job["prompts"][0]["ids"], places)
-        for prompt in job["prompts"]:
-            found, clock = clocked(lambda: attributed(model, prompt))
-            values |= found
-            clocks.append(clock)
-    return [way("captured", len(clocks), {one: sum(c[one] for c in clocks) for one in clocks[0]}, values)]
+    return of_captures(library, job, places, attributed)
 
 
 def cost(bench) -> dict:

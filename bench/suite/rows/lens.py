@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from contract import clocked, key, way
+from contract import key, of_captures
 from cost import SMOLLM2, tree_tokens
 
 TITLE = "logit lens: 150 places of base + 4 adapters; delta, ranks, probabilities, top 5, KL from the end"
@@ -54,15 +54,7 @@ def peer(library, job: dict) -> list[dict]:
             found |= {key("delta", *place): delta, key("kl", *place): divergence}
         return found
 
-    values, clocks = {}, []
-    for model in job["models"]:
-        library.select(model)
-        library.run(job["prompts"][0]["ids"], places)
-        for prompt in job["prompts"]:
-            found, clock = clocked(lambda: read(model, prompt))
-            values |= found
-            clocks.append(clock)
-    return [way("captured", len(clocks), {one: sum(c[one] for c in clocks) for one in clocks[0]}, values)]
+    return of_captures(library, job, places, read)
 
 
 def cost(bench) -> dict:

@@ -10,8 +10,7 @@ from __future__ import annotations
 import random
 
 from contract import clocked, key, way
-
-LAYERS, HEADS = 30, 9
+from cost import SMOLLM2
 
 
 def values(rows: list[dict]) -> dict:
@@ -26,8 +25,8 @@ def values(rows: list[dict]) -> dict:
 
 def job(cells: list[dict], prompts: list[dict], whole: dict, sample: int, seed: int) -> dict:
     """What every peer gets. `whole` says how many patches, cells and source runs there are in all."""
-    places = [["z", layer, head] for layer in range(LAYERS) for head in range(HEADS)]
-    places += [["mlp_out", layer, None] for layer in range(LAYERS)]
+    places = [["z", layer, head] for layer in range(SMOLLM2.layers) for head in range(SMOLLM2.heads)]
+    places += [["mlp_out", layer, None] for layer in range(SMOLLM2.layers)]
     dice = random.Random(seed)
     named = {prompt["id"]: prompt for prompt in prompts}
     for cell in cells:
