@@ -42,6 +42,10 @@ class Shape:
         """FLOPs of a prompt of so many tokens, without logits."""
         return self.tokens(tokens, (tokens + 1) / 2, adapted, layers)
 
+    def tree(self, prompts: list[list[int]], adapted: bool) -> float:
+        """FLOPs of some prompts, without logits, where beginnings that they share are computed once."""
+        return self.tokens(tree_tokens(prompts), sum(map(len, prompts)) / len(prompts) / 2, adapted)
+
     def logits(self, rows: float) -> float:
         return 2 * rows * self.width * self.vocabulary
 

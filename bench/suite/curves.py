@@ -34,7 +34,7 @@ def of_prompts(bench: Bench) -> list[dict]:
         chosen = bench.decisions[:count]
         done = bench.command("decide", prompts=bench.subset([prompt["id"] for prompt in chosen]))
         ids = [prompt["prompt_ids"] for prompt in chosen]
-        flop = 5 * SMOLLM2.tokens(tree_tokens(ids), len(ids[0]) / 2, True)
+        flop = 5 * SMOLLM2.tree(ids, True)
         points.append(point("prompts", count, done, flop, 5 * tree_tokens(ids)))
     return points
 
@@ -46,7 +46,7 @@ def of_adapters(bench: Bench) -> list[dict]:
     ids = [prompt["prompt_ids"] for prompt in chosen]
     for count in bench.size([0, 1, 2, 4], [0, 4]):
         done = bench.command("decide", adapters=list(bench.adapters)[:count], prompts=file)
-        one = SMOLLM2.tokens(tree_tokens(ids), len(ids[0]) / 2, True)
+        one = SMOLLM2.tree(ids, True)
         points.append(point("adapters beside the base", count, done, (1 + count) * one, (1 + count) * tree_tokens(ids)))
     return points
 
@@ -62,9 +62,9 @@ def of_patches(bench: Bench) -> list[dict]:
         what = ["--source", "base", "--target", target, "--site", "z", *named]
         done = bench.command("patch", *what, adapters=[target], prompts=file)
         patches = layers * SMOLLM2.heads * prompts
-        n = len(chosen[0]["ids"])
-        each = SMOLLM2.tokens(1, n, True, sum(29.5 - k * (30 // layers) for k in range(layers)) / layers)
-        trunk = prompts * (SMOLLM2.forward(n, True) + SMOLLM2.forward(n, False))
+        ids = [prompt["ids"] for prompt in chosen]
+        each = SMOLLM2.tokens(1, len(ids[0]), True, sum(29.5 - k * (30 // layers) for k in range(layers)) / layers)
+        trunk = SMOLLM2.tree(ids, True) + SMOLLM2.tree(ids, False)
         points.append(point("patches", patches, done, patches * each + trunk, patches))
     return points
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contract import clocked, key, way
-from cost import SMOLLM2, tree_tokens
+from cost import SMOLLM2
 
 TITLE = "decisions of base + 4 adapters"
 UNIT = "decision"
@@ -49,10 +49,9 @@ def peer(library, job: dict) -> list[dict]:
 def cost(bench) -> dict:
     """A tree over all prompts and spellings for each model, weights read once."""
     ids = [p["prompt_ids"] + answer[:-1] for p in prompts(bench) for answer in p["answer_a"] + p["answer_b"]]
-    tokens, context = tree_tokens(ids), sum(map(len, ids)) / len(ids) / 2
     models = 1 + len(bench.adapters)
     readouts = models * 4 * len(prompts(bench))
     return {
-        "flop": models * SMOLLM2.tokens(tokens, context, True) + SMOLLM2.logits(readouts),
+        "flop": models * SMOLLM2.tree(ids, True) + SMOLLM2.logits(readouts),
         "bytes": SMOLLM2.weights_bytes() + 4.0 * SMOLLM2.vocabulary * SMOLLM2.width,
     }

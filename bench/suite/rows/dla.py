@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contract import key, of_captures
-from cost import SMOLLM2, tree_tokens
+from cost import SMOLLM2
 
 TITLE = "direct logit attribution of 270 heads and 30 MLPs, base + 4 adapters"
 UNIT = "model and prompt"
@@ -58,4 +58,4 @@ def peer(library, job: dict) -> list[dict]:
 def cost(bench) -> dict:
     ids = [prompt["ids"] for prompt in prompts(bench)]
     models = 1 + len(bench.adapters)
-    return {"flop": models * SMOLLM2.tokens(tree_tokens(ids), len(ids[0]) / 2, True), "bytes": SMOLLM2.weights_bytes()}
+    return {"flop": models * SMOLLM2.tree(ids, True), "bytes": SMOLLM2.weights_bytes()}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contract import key, of_captures
-from cost import SMOLLM2, tree_tokens
+from cost import SMOLLM2
 
 TITLE = "logit lens: 150 places of base + 4 adapters; delta, ranks, probabilities, top 5, KL from the end"
 UNIT = "model and prompt"
@@ -62,6 +62,6 @@ def cost(bench) -> dict:
     models = 1 + len(bench.adapters)
     readings = models * len(ids) * len(SITES) * SMOLLM2.layers
     return {
-        "flop": models * SMOLLM2.tokens(tree_tokens(ids), len(ids[0]) / 2, True) + SMOLLM2.logits(readings),
+        "flop": models * SMOLLM2.tree(ids, True) + SMOLLM2.logits(readings),
         "bytes": SMOLLM2.weights_bytes() + 4.0 * SMOLLM2.vocabulary * SMOLLM2.width * models * len(ids),
     }

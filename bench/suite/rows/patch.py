@@ -36,10 +36,11 @@ def job(bench, round_: int) -> dict:
 
 
 def cost(bench) -> dict:
-    """Ours: the rest of the layers for one column; a peer's *single*: everything, for every patch."""
+    """The rest of the layers for one column of every patch, and the unpatched runs of all models."""
     targets, prompts = scale(bench)
-    lengths = [len(prompt["ids"]) for prompt in prompts]
+    ids = [prompt["ids"] for prompt in prompts]
+    lengths = [len(tokens) for tokens in ids]
     each = sum(SMOLLM2.tokens(1, n, True, 14.5) for n in lengths) / len(lengths)
-    trunk = sum(SMOLLM2.forward(n, True) * len(targets) + SMOLLM2.forward(n, False) for n in lengths)
+    trunk = len(targets) * SMOLLM2.tree(ids, True) + SMOLLM2.tree(ids, False)
     patches = 300 * len(targets) * len(prompts)
     return {"flop": patches * each + trunk, "bytes": SMOLLM2.weights_bytes() * (patches / 300 + len(lengths))}

@@ -37,7 +37,7 @@ def job(bench, round_: int) -> dict:
 
 
 def cost(bench) -> dict:
-    lengths = [len(p["ids"]) for p in bench.decisions if p["id"] in [id_ for pair in pairs(bench) for id_ in pair]]
+    ids = [p["ids"] for p in bench.decisions if p["id"] in [id_ for pair in pairs(bench) for id_ in pair]]
     n = len(pairs(bench))
-    each = SMOLLM2.tokens(1, sum(lengths) / len(lengths), False, 14.5)
-    return {"flop": 300 * n * each + sum(SMOLLM2.forward(t, False) for t in lengths), "bytes": SMOLLM2.weights_bytes() * (n + 1)}
+    each = SMOLLM2.tokens(1, sum(map(len, ids)) / len(ids), False, 14.5)
+    return {"flop": 300 * n * each + SMOLLM2.tree(ids, False), "bytes": SMOLLM2.weights_bytes() * (n + 1)}

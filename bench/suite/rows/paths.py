@@ -83,8 +83,7 @@ def peer(library, job: dict) -> list[dict]:
 
 
 def cost(bench) -> dict:
-    lengths = [len(prompt["ids"]) for prompt in prompts(bench)]
+    ids = [prompt["ids"] for prompt in prompts(bench)]
     layers = [SMOLLM2.layers - layer if layer else 0 for _, layer in RECEIVERS]
-    edges = sum(len(SENDERS) * SMOLLM2.tokens(1, n, True, up) for n in lengths for up in layers)
-    flop = sum(SMOLLM2.forward(n, True) + SMOLLM2.forward(n, False) for n in lengths) + edges
-    return {"flop": flop, "bytes": SMOLLM2.weights_bytes() * 2}
+    edges = sum(len(SENDERS) * SMOLLM2.tokens(1, n, True, up) for n in map(len, ids) for up in layers)
+    return {"flop": SMOLLM2.tree(ids, True) + SMOLLM2.tree(ids, False) + edges, "bytes": SMOLLM2.weights_bytes() * 2}
