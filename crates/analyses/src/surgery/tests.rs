@@ -80,3 +80,27 @@ fn many_small_blocks_take_few_steps() {
     assert_eq!((order.len(), pruned.len()), (27, 27));
     assert!(measured < 100, "{measured} sets");
 }
+
+#[test]
+fn the_shortest_beginning_of_an_order_is_one_that_was_measured() {
+    let shortest = |share: f64, than: usize, recovers: &dyn Fn(&[usize]) -> f64| {
+        let mut seen = Vec::new();
+        let mut points = |_: &str, sets: &[Vec<usize>]| {
+            seen.extend(sets.iter().map(Vec::len));
+            Ok(sets.iter().map(|set| recovers(set)).collect())
+        };
+        let order: Vec<usize> = (0..30).rev().collect();
+        let found = Search { points: &mut points, n: 30, share }.shorter(&order, than).expect("an answer");
+        assert!(found.as_ref().is_none_or(|set| set[..] == order[..set.len()] && seen.contains(&set.len())));
+        (found.map(|set| set.len()), seen.len())
+    };
+    let evenly = |set: &[usize]| set.len() as f64 / 30.0;
+    for (share, needed) in [(0.01, 1), (0.5, 15), (0.9, 27)] {
+        let (found, tried) = shortest(share, 30, &evenly);
+        assert_eq!(found, Some(needed));
+        assert!(tried <= 6, "{tried} sets");
+    }
+    // Not with fewer than so many; one is the least.
+    assert_eq!(shortest(0.5, 15, &evenly), (None, 1));
+    assert_eq!(shortest(0.5, 1, &evenly), (None, 0));
+}
