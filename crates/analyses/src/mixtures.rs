@@ -6,7 +6,7 @@ mod recovery;
 #[cfg(test)]
 pub(crate) mod tests;
 
-pub(crate) use answers::{Answer, answers};
+pub(crate) use answers::{Answer, Asked, answers};
 #[cfg(test)]
 use export::adapter;
 pub(crate) use export::{place, write};

@@ -49,7 +49,7 @@ pub struct Batch {
     pub(crate) n_kept: usize,
     /// Rows of sequences, kept ones included; those after them belong to branches.
     pub(crate) n_trunk: usize,
-    /// For each row of a branch, the row that it copies, which comes before it.
+    /// For each row of a branch, the row that it copies, which comes before it; itself if what it begins with is given to the run.
     pub(crate) origins: Vec<usize>,
     /// Rows of branches by where they come into being, in that order, one after the other.
     pub(crate) births: Vec<(Birth, Range<usize>)>,
@@ -226,12 +226,6 @@ impl Batch {
             Some((model, rows)) if *model == row.model => rows.end = at + 1,
             _ => self.runs.push((row.model, at..at + 1)),
         }
-    }
-
-    /// Gives all rows to one model.
-    pub(crate) fn run_by(&mut self, model: ModelId) {
-        self.rows.iter_mut().for_each(|row| row.model = model);
-        self.runs = vec![(model, 0..self.rows.len())];
     }
 
     /// Segments that have rows in a range, in order.

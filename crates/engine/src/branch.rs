@@ -91,11 +91,22 @@ pub struct Branch {
     pub birth: Birth,
 }
 
-/// A copy of all rows of a batch that another model runs from a layer on.
+/// What a fork begins with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Start {
+    /// The embedding, at layer 0.
+    Embedding,
+    /// What an earlier fork, of this layer or one before, has there.
+    Fork(usize),
+    /// What the run is given for it.
+    Kept,
+}
+
+/// A copy of all rows of a batch that some model runs from a layer on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Fork {
-    /// What it copies: 0 for the batch's own rows, else one more than the index of an earlier fork, of this layer or one before.
-    pub of: usize,
+    /// What it begins with.
+    pub start: Start,
     /// The model that runs it.
     pub model: ModelId,
     /// The layer at which it comes into being.
@@ -161,27 +172,32 @@ impl Batch {
         Ok(())
     }
 
-    /// The same rows given to one model, and forks of all of them; also the first row of each copy: the batch's own and those of the
-    /// forks.
-    pub(crate) fn forked(&self, model: ModelId, forks: &[Fork]) -> (Self, Vec<usize>) {
+    /// Forks of all rows, and the first row of each of them; the batch's own rows are not computed any more.
+    pub(crate) fn forked(&self, forks: &[Fork]) -> (Self, Vec<usize>) {
         let mut batch = self.clone();
-        batch.run_by(model);
         let n = batch.n_trunk;
-        let mut starts = vec![0; forks.len() + 1];
+        batch.n_kept = n;
+        let mut starts = vec![0; forks.len()];
         let mut order: Vec<usize> = (0..forks.len()).collect();
         // What is copied stands before, also among forks of one layer.
         order.sort_by_key(|&i| forks[i].layer);
         batch.branches = vec![0..0; forks.len()];
         for i in order {
             let fork = forks[i];
-            let copied: Vec<usize> = (starts[fork.of]..starts[fork.of] + n).collect();
+            let first = if let Start::Fork(of) = fork.start { starts[of] } else { 0 };
+            let copied: Vec<usize> = (first..first + n).collect();
             let rows = batch.copy_rows(&copied, Some(fork.model));
+            if fork.start == Start::Kept {
+                // They take over nobody's residual stream.
+                batch.origins.truncate(batch.origins.len() - n);
+                batch.origins.extend(rows.clone());
+            }
             let birth = Birth { layer: fork.layer, stage: Stage::Layer };
             match batch.births.last_mut() {
                 Some((last, all)) if *last == birth => all.end = rows.end,
                 _ => batch.births.push((birth, rows.clone())),
             }
-            starts[i + 1] = rows.start;
+            starts[i] = rows.start;
             batch.branches[i] = rows;
         }
         (batch, starts)

@@ -43,7 +43,7 @@ pub use forward::{Kept, Progress, Run};
 pub use hook::{HookPoint, Site, Width};
 pub use lorascope_peft::ControlKind;
 pub use mat::Mat;
-pub use mixture::{Mixture, Part};
+pub use mixture::{Mixture, MixtureRuns, Part};
 pub use model::{BASE, DEFAULT_MEMORY, Model, Stop};
 pub use module::Module;
 pub use pullback::{EmbeddingShares, PulledBack, ThroughNorm};

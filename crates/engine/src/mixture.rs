@@ -6,10 +6,13 @@
 //! need no reconciling, and a mixture of all parts of an adapter has the adapter's bits.
 //!
 //! Many mixtures go through the model together. Those that are equal in the first layers are one set of rows there: rows divide at
-//! the first layer at which their mixtures differ. By the independence of rows the results are those of each mixture alone.
+//! the first layer at which their mixtures differ. Who asks again and again ([`MixtureRuns`]) also shares the first layers of earlier
+//! runs. By the independence of rows the results are those of each mixture alone.
+
+mod plan;
+mod streams;
 
 use crate::batch::{Batch, ModelId};
-use crate::branch::Fork;
 use crate::error::{Error, Result};
 use crate::forward::{self, Memory, Progress};
 use crate::mat::Mat;
@@ -17,7 +20,10 @@ use crate::model::Model;
 use crate::module::Module;
 use crate::request::Hooks;
 use lorascope_kernels::Real;
+use plan::{LayerKey, plan};
 use std::collections::BTreeMap;
+use streams::Streams;
+pub(crate) use streams::{Given, Wanted};
 
 /// What a mixture takes at one module.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -50,8 +56,8 @@ impl Mixture {
         self.parts.iter().map(|(&place, &part)| (place, part))
     }
 
-    /// For sorting: mixtures that are equal in more of the first layers stand nearer.
-    fn key(&self, n_layers: usize) -> Vec<Vec<(Module, ModelId, u64)>> {
+    /// What it takes in each layer. For sorting: mixtures that are equal in more of the first layers stand nearer.
+    fn key(&self, n_layers: usize) -> Vec<LayerKey> {
         let mut layers = vec![Vec::new(); n_layers];
         for ((layer, module), part) in self.parts() {
             layers[layer].push((module, part.model, part.factor.to_bits()));
@@ -60,46 +66,70 @@ impl Mixture {
     }
 }
 
-/// Which rows mixtures share.
-struct Plan {
-    /// The mixture that runs the batch's own rows.
-    first: usize,
-    /// The others that differ from it, each with the mixture that runs it.
-    forks: Vec<Fork>,
-    /// For each mixture, the copy of the rows that it runs: 0 is the batch's own rows, the others are the forks.
-    copy_of: Vec<usize>,
+/// Runs of the same rows as ever other mixtures. What earlier runs computed in their first layers is kept, up to a budget of memory, and
+/// a mixture that is equal to an earlier one there begins where it differs. The results have the bits of runs from the beginning.
+pub struct MixtureRuns<'m, R> {
+    model: &'m Model<R>,
+    /// Rows of the base; what runs are copies of them.
+    batch: Batch,
+    streams: Streams<R>,
 }
 
-/// `mixtures` are not empty; those of layer `n_layers` and above do not exist. Models of mixtures are numbered from `n_models` on.
-fn plan(mixtures: &[Mixture], n_layers: usize, n_models: usize) -> Plan {
-    let keys: Vec<_> = mixtures.iter().map(|m| m.key(n_layers)).collect();
-    let mut order: Vec<usize> = (0..mixtures.len()).collect();
-    order.sort_by(|&a, &b| keys[a].cmp(&keys[b]));
-    let mut plan = Plan { first: order[0], forks: Vec::new(), copy_of: vec![0; mixtures.len()] };
-    for pair in order.windows(2) {
-        let (before, now) = (pair[0], pair[1]);
-        let shared = keys[before].iter().zip(&keys[now]).take_while(|(a, b)| a == b).count();
-        if shared == n_layers {
-            plan.copy_of[now] = plan.copy_of[before];
-            continue;
+impl<'m, R: Real> MixtureRuns<'m, R> {
+    /// `memory`: bytes of residual streams that are kept from run to run, `d_model` numbers a row, layer and mixture; 0 keeps none.
+    ///
+    /// # Errors
+    /// Rows that are not whole sequences of the base; models in which edits stand.
+    pub fn new(model: &'m Model<R>, batch: &Batch, memory: usize) -> Result<Self> {
+        if batch.n_kept > 0 || batch.n_trunk < batch.n_rows() || batch.models().iter().any(|&m| m > 0) {
+            let why = "its rows must be whole sequences of the base".to_owned();
+            return Err(Error::BadMixture { mixture: 0, why });
         }
-        // In sorted order nobody before shares more layers; go back to rows that exist at the first layer of difference.
-        let mut of = plan.copy_of[before];
-        while of > 0 && plan.forks[of - 1].layer > shared {
-            of = plan.forks[of - 1].of;
+        if !model.standing().is_empty() {
+            let why = "edits stand in these models, and a mixture is none of them; run it without edits";
+            return Err(Error::BadMixture { mixture: 0, why: why.to_owned() });
         }
-        plan.forks.push(Fork { of, model: n_models + now, layer: shared });
-        plan.copy_of[now] = plan.forks.len();
+        Ok(Self { model, batch: batch.clone(), streams: Streams::new(memory) })
     }
-    plan
+
+    /// The final normalised states of the rows of `readout`, mixture by mixture.
+    ///
+    /// # Errors
+    /// A part that no loaded adapter has, of DoRA, or with a factor that is not finite; readout rows that the batch does not have; numbers
+    /// that are not finite.
+    pub fn run(
+        &mut self,
+        mixtures: &[Mixture],
+        readout: &[usize],
+        progress: Progress,
+    ) -> Result<Vec<Mat<R>>> {
+        self.model.check_readout(&self.batch, readout)?;
+        for (i, mixture) in mixtures.iter().enumerate() {
+            self.model.check_mixture(mixture).map_err(|why| Error::BadMixture { mixture: i, why })?;
+        }
+        let spec = self.model.spec();
+        let keys: Vec<Vec<LayerKey>> = mixtures.iter().map(|m| m.key(spec.n_layers)).collect();
+        let plan = plan(&keys, self.model.n_models(), &|key| self.streams.longest(key));
+        let (forked, starts) = self.batch.forked(&plan.forks);
+        let (given, mut left) =
+            self.streams.passing(&plan, &keys, &starts, (self.batch.n_rows(), spec.d_model));
+        let of_fork = |&start: &usize| readout.iter().map(move |row| start + row);
+        let rows: Vec<usize> = starts.iter().flat_map(of_fork).collect();
+        let memory = Memory::Streams(&given, &mut left);
+        let hooks = Hooks::default();
+        let run = forward::run_mixtures(self.model, &forked, &hooks, &rows, progress, memory, mixtures)?;
+        self.streams.keep(left);
+        let n = readout.len();
+        let of_copy = |&copy: &usize| run.readout.gather(&(copy * n..(copy + 1) * n).collect::<Vec<_>>());
+        Ok(plan.copy_of.iter().map(of_copy).collect())
+    }
 }
 
 impl<R: Real> Model<R> {
-    /// Runs rows of the base as each of some mixtures: the final normalised states of the rows of `readout`, mixture by mixture.
+    /// Runs rows of the base as each of some mixtures, once: [`MixtureRuns::run`] without anything kept.
     ///
     /// # Errors
-    /// As [`Model::run`]; rows of another model, or kept or patched ones; a part that no adapter has, or that is more than a low-rank
-    /// update (DoRA).
+    /// As [`MixtureRuns::new`] and [`MixtureRuns::run`].
     pub fn run_mixtures(
         &self,
         batch: &Batch,
@@ -107,31 +137,7 @@ impl<R: Real> Model<R> {
         readout: &[usize],
         progress: Progress,
     ) -> Result<Vec<Mat<R>>> {
-        self.check_readout(batch, readout)?;
-        if batch.n_kept > 0 || batch.n_trunk < batch.n_rows() || batch.models().iter().any(|&m| m > 0) {
-            let why = "its rows must be whole sequences of the base".to_owned();
-            return Err(Error::BadMixture { mixture: 0, why });
-        }
-        if !self.standing().is_empty() {
-            let why = "edits stand in these models, and a mixture is none of them; run it without edits";
-            return Err(Error::BadMixture { mixture: 0, why: why.to_owned() });
-        }
-        for (i, mixture) in mixtures.iter().enumerate() {
-            self.check_mixture(mixture).map_err(|why| Error::BadMixture { mixture: i, why })?;
-        }
-        if mixtures.is_empty() {
-            return Ok(Vec::new());
-        }
-        let n_models = self.n_models();
-        let plan = plan(mixtures, self.spec().n_layers, n_models);
-        let (forked, starts) = batch.forked(n_models + plan.first, &plan.forks);
-        let rows: Vec<usize> =
-            starts.iter().flat_map(|start| readout.iter().map(move |r| start + r)).collect();
-        let run =
-            forward::run_mixtures(self, &forked, &Hooks::default(), &rows, progress, Memory::None, mixtures)?;
-        let n = readout.len();
-        let of_copy = |&copy: &usize| run.readout.gather(&(copy * n..(copy + 1) * n).collect::<Vec<_>>());
-        Ok(plan.copy_of.iter().map(of_copy).collect())
+        MixtureRuns::new(self, batch, 0)?.run(mixtures, readout, progress)
     }
 
     fn check_mixture(&self, mixture: &Mixture) -> std::result::Result<(), String> {
@@ -150,39 +156,5 @@ impl<R: Real> Model<R> {
             }
         }
         Ok(())
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// A mixture of a model with one module a layer, from the adapter that each layer takes (0: none).
-    fn mixture(layers: &[usize]) -> Mixture {
-        let mut mixture = Mixture::default();
-        for (layer, &model) in layers.iter().enumerate().filter(|(_, m)| **m > 0) {
-            mixture.take(layer, Module::Up, Part { model, factor: 1.0 });
-        }
-        mixture
-    }
-
-    #[test]
-    fn mixtures_divide_where_they_differ_and_equal_ones_are_one() {
-        let all = [[1, 0, 1, 0], [0, 0, 0, 0], [1, 0, 1, 1], [0, 0, 0, 1], [1, 0, 1, 0], [1, 1, 0, 0]]
-            .map(|m| mixture(&m));
-        let plan = plan(&all, 4, 3);
-        assert_eq!((plan.first, plan.copy_of[0]), (1, plan.copy_of[4]));
-        // Layers that are computed: 4 for nothing, 1 for the last layer alone, 4 for 1010, 1 for 1011, 3 for 1100.
-        let mut layers: Vec<(usize, usize)> = plan.forks.iter().map(|f| (f.model - 3, f.layer)).collect();
-        layers.sort_unstable();
-        assert_eq!(layers.len(), 4);
-        assert_eq!(layers.iter().map(|l| 4 - l.1).sum::<usize>(), 1 + 4 + 1 + 3);
-        for (n, fork) in plan.forks.iter().enumerate() {
-            assert!(fork.of <= n, "a fork comes after what it copies");
-            assert!(fork.of == 0 || plan.forks[fork.of - 1].layer <= fork.layer);
-            // What it copies runs the same mixture in the layers before.
-            let of = if fork.of == 0 { plan.first } else { plan.forks[fork.of - 1].model - 3 };
-            assert_eq!(all[of].key(4)[..fork.layer], all[fork.model - 3].key(4)[..fork.layer]);
-        }
     }
 }

@@ -192,6 +192,11 @@ impl<'h, R: Real> Tap<'h, R> {
         self.plan.contains_key(&point)
     }
 
+    /// Points at which something was asked for, or visitors come.
+    pub fn points(&self) -> impl Iterator<Item = HookPoint> {
+        self.plan.keys().chain(self.visits_at.keys()).copied()
+    }
+
     /// Rows of `range` where something was asked for, in order.
     pub fn rows_wanted(&self, point: HookPoint, range: Range<usize>) -> Vec<usize> {
         self.plan.get(&point).map_or_else(Vec::new, |rows| rows.range(range).map(|(&r, _)| r).collect())

@@ -22,6 +22,15 @@ vectorised! {
 }
 
 vectorised! {
+    /// `x += s · y`, in one rounding each.
+    pub fn add_scaled_assign<R: Real>(x: &mut [R], s: R, y: &[R]) {
+        for (a, &b) in x.iter_mut().zip(y) {
+            *a = s.mul_add(b, *a);
+        }
+    }
+}
+
+vectorised! {
     /// Adds `row` (a bias) to every row of `x`.
     pub fn add_row<R: Real>(x: &mut [R], row: &[R]) {
         for r in x.chunks_exact_mut(row.len().max(1)) {

@@ -36,7 +36,7 @@ pub use device::{
 };
 pub use dispatch::{Isa, isa};
 pub use dot::dot_ordered;
-pub use elementwise::{add_assign, add_row, all_finite, dot, hadamard_rows, scale_assign};
+pub use elementwise::{add_assign, add_row, add_scaled_assign, all_finite, dot, hadamard_rows, scale_assign};
 pub use matmul::{Write, matmul, matmul_inner, matmul_transposed};
 pub use matrix::{MatMut, MatRef};
 pub use norm::{layer_norm, norm_backward, norm_scale_backward, rms_norm};

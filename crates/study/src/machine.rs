@@ -15,6 +15,12 @@ pub fn set_threads(threads: Option<u16>) -> Result<usize> {
     Ok(rayon::current_num_threads())
 }
 
+/// Runs something on one of the threads that [`set_threads`] started. Each piece of arithmetic that is called from outside wakes one of them
+/// and waits for it, which on many small pieces takes as long as on large ones.
+pub fn on_own_threads<T: Send>(work: impl FnOnce() -> T + Send) -> T {
+    rayon::scope(|_| work())
+}
+
 /// Chooses the device for large products, for the life of the process; `None` where that is the processor.
 ///
 /// # Errors

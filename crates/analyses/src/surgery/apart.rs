@@ -4,7 +4,7 @@ use super::Tables;
 use super::blocks::Block;
 use super::gradient;
 use super::masks::{Bench, Mask};
-use super::search::{Grown, Search, by_size, random_orders, sizes};
+use super::search::{Grown, Search, by_size, include, random_orders, sizes};
 use super::settings::Settings;
 use crate::bootstrap::Interval;
 use crate::circuit::prompts::Split;
@@ -48,10 +48,10 @@ impl Apart<'_> {
         let (base, full) = (bench.of(&none)?, bench.of(&all)?);
         let whole = Whole::new(self.context, &bench.prompts, base, full, self.settings.floor);
         let orders = random_orders(n, self.settings.orders, self.context.seed);
-        let mut random_sizes = sizes(n, self.settings.points);
-        if self.settings.shapley {
-            random_sizes = (1..=n).collect();
-        }
+        let mut random_sizes = match self.settings.shapley {
+            true => (1..=n).collect(),
+            false => sizes(n, self.settings.points),
+        };
         let gradients = gradient::shares(self.context, self.model, self.blocks, &bench.prompts, &whole)?;
         let (mut alone, mut missed) = (Vec::with_capacity(n), Vec::with_capacity(n));
         for b in 0..n {
@@ -77,9 +77,7 @@ impl Apart<'_> {
                 shortest = search.shorter(order, shortest.len())?.unwrap_or(shortest);
             }
             smallest = search.prune(&shortest, &missed)?;
-            random_sizes.push(smallest.len());
-            random_sizes.sort_unstable();
-            random_sizes.dedup();
+            include(&mut random_sizes, smallest.len());
         }
         let random = match moved {
             0 => Random::new(),

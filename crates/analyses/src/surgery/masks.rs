@@ -8,7 +8,7 @@ use super::blocks::Block;
 use super::tables::RUNS;
 use crate::context::Context;
 use crate::error::Result;
-use crate::mixtures::{Answer, answers};
+use crate::mixtures::{Answer, Asked};
 use lorascope_engine::{Mixture, ModelId, Part};
 use lorascope_record::Table;
 use std::cmp::Ordering;
@@ -16,6 +16,9 @@ use std::collections::BTreeMap;
 
 /// Masks of a part that is kept when the run is cut off.
 const PART: usize = 16;
+
+/// Eighths of the budget of memory for what masks leave for later ones: sets that grow block by block begin alike.
+const KEPT: usize = 2;
 
 /// A factor for each block: 1 is on, 0 is off.
 #[derive(Clone, Debug, PartialEq)]
@@ -93,6 +96,8 @@ pub(super) struct Bench<'a> {
     known: BTreeMap<String, Vec<Answer>>,
     runs: Table,
     n_parts: usize,
+    /// Made when the first mask is measured here.
+    asked: Option<Asked<'a>>,
 }
 
 impl<'a> Bench<'a> {
@@ -105,7 +110,7 @@ impl<'a> Bench<'a> {
         set: &'static str,
     ) -> Self {
         let (known, runs) = (BTreeMap::new(), Table::new(&RUNS));
-        Self { context, model, blocks, prompts, set, known, runs, n_parts: 0 }
+        Self { context, model, blocks, prompts, set, known, runs, n_parts: 0, asked: None }
     }
 
     /// Measures masks that have not been measured yet.
@@ -129,11 +134,17 @@ impl<'a> Bench<'a> {
         // Which masks are asked for depends on what earlier ones gave, which a run that goes on finds again.
         let number = |i: usize| format!("surgery-{}-{set}-{:05}", self.model, self.n_parts + i);
         let names: Vec<String> = (0..parts.len()).map(number).collect();
+        let mut asked = self.asked.take();
         let table = self.context.parts(&names, &RUNS, |i| {
             let mixtures: Vec<Mixture> = parts[i].iter().map(|(_, mask)| self.mixture(mask)).collect();
             let at = |share: f64| progress.at(((i * PART) as f64 + share * parts[i].len() as f64) as u64);
-            self.table(parts[i], answers(self.context, &self.prompts, &mixtures, &at)?)
+            let asked = match &mut asked {
+                Some(asked) => asked,
+                none => none.insert(Asked::new(self.context, &self.prompts, KEPT)?),
+            };
+            self.table(parts[i], asked.answers(self.context, &mixtures, &at)?)
         })?;
+        self.asked = asked;
         self.n_parts += parts.len();
         let values = table.floats("delta")?.into_iter().zip(table.floats("p_b")?);
         let values: Vec<Answer> = values.map(|(delta, p_b)| Answer { delta, p_b }).collect();

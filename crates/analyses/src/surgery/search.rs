@@ -162,3 +162,15 @@ pub(super) fn sizes(n: usize, points: usize) -> Vec<usize> {
     sizes.dedup();
     sizes
 }
+
+/// Puts a size among others, in place of the nearest but the last one, which is that of all blocks.
+pub(super) fn include(sizes: &mut Vec<usize>, size: usize) {
+    if sizes.contains(&size) {
+        return;
+    }
+    let before_last = sizes.len().saturating_sub(1);
+    match (0..before_last).min_by_key(|&i| sizes[i].abs_diff(size)) {
+        Some(nearest) => sizes[nearest] = size,
+        None => sizes.insert(0, size),
+    }
+}

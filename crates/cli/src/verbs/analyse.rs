@@ -4,6 +4,7 @@ use crate::args::AnalyseArgs;
 use crate::progress::Bars;
 use anyhow::{Context, Result};
 use lorascope_analyses::{Flag, analysis};
+use lorascope_study::machine::on_own_threads;
 use lorascope_study::open::{Asked, open, read_prompts, today};
 use lorascope_study::pipeline::{Plan, run as run_plan};
 use lorascope_text::Wrapping;
@@ -30,7 +31,7 @@ pub fn run(name: &str, args: &AnalyseArgs, flags: Vec<(String, Vec<String>)>) ->
     };
     let wrapping = if args.prompts.raw { Wrapping::Raw } else { Wrapping::Auto };
     let asked = Asked { set, answers: args.prompts.answers.clone(), wrapping, now: Some(today()) };
-    run_plan(&plan, opened, &asked, &args.out.out, &bars)?;
+    on_own_threads(|| run_plan(&plan, opened, &asked, &args.out.out, &bars))?;
     Ok(ExitCode::SUCCESS)
 }
 

@@ -3,6 +3,7 @@
 use crate::args::StudyArgs;
 use crate::progress::Bars;
 use anyhow::{Context, Result, bail};
+use lorascope_study::machine::on_own_threads;
 use lorascope_study::open::open;
 use lorascope_study::pipeline::run as run_plan;
 use lorascope_study::study_file::{Ready, StudyFile};
@@ -34,7 +35,7 @@ pub fn run(args: &StudyArgs) -> Result<ExitCode> {
     let Ready { models, asked, plan } = study.ready(threads, args.machine.memory)?;
     let bars = Bars::default();
     let opened = open(&models, plan.seed, &bars)?;
-    run_plan(&plan, opened, &asked, &out, &bars)?;
+    on_own_threads(|| run_plan(&plan, opened, &asked, &out, &bars))?;
     Ok(ExitCode::SUCCESS)
 }
 

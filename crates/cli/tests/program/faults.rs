@@ -305,18 +305,46 @@ fn ended(child: Child) -> Outcome {
     Outcome { ok: out.status.success(), stdout: text(out.stdout), stderr: text(out.stderr) }
 }
 
-/// Presses ctrl-C after a while; how the program ended, and how long that took.
+/// Presses ctrl-C after a while; how the program ended, and how much of a processor's time it took for that, which other work on the
+/// machine does not lengthen.
+#[cfg(target_os = "linux")]
 fn interrupted(mut child: Child, after: Duration) -> Option<(ExitStatus, Duration)> {
     std::thread::sleep(after);
     if child.try_wait().unwrap().is_some() {
         return None;
     }
-    let pressed = Instant::now();
+    let before = processor_time(child.id());
     assert!(Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap().success());
-    Some((child.wait().unwrap(), pressed.elapsed()))
+    let pressed = Instant::now();
+    // Who has ended keeps his account until somebody waits for him.
+    while !is_over(child.id()) {
+        assert!(pressed.elapsed() < Duration::from_secs(60), "it goes on after ctrl-C");
+        std::thread::sleep(Duration::from_millis(2));
+    }
+    let took = processor_time(child.id()).saturating_sub(before);
+    Some((child.wait().unwrap(), took))
 }
 
-#[cfg(unix)]
+/// The fields of a process's `/proc/PID/stat` after its name: the state first.
+#[cfg(target_os = "linux")]
+fn account(process: u32) -> Vec<String> {
+    let line = fs::read_to_string(format!("/proc/{process}/stat")).unwrap();
+    line.rsplit_once(')').unwrap().1.split_whitespace().map(str::to_owned).collect()
+}
+
+#[cfg(target_os = "linux")]
+fn is_over(process: u32) -> bool {
+    account(process)[0] == "Z"
+}
+
+/// In user and system mode, which Linux counts in hundredths of a second.
+#[cfg(target_os = "linux")]
+fn processor_time(process: u32) -> Duration {
+    let account = account(process);
+    Duration::from_millis(10 * (account[11].parse::<u64>().unwrap() + account[12].parse::<u64>().unwrap()))
+}
+
+#[cfg(target_os = "linux")]
 #[test]
 fn ctrl_c_ends_any_run_within_a_second_and_it_goes_on() {
     let Some(bench) = bench(160) else { return };
@@ -349,9 +377,8 @@ fn ctrl_c_ends_any_run_within_a_second_and_it_goes_on() {
     }
     times.sort();
     let (middle, longest) = (times[times.len() / 2], times[times.len() - 1]);
-    println!("ctrl-C, {} times: {middle:?} in the middle, {longest:?} at most", times.len());
-    // A machine that is busy with other work holds up a single one.
-    assert!(middle < Duration::from_secs(1) && longest < Duration::from_secs(10), "{times:?}");
+    println!("ctrl-C, {} times: {middle:?} of a processor in the middle, {longest:?} at most", times.len());
+    assert!(longest < Duration::from_secs(1), "{times:?}");
 }
 
 /// What a hostile file puts into a message must not reach a terminal as commands.

@@ -136,19 +136,15 @@ fn line(verb: &str, rest: &str) -> String {
 #[test]
 fn killed_patching_ends_like_an_undisturbed_one() {
     let Some(bench) = Bench::new() else { return };
-    bench.json("prompts.json", &prompts(48));
-    kill_and_go_on(
-        &bench,
-        &line("patch", "--site z --site attn_out --site adapter --position decision --position 9"),
-        0,
-    );
+    bench.json("prompts.json", &prompts(32));
+    kill_and_go_on(&bench, &line("patch", "--site z --site adapter --position decision"), 0);
 }
 
 #[test]
 fn killed_circuits_end_like_undisturbed_ones() {
     let Some(bench) = Bench::new() else { return };
     bench.json("prompts.json", &prompts(32));
-    kill_and_go_on(&bench, &line("circuit", "--source lora --source dora --target base"), 0);
+    kill_and_go_on(&bench, &line("circuit", "--source lora --target base"), 0);
 }
 
 #[test]

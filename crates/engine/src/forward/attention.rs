@@ -14,7 +14,8 @@ use crate::module::Module;
 use crate::spec::ModelSpec;
 use crate::weights::{LayerWeights, NormWeights, PerModel};
 use lorascope_kernels::{
-    MatMut, MatRef, Packed, Real, Write, dot_ordered, matmul, rms_norm, scale_assign, softcap, softmax_masked,
+    MatMut, MatRef, Packed, Real, Write, add_scaled_assign, dot_ordered, matmul, rms_norm, scale_assign,
+    softcap, softmax_masked,
 };
 use rayon::prelude::*;
 use std::collections::HashMap;
@@ -236,14 +237,22 @@ impl<R: Real> Pass<'_, '_, R> {
                 let mut patterns: Vec<Vec<Mat<R>>> = scores.collect();
                 self.watch_patterns(&mixer, together, &mut patterns);
                 for ((chunk, packed), patterns) in together.iter().zip(&packed).zip(patterns) {
-                    mixer.place(chunk, &mixer.values(chunk, packed, patterns), &mut z);
+                    let rows = chunk.rows.start - first_row..chunk.rows.end - first_row;
+                    let own = &mut z.data[rows.start * z.cols..rows.end * z.cols];
+                    mixer.place(&mixer.values(chunk, packed, patterns), own);
                 }
             }
         } else {
-            let mixed: Vec<Vec<Mat<R>>> = chunks.par_iter().map(|chunk| mixer.mix(chunk)).collect();
-            for (chunk, groups) in chunks.iter().zip(mixed) {
-                mixer.place(chunk, &groups, &mut z);
+            // The chunks are the block's rows, one after the other.
+            let (cols, mut rest) = (z.cols, &mut z.data[..]);
+            let mut places = Vec::with_capacity(chunks.len());
+            for chunk in &chunks {
+                let (own, after) = rest.split_at_mut(chunk.rows.len() * cols);
+                places.push(own);
+                rest = after;
             }
+            let mixed = chunks.par_iter().zip(places);
+            mixed.for_each(|(chunk, own)| mixer.place(&mixer.mix(chunk), own));
         }
         z
     }
@@ -469,17 +478,16 @@ impl<R: Real> Mixer<'_, R> {
         matmul(z.view_mut(), shared, values, Write::Set);
         for (r, weight) in own.into_iter().enumerate() {
             let value = &self.cache.v.row(chunk.rows.start + r / group)[g * d_head..(g + 1) * d_head];
-            z.row_mut(r).iter_mut().zip(value).for_each(|(z, &v)| *z = weight.mul_add(v, *z));
+            add_scaled_assign(z.row_mut(r), weight, value);
         }
         z
     }
 
-    /// Writes the groups' z of a chunk into the block's matrix.
-    pub fn place(&self, chunk: &Chunk, groups: &[Mat<R>], z: &mut Mat<R>) {
+    /// Writes the groups' z of a chunk into its rows of the block's matrix.
+    pub fn place(&self, groups: &[Mat<R>], z: &mut [R]) {
         let width = self.spec.group() * self.spec.d_head;
-        for (i, row) in chunk.rows.clone().enumerate() {
-            let target = z.row_mut(row - self.first_row);
-            for (part, group) in target.chunks_exact_mut(width).zip(groups) {
+        for (i, row) in z.chunks_exact_mut((width * groups.len()).max(1)).enumerate() {
+            for (part, group) in row.chunks_exact_mut(width).zip(groups) {
                 part.copy_from_slice(&group.data[i * width..(i + 1) * width]);
             }
         }

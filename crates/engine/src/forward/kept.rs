@@ -10,6 +10,7 @@ use crate::branch::Branch;
 use crate::error::{Error, Result};
 use crate::hook::HookPoint;
 use crate::mat::Mat;
+use crate::mixture::{Given, Wanted};
 use crate::model::Model;
 use crate::request::Hooks;
 use crate::tap::Tap;
@@ -33,6 +34,8 @@ pub(crate) enum Memory<'k, R> {
     Give(&'k Kept<R>),
     /// Writes down here what a pass backwards needs; kept rows from there, where there are any.
     Record(&'k mut Record<R>, Option<&'k Kept<R>>),
+    /// Rows begin with these residual streams; those before some layers are left there.
+    Streams(&'k [Given<R>], &'k mut [Wanted<R>]),
 }
 
 /// What a run leaves for the pass backwards.
@@ -55,17 +58,28 @@ pub(crate) struct Record<R> {
 }
 
 impl<R: Real> Memory<'_, R> {
-    /// Puts kept keys and values into the layer's.
-    pub(super) fn recall(&self, layer: usize, keys: &mut Keys<R>) {
-        if let Memory::Give(kept) | Memory::Record(_, Some(kept)) | Memory::Take(_, Some(kept)) = self {
-            kept.recall(layer, keys);
+    /// Puts what was kept into the layer's keys and values, or into the residual stream before it.
+    pub(super) fn recall(&self, layer: usize, resid: &mut Mat<R>, keys: &mut Keys<R>) {
+        match self {
+            Memory::Give(kept) | Memory::Record(_, Some(kept)) | Memory::Take(_, Some(kept)) => {
+                kept.recall(layer, keys);
+            }
+            Memory::Streams(given, _) => given.iter().for_each(|given| given.put(layer, resid)),
+            _ => {}
         }
     }
 
     /// Keeps what was asked for of a layer that is over.
-    pub(super) fn remember(&mut self, keys: &Keys<R>, tape: Option<Recorder<R>>) {
+    pub(super) fn remember(
+        &mut self,
+        layer: usize,
+        resid: &Mat<R>,
+        keys: &Keys<R>,
+        tape: Option<Recorder<R>>,
+    ) {
         match (self, tape) {
             (Memory::Take(layers, _), _) => layers.push((keys.k.clone(), keys.v.clone())),
+            (Memory::Streams(_, wanted), _) => wanted.iter_mut().for_each(|w| w.take(layer + 1, resid)),
             (Memory::Record(record, _), Some(tape)) => {
                 record.tapes.push(tape.finish(keys.clone()));
             }
@@ -79,6 +93,7 @@ impl<R: Real> Memory<'_, R> {
             Memory::Give(kept) | Memory::Record(_, Some(kept)) | Memory::Take(_, Some(kept)) => {
                 Memory::Give(kept)
             }
+            Memory::Streams(given, _) => Memory::Streams(given, &mut []),
             _ => Memory::None,
         }
     }

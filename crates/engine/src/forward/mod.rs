@@ -13,6 +13,7 @@ mod first;
 mod heirs;
 mod inputs;
 mod kept;
+mod last;
 mod linear;
 mod mlp;
 mod results;
@@ -74,6 +75,8 @@ pub(crate) struct Pass<'a, 'h, R> {
     overflow: Option<(HookPoint, usize)>,
     /// What the models beyond the loaded ones are.
     mixtures: &'a [Mixture],
+    /// The rows that are read after the last layer, where that is known not to be all.
+    read: Option<Vec<usize>>,
     /// Where the steps are written down, if they are.
     pub tape: Option<Recorder<R>>,
 }
@@ -132,6 +135,8 @@ fn carry_out<R: Real>(
 ) -> Result<Run<R>> {
     if memory.is_record() {
         pass.tap.log_edits();
+    } else {
+        pass.reads_only(readout);
     }
     let n_layers = pass.model.spec().n_layers;
     let resid = through_layers(&mut pass, n_layers, progress, &mut memory)?;
@@ -156,10 +161,10 @@ fn through_layers<R: Real>(
     for layer in 0..n_layers {
         progress(layer, spec.n_layers);
         model.check_stop()?;
-        memory.recall(layer, &mut cache);
+        memory.recall(layer, &mut resid, &mut cache);
         pass.tape = memory.recorder(layer, &resid);
         pass.layer(layer, &mut resid, &mut cache)?;
-        memory.remember(&cache, pass.tape.take());
+        memory.remember(layer, &resid, &cache, pass.tape.take());
     }
     model.check_stop()?;
     Ok(resid)
@@ -177,7 +182,18 @@ impl<'a, 'h, R: Real> Pass<'a, 'h, R> {
             Positions::Learned => Vec::new(),
         };
         let (scratch, heirs) = (Scratch::default(), Heirs::default());
-        Self { model, batch, tap, rotary, scratch, heirs, overflow: None, mixtures: &[], tape: None }
+        Self {
+            model,
+            batch,
+            tap,
+            rotary,
+            scratch,
+            heirs,
+            overflow: None,
+            mixtures: &[],
+            read: None,
+            tape: None,
+        }
     }
 
     /// One layer for all rows.
@@ -227,9 +243,8 @@ impl<'a, 'h, R: Real> Pass<'a, 'h, R> {
         cache: &mut attention::Keys<R>,
     ) {
         let (first, d) = (rows.start, resid.cols);
-        let span = rows.start * d..rows.end * d;
         let mut x = self.scratch.mat(rows.len(), d);
-        x.data.copy_from_slice(&resid.data[span.clone()]);
+        x.for_rows(|i, row| row.copy_from_slice(resid.row(first + i)));
 
         self.record_block(&rows);
         if stage <= Stage::Mlp {
@@ -263,24 +278,25 @@ impl<'a, 'h, R: Real> Pass<'a, 'h, R> {
                 self.heirs.inherit(self.batch, Wire::ResidMid, rows.clone()),
             ));
         }
-        let mut mlp_out = match stage {
-            Stage::End => self.heirs.inherit(self.batch, Wire::MlpOut, rows),
-            Stage::Neurons => {
-                let post = self.heirs.inherit(self.batch, Wire::MlpPost, rows);
-                self.write_neurons(layer, w, first, post)
-            }
-            _ => {
-                let post = self.neurons(layer, w, first, &x);
-                self.write_neurons(layer, w, first, post)
-            }
-        };
-        self.tap(layer, Site::MlpOut, first, &mut mlp_out);
-        self.heirs.keep(Wire::MlpOut, first, &mlp_out);
-        x.add(&mlp_out);
+        if stage <= Stage::Mlp {
+            self.add_mlp(layer, w, first, &mut x);
+        } else {
+            let mut mlp_out = match stage {
+                Stage::End => self.heirs.inherit(self.batch, Wire::MlpOut, rows),
+                _ => {
+                    let post = self.heirs.inherit(self.batch, Wire::MlpPost, rows);
+                    self.write_neurons(layer, w, first, post)
+                }
+            };
+            self.tap(layer, Site::MlpOut, first, &mut mlp_out);
+            self.heirs.keep(Wire::MlpOut, first, &mlp_out);
+            x.add(&mlp_out);
+            self.scratch.give(mlp_out);
+        }
         self.record(|| Step::Add);
-        self.scratch.give(mlp_out);
         self.tap(layer, Site::ResidPost, first, &mut x);
-        resid.data[span].copy_from_slice(&x.data);
+        let rows = resid.data[first * d..].par_chunks_exact_mut(d).with_min_len(8).take(x.rows);
+        rows.enumerate().for_each(|(i, row)| row.copy_from_slice(x.row(i)));
         self.scratch.give(x);
     }
 

@@ -14,8 +14,10 @@ impl<R: Real> Scratch<R> {
     /// A matrix whose numbers are arbitrary: whoever asks for it writes all of it.
     pub fn mat(&mut self, rows: usize, cols: usize) -> Mat<R> {
         let n = rows * cols;
-        // The smallest buffer that suffices, else the largest, which grows.
-        let place = self.free.partition_point(|b| b.capacity() < n).min(self.free.len().saturating_sub(1));
+        // One of this very length needs no zeros; else the smallest that suffices, else the largest, which grows.
+        let sufficient = self.free.partition_point(|b| b.capacity() < n);
+        let exact = self.free[sufficient..].iter().position(|b| b.len() == n).map(|i| sufficient + i);
+        let place = exact.unwrap_or(sufficient).min(self.free.len().saturating_sub(1));
         let mut data = if self.free.is_empty() { Vec::new() } else { self.free.remove(place) };
         data.resize(n, R::ZERO);
         Mat { data, rows, cols }

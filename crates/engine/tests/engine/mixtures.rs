@@ -4,7 +4,8 @@
 use crate::support::{FAMILIES, all_rows, llama_with_many, shared, states, tokens};
 use lorascope_checkpoint::Checkpoint;
 use lorascope_engine::{
-    Batch, Control, ControlKind, DEFAULT_MEMORY, Edit, EditOp, HookPoint, Mat, Mixture, Model, Part, Site,
+    Batch, Control, ControlKind, DEFAULT_MEMORY, Edit, EditOp, HookPoint, Mat, Mixture, MixtureRuns, Model,
+    Part, Site,
 };
 use lorascope_kernels::Real;
 
@@ -107,6 +108,29 @@ fn many_together_are_each_alone() {
         assert_eq!(again, together, "{name}");
     };
     each_with_two(check);
+}
+
+#[test]
+fn runs_that_begin_where_earlier_ones_left_off_have_the_bits_of_whole_runs() {
+    each_with_two::<f32>(|name, model| {
+        let (all, batch) = (various(model), batch(model, 0));
+        let whole = run(model, &all);
+        let stream = batch.n_rows() * model.spec().d_model * size_of::<f32>();
+        for memory in [0, stream, 3 * stream, 1 << 30] {
+            let mut runs = MixtureRuns::new(model, &batch, memory).unwrap();
+            // There and back, so that much comes again after other things, and in portions of any size.
+            for size in [1, 4, 2] {
+                for (mixtures, whole) in all.chunks(size).zip(whole.chunks(size)) {
+                    let found = runs.run(mixtures, &all_rows(&batch), &|_, _| {}).unwrap();
+                    assert_eq!(found, whole, "{name}, {memory} bytes");
+                }
+                for (mixture, whole) in all.iter().zip(&whole).rev() {
+                    let found = runs.run(std::slice::from_ref(mixture), &[3], &|_, _| {}).unwrap();
+                    assert_eq!(found[0].row(0), whole.row(3), "{name}, {memory} bytes");
+                }
+            }
+        }
+    });
 }
 
 #[test]
