@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Any, Callable, Dict, Iterator
+from typing import Any, Callable, Dict, Iterator, List
 
 import pytest
 from conftest import skip
@@ -176,12 +176,22 @@ def test_the_driver_is_killed_and_started_again(nodes: Any, long: Dict[str, Any]
 
 
 def test_ctrl_c_keeps_what_is_done(nodes: Any, long: Dict[str, Any], tmp_path: Path) -> None:
+    pressed: List[int] = []
+
     def press(_: scale.Cluster, done: int) -> None:
         if done:
+            pressed.append(done)
             signal.raise_signal(signal.SIGINT)
 
-    with pytest.raises(KeyboardInterrupt):
-        on_cluster(nodes, long["file"], tmp_path / "run", press)
+    # What else runs in this process may have taken ctrl-C for itself.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            on_cluster(nodes, long["file"], tmp_path / "run", press)
+            assert pressed, "the run ended before it was pressed"
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert len(pressed) == 1, "nobody is told after that"
     assert list((tmp_path / "run" / ".parts").iterdir())
     result = lorascope.study(long["file"], out=tmp_path / "run", progress=False)
     assert any("finished parts" in note for note in result.notes)

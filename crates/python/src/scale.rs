@@ -34,6 +34,10 @@ impl ClusterHands {
             }
             done += n;
             py.detach(|| context.progress.at(done));
+            // Who was told may have had enough; what is finished is kept.
+            if self.raised.is_kept() {
+                break;
+            }
         }
         Ok(())
     }
@@ -61,6 +65,8 @@ impl Hands for ClusterHands {
         context.progress.end();
         if let Err(error) = gathered {
             self.raised.keep(error);
+        }
+        if self.raised.is_kept() {
             return Err(Error::Stopped);
         }
         match left(&units)?.first().and_then(|unit| unit.first()) {

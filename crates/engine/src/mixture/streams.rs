@@ -132,9 +132,9 @@ mod tests {
         let plan = plan(&keys, 2, &|key| streams.longest(key));
         let (given, mut wanted) = streams.passing(&plan, &keys, &[0], (1, 1));
         let mut resid = Mat::zeros(1, 1);
-        for layer in plan.forks[0].layer..3 {
+        for (layer, &taken) in mixture.iter().enumerate().skip(plan.forks[0].layer) {
             given.iter().for_each(|given| given.put(layer, &mut resid));
-            resid.data[0] = 10.0 * resid.data[0] + mixture[layer] as f32;
+            resid.data[0] = 10.0 * resid.data[0] + taken as f32;
             wanted.iter_mut().for_each(|wanted| wanted.take(layer + 1, &resid));
         }
         assert_eq!(resid.data, [(100 * mixture[0] + 10 * mixture[1] + mixture[2]) as f32]);
