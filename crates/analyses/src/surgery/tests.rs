@@ -1,7 +1,7 @@
 //! What needs no prompts; masked runs are tested through the program.
 
 use super::masks::Mask;
-use super::search::{Search, by_size, random_orders, sizes};
+use super::search::{Search, by_size, include, random_orders, sizes};
 
 #[test]
 fn no_two_masks_have_the_same_text() {
@@ -19,6 +19,17 @@ fn orders_are_complete_and_sizes_end_with_all() {
     assert_eq!(sizes(30, 6), [5, 10, 15, 20, 25, 30]);
     assert_eq!(sizes(3, 6), [1, 2, 3]);
     assert_eq!(sizes(7, 1), [7]);
+    for (mut sizes, size, with) in [
+        (vec![15, 30], 18, vec![18, 30]),
+        (vec![15, 30], 30, vec![15, 30]),
+        // The size of all blocks stays, however near.
+        (vec![10, 20, 30], 29, vec![10, 29, 30]),
+        (vec![10, 20, 30], 4, vec![4, 20, 30]),
+        (vec![7], 3, vec![3, 7]),
+    ] {
+        include(&mut sizes, size);
+        assert_eq!(sizes, with);
+    }
     assert_eq!(by_size(&[0.0, 2.0, 1.0, 2.0]), [1, 3, 2, 0]);
     let orders = random_orders(10, 20, 4);
     assert_eq!(orders, random_orders(10, 20, 4));
