@@ -5,7 +5,7 @@
     ~/.cache/lorascope/peers/probe-venv/bin/pip install numpy==2.4.6 scikit-learn==1.9.1
     ~/.cache/lorascope/peers/probe-venv/bin/python scripts/probe_fixtures.py
 
-Writes crates/analyses/tests/data/probe.json: rows with more coordinates than rows and the other way round, some coordinates
+Writes crates/numerics/tests/data/probe.json: rows with more coordinates than rows and the other way round, some coordinates
 constant or repeated, with the predictions of LogisticRegression, Ridge and RidgeClassifier on rows that they were not fitted to,
 after a StandardScaler that was fitted to the others, and areas under ROC curves. The solver of LogisticRegression is
 newton-cholesky, whose gradient ends below 1e-12; lbfgs stops at about 1e-7 whatever its tolerance, and must agree that far.
@@ -79,7 +79,7 @@ def main():
         "cases": [case("wide", rng, 28, 40), case("tall", rng, 48, 6), case("square", rng, 24, 18)],
         "ties": auc_with_ties(rng),
     }
-    path = pathlib.Path(__file__).parent.parent / "crates/analyses/tests/data/probe.json"
+    path = pathlib.Path(__file__).parent.parent / "crates/numerics/tests/data/probe.json"
     path.parent.mkdir(exist_ok=True)
     path.write_text(json.dumps(out) + "\n")
     print(path, path.stat().st_size, "bytes")

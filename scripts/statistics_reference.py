@@ -5,7 +5,7 @@
     ~/.cache/lorascope/peers/statistics-venv/bin/pip install numpy==2.4.6 scipy==1.17.1 statsmodels==0.15.0 scikit-learn==1.9.1
     ~/.cache/lorascope/peers/statistics-venv/bin/python scripts/statistics_reference.py
 
-Writes crates/analyses/tests/data/statistics.json: adjusted p-values, intervals of shares, quantiles and equivalence tests by t, sign-flip
+Writes crates/numerics/tests/data/statistics.json: adjusted p-values, intervals of shares, quantiles and equivalence tests by t, sign-flip
 tests by enumeration, percentile intervals from given draws, rank correlations, coefficients and accuracy of probes. Regressions and
 areas under ROC curves at large are in probe.json (probe_fixtures.py).
 """
@@ -144,7 +144,7 @@ def main():
         "ranks": ranks(rng),
         "probes": probes(rng),
     }
-    path = pathlib.Path(__file__).parent.parent / "crates/analyses/tests/data/statistics.json"
+    path = pathlib.Path(__file__).parent.parent / "crates/numerics/tests/data/statistics.json"
     path.write_text(json.dumps(out) + "\n")
     print(path, path.stat().st_size, "bytes")
 

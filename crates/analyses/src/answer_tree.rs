@@ -4,8 +4,7 @@
 //! once, and only rows that predict a token of an answer meet the output matrix.
 
 use crate::error::Result;
-use lorascope_engine::{Batch, Mat, Model, ModelId, ModelSpec, NextToken, States};
-use lorascope_kernels::Real;
+use lorascope_engine::{Batch, Mat, Model, ModelId, ModelSpec, NextToken, Number, States};
 use std::collections::BTreeMap;
 
 /// One spelling of an answer, after a prompt, in one model.
@@ -67,7 +66,7 @@ impl AnswerTree {
     }
 
     /// The readout of a run as states to be asked for the answers' tokens, by groups of one model each.
-    pub fn states<R: Real>(&self, readout: &Mat<R>) -> Vec<States<R>> {
+    pub fn states<R: Number>(&self, readout: &Mat<R>) -> Vec<States<R>> {
         let places: Vec<usize> = (0..self.rows.len()).collect();
         let model = |i: usize| self.batch.row(self.rows[i]).model;
         let groups = places.chunk_by(|&i, &j| model(i) == model(j));
@@ -85,7 +84,7 @@ impl AnswerTree {
     ///
     /// # Errors
     /// The output matrix can't be read.
-    pub fn next_tokens<R: Real>(&self, model: &Model<R>, readout: &Mat<R>) -> Result<Vec<NextToken>> {
+    pub fn next_tokens<R: Number>(&self, model: &Model<R>, readout: &Mat<R>) -> Result<Vec<NextToken>> {
         let mut next = Vec::with_capacity(self.rows.len());
         for states in self.states(readout) {
             next.extend(model.next_tokens(&states)?);

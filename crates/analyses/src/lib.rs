@@ -11,7 +11,6 @@ mod answers;
 mod attention;
 mod attribution;
 mod base_decisions;
-mod bootstrap;
 mod circuit;
 mod compare;
 mod conclusions;
@@ -24,8 +23,6 @@ mod flags;
 mod interactions;
 mod interventions;
 mod lens;
-mod linear;
-mod low_rank;
 mod memory;
 mod mixtures;
 mod patch;
@@ -35,7 +32,6 @@ mod sampler;
 mod scenarios;
 mod score;
 mod slices;
-mod statistics;
 mod steer;
 mod subject;
 mod suppression;
@@ -52,6 +48,9 @@ mod validate;
 mod weights;
 mod words;
 
+// Under the names by which analyses call them.
+use lorascope_numerics::{bootstrap, linear, low_rank, statistics};
+
 pub use activity::{
     Activity, Bf16Merge, ChangeKind, ChangedWeight, LOGIT_PRECISION, LogitMovement, MergeSummary, Spread,
     Verdict, adapter_activity,
@@ -59,15 +58,15 @@ pub use activity::{
 pub use answer_tree::{AnswerTree, Spelling, log_sum_exp};
 pub use answers::{Answers, Pair};
 pub use base_decisions::share_base_decisions;
-pub use bootstrap::{Interval, RESAMPLES, Resampler, mean_interval};
 pub use conclusions::{ClaimedRows, claimed_rows, verdicts};
 pub use context::{Context, Findings, Progress, Silent};
 pub use edits::{EditPosition, ModelEdit};
 pub use error::{Error, Result};
 pub use flags::Flag;
+pub use lorascope_numerics::bootstrap::{Interval, RESAMPLES, Resampler, mean_interval};
+pub use lorascope_numerics::statistics::{Comparison, Design, benjamini_hochberg};
 pub use memory::{MemoryEstimate, memory_estimate};
 pub use score::{Decision, score};
-pub use statistics::{Comparison, Design, benjamini_hochberg};
 pub use subject::{Meanings, Prompt, Subject};
 pub use trajectory::CheckpointName;
 pub use tuned_lens::unrelated_text;

@@ -9,8 +9,8 @@ use crate::error::Result;
 use crate::hook::{HookPoint, Site};
 use crate::model::Model;
 use crate::module::Module;
+use crate::number::Number;
 use crate::request::{Capture, Edit, EditOp, Hooks};
-use lorascope_kernels::Real;
 
 /// Outcome of one identity on one model.
 #[derive(Clone, Debug, PartialEq)]
@@ -38,7 +38,7 @@ type Values<R> = Vec<Vec<R>>;
 /// Runs all identities on one model over a sequence of tokens.
 ///
 /// Memory grows with the square of the sequence for the patterns of one layer; a few dozen tokens are enough.
-pub fn check<R: Real>(model: &Model<R>, which: ModelId, tokens: &[u32]) -> Result<Vec<Check>> {
+pub fn check<R: Number>(model: &Model<R>, which: ModelId, tokens: &[u32]) -> Result<Vec<Check>> {
     let spec = model.spec();
     let batch = Batch::new(spec, &[(which, tokens)])?;
     let rows: Vec<usize> = (0..batch.n_rows()).collect();
@@ -92,12 +92,12 @@ fn worse(a: f64, b: f64) -> f64 {
     if a.is_nan() || a > b { a } else { b }
 }
 
-fn largest<R: Real>(values: &Values<R>) -> f64 {
+fn largest<R: Number>(values: &Values<R>) -> f64 {
     values.iter().flatten().map(|v| v.to_f64().abs()).fold(1e-30, f64::max)
 }
 
 /// `max |Σ parts − whole| / max |whole|`.
-fn sum_error<R: Real>(parts: &[&Values<R>], whole: &Values<R>) -> f64 {
+fn sum_error<R: Number>(parts: &[&Values<R>], whole: &Values<R>) -> f64 {
     let mut worst = 0.0f64;
     for (i, row) in whole.iter().enumerate() {
         for (j, v) in row.iter().enumerate() {
@@ -111,7 +111,7 @@ fn sum_error<R: Real>(parts: &[&Values<R>], whole: &Values<R>) -> f64 {
 /// Heads and the biases of the output projection (the model's, the adapter's) against the attention output.
 ///
 /// No family has both a bias there and a norm after attention, through which the bias would have to go.
-fn heads_error<R: Real>(result: &Values<R>, attn: &Values<R>, biases: &[Option<&[R]>]) -> f64 {
+fn heads_error<R: Number>(result: &Values<R>, attn: &Values<R>, biases: &[Option<&[R]>]) -> f64 {
     let mut worst = 0.0f64;
     for (heads, out) in result.iter().zip(attn) {
         for (j, v) in out.iter().enumerate() {
@@ -124,7 +124,7 @@ fn heads_error<R: Real>(result: &Values<R>, attn: &Values<R>, biases: &[Option<&
 }
 
 /// Worst deviation of a pattern row's sum from 1, and largest weight on a key outside the window.
-fn pattern_error<R: Real>(pattern: &Values<R>, n_heads: usize, window: Option<usize>) -> (f64, f64) {
+fn pattern_error<R: Number>(pattern: &Values<R>, n_heads: usize, window: Option<usize>) -> (f64, f64) {
     let (mut sums, mut masked) = (0.0f64, 0.0f64);
     for row in pattern {
         let n_keys = row.len() / n_heads;
@@ -138,7 +138,7 @@ fn pattern_error<R: Real>(pattern: &Values<R>, n_heads: usize, window: Option<us
 }
 
 /// The last token's final state alone, in a batch with every other model, and with an edit that does nothing.
-fn company_error<R: Real>(model: &Model<R>, which: ModelId, tokens: &[u32]) -> Result<f64> {
+fn company_error<R: Number>(model: &Model<R>, which: ModelId, tokens: &[u32]) -> Result<f64> {
     let spec = model.spec();
     let last = tokens.len() - 1;
     let alone = Batch::new(spec, &[(which, tokens)])?;
@@ -158,7 +158,7 @@ fn company_error<R: Real>(model: &Model<R>, which: ModelId, tokens: &[u32]) -> R
 
 /// Patches of every stage of the middle layer, at the middle and at the last position: as branches, all together, and each as
 /// a whole run of its own.
-fn branch_error<R: Real>(model: &Model<R>, which: ModelId, tokens: &[u32]) -> Result<f64> {
+fn branch_error<R: Number>(model: &Model<R>, which: ModelId, tokens: &[u32]) -> Result<f64> {
     let (spec, last) = (model.spec(), tokens.len() - 1);
     let sites = [Site::ResidPre, Site::Z, Site::AttnOut, Site::MlpPost, Site::MlpOut];
     let patches: Vec<(HookPoint, usize)> = sites
@@ -189,7 +189,7 @@ fn branch_error<R: Real>(model: &Model<R>, which: ModelId, tokens: &[u32]) -> Re
 }
 
 /// `max |a − b|`.
-fn difference<R: Real>(a: &[R], b: &[R]) -> f64 {
+fn difference<R: Number>(a: &[R], b: &[R]) -> f64 {
     a.iter().zip(b).map(|(a, b)| (a.to_f64() - b.to_f64()).abs()).fold(0.0, worse)
 }
 

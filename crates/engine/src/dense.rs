@@ -6,9 +6,10 @@ use crate::error::{Error, Result};
 use crate::mat::Mat;
 use crate::model::Model;
 use crate::module::Module;
-use lorascope_kernels::{MatRef, Packed, Real, Write, matmul};
+use crate::number::Number;
+use lorascope_kernels::{MatRef, Packed, Write, matmul};
 
-impl<R: Real> Model<R> {
+impl<R: Number> Model<R> {
     /// What `model` multiplies by at a module, `[outputs, inputs]`: `W + s·B·A`, with DoRA's gain on its rows. Without biases.
     ///
     /// # Errors

@@ -5,10 +5,10 @@ use crate::batch::{Batch, ModelId};
 use crate::error::Result;
 use crate::families::Names;
 use crate::mat::Mat;
+use crate::number::Number;
 use crate::spec::ModelSpec;
 use crate::weights::{vector, widen};
 use lorascope_checkpoint::{Checkpoint, StoredTensor};
-use lorascope_kernels::Real;
 
 /// Embedding tables of a base and of the adapters that change them.
 #[derive(Debug)]
@@ -31,7 +31,7 @@ struct Update<R> {
     scale: R,
 }
 
-impl<R: Real> Embeddings<R> {
+impl<R: Number> Embeddings<R> {
     /// Finds the tables; index 0 is the base's, then one per adapter.
     pub fn new(spec: &ModelSpec, names: &Names, base: &Checkpoint, adapters: &[Adapter]) -> Result<Self> {
         let table = base.tensor(&format!("{}.weight", names.embed))?;
@@ -106,7 +106,7 @@ impl<R: Real> Embeddings<R> {
     }
 }
 
-impl<R: Real> Update<R> {
+impl<R: Number> Update<R> {
     /// Adds `scale · B · A[:, token]`.
     fn add(&self, token: usize, values: &mut [R]) -> Result<()> {
         let mut row = vec![R::ZERO; self.a.n_cols()];

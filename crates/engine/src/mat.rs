@@ -1,6 +1,7 @@
 //! Row-major matrices that own their numbers.
 
-use lorascope_kernels::{MatMut, MatRef, Real};
+use crate::number::Number;
+use lorascope_kernels::{MatMut, MatRef};
 use rayon::prelude::*;
 use std::ops::Range;
 
@@ -18,7 +19,7 @@ pub struct Mat<R> {
     pub cols: usize,
 }
 
-impl<R: Real> Mat<R> {
+impl<R: Number> Mat<R> {
     /// All zeros.
     pub fn zeros(rows: usize, cols: usize) -> Self {
         Self { data: vec![R::ZERO; rows * cols], rows, cols }

@@ -9,9 +9,9 @@ use crate::batch::{Batch, ModelId};
 use crate::error::Result;
 use crate::forward::{Kept, Progress, Run};
 use crate::model::Model;
+use crate::number::Number;
 use crate::request::{Capture, Hooks};
 use crate::standing::Standing;
-use lorascope_kernels::Real;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 /// Bytes of keys and values that are remembered beside those asked for last.
@@ -58,7 +58,7 @@ impl<R> Default for Memo<R> {
     }
 }
 
-impl<R: Real> Model<R> {
+impl<R: Number> Model<R> {
     /// Runs these sequences and remembers their keys and values, `2 · n_layers · n_kv_heads · d_head` numbers a token. What begins like
     /// a remembered sequence, under edits that do the same to it, is taken from there. Results of later runs are the same, bit for bit;
     /// those that go on these sequences are faster. Some sets of sequences that were remembered before stay, the newest first, within
@@ -200,7 +200,7 @@ impl<R: Real> Model<R> {
     }
 }
 
-impl<R: Real> Memo<R> {
+impl<R: Number> Memo<R> {
     /// Puts a set at the end, and lets the oldest go where there are too many.
     fn add(&mut self, newest: Remembered<R>) {
         let mut bytes = 0;
@@ -214,7 +214,7 @@ impl<R: Real> Memo<R> {
     }
 }
 
-impl<R: Real> Remembered<R> {
+impl<R: Number> Remembered<R> {
     /// `None` where a sequence of the batch does not go on a remembered one.
     fn after(&self, model: &Model<R>, batch: &Batch) -> Result<Option<After>> {
         let mut ends: Vec<(usize, usize, Vec<u32>)> = Vec::with_capacity(batch.n_sequences());

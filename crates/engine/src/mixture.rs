@@ -14,12 +14,12 @@ mod streams;
 
 use crate::batch::{Batch, ModelId};
 use crate::error::{Error, Result};
-use crate::forward::{self, Memory, Progress};
+use crate::forward::{Memory, Progress};
 use crate::mat::Mat;
 use crate::model::Model;
 use crate::module::Module;
+use crate::number::Number;
 use crate::request::Hooks;
-use lorascope_kernels::Real;
 use plan::{LayerKey, plan};
 use std::collections::BTreeMap;
 use streams::Streams;
@@ -75,7 +75,7 @@ pub struct MixtureRuns<'m, R> {
     streams: Streams<R>,
 }
 
-impl<'m, R: Real> MixtureRuns<'m, R> {
+impl<'m, R: Number> MixtureRuns<'m, R> {
     /// `memory`: bytes of residual streams that are kept from run to run, `d_model` numbers a row, layer and mixture; 0 keeps none.
     ///
     /// # Errors
@@ -117,7 +117,7 @@ impl<'m, R: Real> MixtureRuns<'m, R> {
         let rows: Vec<usize> = starts.iter().flat_map(of_fork).collect();
         let memory = Memory::Streams(&given, &mut left);
         let hooks = Hooks::default();
-        let run = forward::run_mixtures(self.model, &forked, &hooks, &rows, progress, memory, mixtures)?;
+        let run = R::run_mixtures(self.model, &forked, &hooks, &rows, progress, memory, mixtures)?;
         self.streams.keep(left);
         let n = readout.len();
         let of_copy = |&copy: &usize| run.readout.gather(&(copy * n..(copy + 1) * n).collect::<Vec<_>>());
@@ -125,7 +125,7 @@ impl<'m, R: Real> MixtureRuns<'m, R> {
     }
 }
 
-impl<R: Real> Model<R> {
+impl<R: Number> Model<R> {
     /// Runs rows of the base as each of some mixtures, once: [`MixtureRuns::run`] without anything kept.
     ///
     /// # Errors

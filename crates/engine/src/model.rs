@@ -10,13 +10,13 @@ use crate::hook::{HookPoint, Site};
 use crate::mat::Mat;
 use crate::memo::Memo;
 use crate::module::Module;
+use crate::number::Number;
 use crate::request::Hooks;
 use crate::spec::ModelSpec;
 use crate::standing::Standing;
 use crate::unembed::{OutputBlocks, n_blocks};
 use crate::weights::{NormWeights, PerModel, WeightStore, vector};
 use lorascope_checkpoint::{Checkpoint, StoredTensor};
-use lorascope_kernels::Real;
 use lorascope_peft::LowRank;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -51,7 +51,7 @@ pub struct Model<R> {
     stop: Option<Stop>,
 }
 
-impl<R: Real> Model<R> {
+impl<R: Number> Model<R> {
     /// Reads the specification from the checkpoint, checks its tensors, and loads the adapters (name and folder).
     ///
     /// `memory` bounds the bytes of packed weights that are kept between sweeps; with less than the model needs,

@@ -21,9 +21,9 @@ use crate::hook::{HookPoint, Site};
 use crate::mat::Mat;
 use crate::model::Model;
 use crate::module::Module;
+use crate::number::Number;
 use crate::spec::NormKind;
 use crate::weights::widen;
-use lorascope_kernels::Real;
 use place::Place;
 
 /// Directions taken back through a linear map, one row each.
@@ -60,7 +60,7 @@ pub struct EmbeddingShares {
     pub adapter: Vec<f64>,
 }
 
-impl<R: Real> Model<R> {
+impl<R: Number> Model<R> {
     /// Takes directions in the output of a module (`[rows, outputs]`, before any norm that follows) back to its input.
     /// `models` names the model of each row. The base's weight is read once for all rows.
     ///

@@ -5,7 +5,7 @@
 
 use crate::hook::HookPoint;
 use crate::mat::Mat;
-use lorascope_kernels::Real;
+use crate::number::Number;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -90,7 +90,7 @@ pub struct Hooks<R> {
 }
 
 /// Whether an edit's own numbers fit its units.
-pub(crate) fn check_operand<R: Real>(edit: &Edit<R>) -> std::result::Result<(), String> {
+pub(crate) fn check_operand<R: Number>(edit: &Edit<R>) -> std::result::Result<(), String> {
     let n = edit.units.len();
     match &edit.op {
         EditOp::Set(values) | EditOp::Add(values) if values.len() != n => {
@@ -108,7 +108,7 @@ pub(crate) fn check_operand<R: Real>(edit: &Edit<R>) -> std::result::Result<(), 
 }
 
 /// Directions that are not orthonormal would be copied more or less than once.
-fn check_orthonormal<R: Real>(basis: &Mat<R>) -> std::result::Result<(), String> {
+fn check_orthonormal<R: Number>(basis: &Mat<R>) -> std::result::Result<(), String> {
     const TOLERANCE: f64 = 1e-4;
     for i in 0..basis.rows {
         for j in 0..=i {
@@ -126,7 +126,7 @@ fn check_orthonormal<R: Real>(basis: &Mat<R>) -> std::result::Result<(), String>
 }
 
 /// `t += Σ_i u_i (u_i · (s − t))`.
-pub(crate) fn copy_along<R: Real>(target: &mut [R], source: &[R], basis: &Mat<R>) {
+pub(crate) fn copy_along<R: Number>(target: &mut [R], source: &[R], basis: &Mat<R>) {
     let difference: Vec<R> = source.iter().zip(&*target).map(|(&s, &t)| s - t).collect();
     for i in 0..basis.rows {
         let along = R::from_f64(lorascope_kernels::dot(basis.row(i), &difference));

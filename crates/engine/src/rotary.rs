@@ -1,7 +1,8 @@
 //! Cosines and sines of one rotary embedding, for the positions that a model has.
 
+use crate::number::Number;
 use crate::spec::Rotary;
-use lorascope_kernels::{Real, rotate_half, rotate_half_back};
+use lorascope_kernels::{rotate_half, rotate_half_back};
 
 /// `[position, pair]` tables.
 #[derive(Debug)]
@@ -11,7 +12,7 @@ pub struct RotaryTable<R> {
     sin: Vec<R>,
 }
 
-impl<R: Real> RotaryTable<R> {
+impl<R: Number> RotaryTable<R> {
     /// Tables for positions `0..n`. Angles are computed in f64 from frequencies rounded to f32, as the reference
     /// implementation rounds them.
     pub fn new(rotary: &Rotary, d_head: usize, n: usize) -> Self {

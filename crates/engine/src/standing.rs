@@ -17,9 +17,9 @@ use crate::error::{Error, Result};
 use crate::hook::{HookPoint, Site, Width};
 use crate::model::Model;
 use crate::module::Module;
+use crate::number::Number;
 use crate::request::{Edit, EditOp};
 use crate::spec::ModelSpec;
-use lorascope_kernels::Real;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 
@@ -75,7 +75,7 @@ pub enum StandingOp<R> {
     SetByRow(BTreeMap<Vec<u32>, Vec<R>>),
 }
 
-impl<R: Real> Standing<R> {
+impl<R: Number> Standing<R> {
     /// Whether nothing stands.
     pub fn is_empty(&self) -> bool {
         self.edits.is_empty() && self.muted.is_empty()
@@ -151,7 +151,7 @@ impl<R: Real> Standing<R> {
     }
 }
 
-impl<R: Real> StandingOp<R> {
+impl<R: Number> StandingOp<R> {
     /// What it does to the last of these tokens; `None` where it lacks values for it.
     fn at(&self, tokens: &[u32]) -> Option<Self> {
         match self {
@@ -161,7 +161,7 @@ impl<R: Real> StandingOp<R> {
     }
 }
 
-impl<R: Real> StandingEdit<R> {
+impl<R: Number> StandingEdit<R> {
     fn op_at(&self, row: usize, tokens: &[u32]) -> Result<EditOp<R>> {
         Ok(match &self.op {
             StandingOp::Scale(factor) => EditOp::Scale(*factor),
@@ -222,7 +222,7 @@ fn is_made_anew(birth: Birth, point: HookPoint) -> bool {
         && inherited.is_none_or(|site| point != HookPoint::Layer(birth.layer, site))
 }
 
-impl<R: Real> Model<R> {
+impl<R: Number> Model<R> {
     /// What stands.
     pub fn standing(&self) -> &Standing<R> {
         &self.standing

@@ -9,11 +9,11 @@ use crate::branch::Birth;
 use crate::error::{Error, Result};
 use crate::hook::{HookPoint, Width};
 use crate::mat::Mat;
+use crate::number::Number;
 use crate::request::{Edit, EditOp, Hooks, check_operand, copy_along};
 use crate::spec::ModelSpec;
 use crate::standing::Standing;
 use crate::visit::Visit;
-use lorascope_kernels::Real;
 use std::collections::{BTreeMap, HashMap};
 use std::ops::Range;
 
@@ -52,7 +52,7 @@ pub(crate) struct Tap<'h, R> {
     log: Option<HashMap<(HookPoint, usize), Vec<R>>>,
 }
 
-impl<'h, R: Real> Tap<'h, R> {
+impl<'h, R: Number> Tap<'h, R> {
     /// Checks every request against the model and the batch; what stands goes before the hooks' own edits. `rank(row, point)` is
     /// the adapter's rank at a low-rank point, `None` where the row's model has no adapter there.
     pub fn new(
@@ -357,7 +357,7 @@ impl<'h, R: Real> Tap<'h, R> {
 }
 
 /// Carries out an edit that reads earlier rows; whether all of them were there.
-fn apply_from_stash<R: Real>(stash: &mut Stash<R>, edit: &Edit<R>, target: &mut [R]) -> bool {
+fn apply_from_stash<R: Number>(stash: &mut Stash<R>, edit: &Edit<R>, target: &mut [R]) -> bool {
     let sources = edit.sources();
     let values: Vec<&[R]> = sources.iter().filter_map(|s| stash.get(s)).map(|(v, _)| &v[..]).collect();
     match (&edit.op, &values[..]) {

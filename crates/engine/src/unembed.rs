@@ -7,8 +7,9 @@ use crate::batch::ModelId;
 use crate::error::{Error, Result};
 use crate::mat::Mat;
 use crate::model::Model;
+use crate::number::Number;
 use crate::weights::pack;
-use lorascope_kernels::{LogSumExp, MatMut, Packed, Real, Weights, Write, matmul, softcap};
+use lorascope_kernels::{LogSumExp, MatMut, Packed, Weights, Write, matmul, softcap};
 use rayon::prelude::*;
 use std::collections::BTreeMap;
 use std::sync::{Arc, OnceLock};
@@ -71,32 +72,10 @@ impl<R> OutputBlocks<R> {
     }
 }
 
-impl<R: Real> Model<R> {
+impl<R: Number> Model<R> {
     /// Reads states of one model against its whole output matrix.
     pub fn next_tokens(&self, states: &States<R>) -> Result<Vec<NextToken>> {
-        self.check_states(states)?;
-        let mut folds = self.start_folds(states)?;
-        // Many rows are held against one: its share is computed once.
-        let mut references: BTreeMap<usize, Reference> =
-            states.reference.iter().map(|&r| (r, Reference::default())).collect();
-        let d_vocab = self.spec().d_vocab;
-        let mut logits = Mat::zeros(states.normalized.rows, BLOCK.min(d_vocab));
-        for block in 0..n_blocks(d_vocab) {
-            let packed = self.output_block(states.model, block)?;
-            let first = block * BLOCK;
-            if packed.n_out() != logits.cols {
-                logits = Mat::zeros(logits.rows, packed.n_out());
-            }
-            matmul(logits.view_mut(), states.normalized.view(), &packed, Write::Set);
-            self.cap(&mut logits);
-            references.par_iter_mut().for_each(|(&r, reference)| reference.take(logits.row(r)));
-            let reference = |i: usize| states.reference.get(i).map(|r| &references[r]);
-            folds.par_iter_mut().enumerate().for_each(|(i, fold)| {
-                fold.take(first, logits.row(i), reference(i), states.top);
-            });
-        }
-        let reference = |i: usize| states.reference.get(i).map(|r| &references[r].all);
-        Ok(folds.into_iter().enumerate().map(|(i, fold)| fold.finish(reference(i))).collect())
+        R::next_tokens(self, states)
     }
 
     /// Logits after the soft cap of chosen tokens only: `[rows, tokens]`, the same tokens for every row.
@@ -191,6 +170,33 @@ impl<R: Real> Model<R> {
     }
 }
 
+/// [`Model::next_tokens`].
+pub(crate) fn next_tokens<R: Number>(model: &Model<R>, states: &States<R>) -> Result<Vec<NextToken>> {
+    model.check_states(states)?;
+    let mut folds = model.start_folds(states)?;
+    // Many rows are held against one: its share is computed once.
+    let mut references: BTreeMap<usize, Reference> =
+        states.reference.iter().map(|&r| (r, Reference::default())).collect();
+    let d_vocab = model.spec().d_vocab;
+    let mut logits = Mat::zeros(states.normalized.rows, BLOCK.min(d_vocab));
+    for block in 0..n_blocks(d_vocab) {
+        let packed = model.output_block(states.model, block)?;
+        let first = block * BLOCK;
+        if packed.n_out() != logits.cols {
+            logits = Mat::zeros(logits.rows, packed.n_out());
+        }
+        matmul(logits.view_mut(), states.normalized.view(), &packed, Write::Set);
+        model.cap(&mut logits);
+        references.par_iter_mut().for_each(|(&r, reference)| reference.take(logits.row(r)));
+        let reference = |i: usize| states.reference.get(i).map(|r| &references[r]);
+        folds.par_iter_mut().enumerate().for_each(|(i, fold)| {
+            fold.take(first, logits.row(i), reference(i), states.top);
+        });
+    }
+    let reference = |i: usize| states.reference.get(i).map(|r| &references[r].all);
+    Ok(folds.into_iter().enumerate().map(|(i, fold)| fold.finish(reference(i))).collect())
+}
+
 /// A row that others are held against, while the vocabulary passes by.
 #[derive(Debug, Default)]
 struct Reference {
@@ -201,7 +207,7 @@ struct Reference {
 }
 
 impl Reference {
-    fn take<R: Real>(&mut self, logits: &[R]) {
+    fn take<R: Number>(&mut self, logits: &[R]) {
         self.logits.clear();
         self.logits.extend(logits.iter().map(|v| v.to_f64()));
         self.all.add_weighing(&self.logits, &mut self.weights);
@@ -220,7 +226,7 @@ struct Fold {
 }
 
 impl Fold {
-    fn take<R: Real>(&mut self, first: usize, logits: &[R], reference: Option<&Reference>, top: usize) {
+    fn take<R: Number>(&mut self, first: usize, logits: &[R], reference: Option<&Reference>, top: usize) {
         let values: Vec<f64> = logits.iter().map(|v| v.to_f64()).collect();
         self.own.add(&values);
         for (rank, &own) in self.ranks.iter_mut().zip(&self.logits) {

@@ -9,11 +9,11 @@
 
 use crate::batch::Batch;
 use crate::error::{Error, Result};
-use crate::forward::{self, Progress, Run};
+use crate::forward::{Progress, Run};
 use crate::hook::HookPoint;
 use crate::model::Model;
+use crate::number::Number;
 use crate::request::Hooks;
-use lorascope_kernels::Real;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -43,7 +43,7 @@ impl<R> std::fmt::Debug for Visit<R> {
     }
 }
 
-impl<R: Real> Model<R> {
+impl<R: Number> Model<R> {
     /// [`Model::run_with_progress`] with visits, which happen in the order given where they concern the same rows of a point.
     ///
     /// # Errors
@@ -60,6 +60,6 @@ impl<R: Real> Model<R> {
             return Err(Error::OtherBatch);
         }
         self.check_readout(batch, readout)?;
-        forward::run_visited(self, batch, hooks, visits, readout, progress)
+        R::run_visited(self, batch, hooks, visits, readout, progress)
     }
 }

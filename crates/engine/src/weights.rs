@@ -9,9 +9,10 @@ use crate::batch::ModelId;
 use crate::error::{Error, Result};
 use crate::families::{LinearSource, Names, in_layer};
 use crate::module::Module;
+use crate::number::Number;
 use crate::spec::{ModelSpec, NormKind};
 use lorascope_checkpoint::{Checkpoint, StoredTensor};
-use lorascope_kernels::{MatRef, PANEL, Packed, Real, Write, all_finite, matmul};
+use lorascope_kernels::{MatRef, PANEL, Packed, Write, all_finite, matmul};
 use std::collections::BTreeSet;
 use std::sync::{Arc, OnceLock};
 
@@ -111,7 +112,7 @@ pub(crate) struct WeightStore<R> {
     muted: BTreeSet<(ModelId, usize, Module)>,
 }
 
-impl<R: Real> WeightStore<R> {
+impl<R: Number> WeightStore<R> {
     /// Checks that the checkpoint has every tensor of the model in the right shape, and no other.
     pub fn new(
         spec: &ModelSpec,
@@ -151,7 +152,7 @@ impl<R: Real> WeightStore<R> {
         if let Some(ready) = self.layers[layer].get() {
             return Ok(ready.clone());
         }
-        let made = Arc::new(self.make_layer(spec, layer)?);
+        let made = Arc::new(R::make_layer(self, spec, layer)?);
         if self.resident {
             return Ok(self.layers[layer].get_or_init(|| made).clone());
         }
@@ -211,7 +212,8 @@ impl<R: Real> WeightStore<R> {
         Ok(())
     }
 
-    fn make_layer(&self, spec: &ModelSpec, layer: usize) -> Result<LayerWeights<R>> {
+    /// What [`WeightStore::layer`] keeps.
+    pub fn make_layer(&self, spec: &ModelSpec, layer: usize) -> Result<LayerWeights<R>> {
         let names = self.names;
         let norm = |pattern: &str| self.norm(spec, &in_layer(pattern, layer));
         let pair = |patterns: Option<(&str, &str)>| -> Result<Option<_>> {
@@ -296,7 +298,7 @@ fn muted_at(muted: &BTreeSet<(ModelId, usize, Module)>, layer: usize, module: Mo
 }
 
 /// Packs the factors of one module, and the gain of DoRA.
-fn low_rank<R: Real>(
+fn low_rank<R: Number>(
     update: &lorascope_peft::LowRank,
     outputs: std::ops::Range<usize>,
     weight: &Packed<R>,
@@ -317,7 +319,7 @@ fn low_rank<R: Real>(
 }
 
 /// ‖row o of W + s·B·A‖ for every output o, in f64.
-fn updated_row_norms<R: Real>(w: &Packed<R>, a: &Packed<R>, b: &Packed<R>, scale: f64) -> Vec<f64> {
+fn updated_row_norms<R: Number>(w: &Packed<R>, a: &Packed<R>, b: &Packed<R>, scale: f64) -> Vec<f64> {
     let (n_out, n_in, rank) = (w.n_out(), w.n_in(), a.n_out());
     // Row o of B·A is (row o of B) times Aᵀ packed the other way round.
     let at: Vec<R> = (0..rank * n_in).map(|i| a.at(i / n_in, i % n_in)).collect();
@@ -333,7 +335,16 @@ fn updated_row_norms<R: Real>(w: &Packed<R>, a: &Packed<R>, b: &Packed<R>, scale
 }
 
 /// Packs outputs `outputs` of a stored matrix.
-pub(crate) fn pack<R: Real>(
+pub(crate) fn pack<R: Number>(
+    stored: &StoredTensor,
+    transposed: bool,
+    outputs: std::ops::Range<usize>,
+    n_in: usize,
+) -> Result<Packed<R>> {
+    R::pack(stored, transposed, outputs, n_in)
+}
+
+pub(crate) fn pack_here<R: Number>(
     stored: &StoredTensor,
     transposed: bool,
     outputs: std::ops::Range<usize>,
@@ -355,7 +366,7 @@ pub(crate) fn pack<R: Real>(
 }
 
 /// Rows of a stored matrix as numbers of the engine; an error where one is not finite.
-pub(crate) fn widen<R: Real>(
+pub(crate) fn widen<R: Number>(
     stored: &StoredTensor,
     rows: std::ops::Range<usize>,
     out: &mut [R],
@@ -372,7 +383,7 @@ pub(crate) fn widen<R: Real>(
 }
 
 /// A whole stored tensor as numbers of the engine.
-pub(crate) fn vector<R: Real>(stored: &StoredTensor) -> Result<Vec<R>> {
+pub(crate) fn vector<R: Number>(stored: &StoredTensor) -> Result<Vec<R>> {
     let mut out = vec![R::ZERO; stored.n_rows() * stored.n_cols()];
     widen(stored, 0..stored.n_rows(), &mut out)?;
     Ok(out)

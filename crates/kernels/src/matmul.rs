@@ -58,6 +58,16 @@ pub fn matmul<R: Real>(out: MatMut<R>, x: MatRef<R>, w: &Packed<R>, write: Write
 /// a matrix that has only these columns. The sum over all parts of a matrix is therefore not bit for bit the product
 /// with the whole.
 pub fn matmul_inner<R: Real>(
+    out: MatMut<R>,
+    x: MatRef<R>,
+    w: &Packed<R>,
+    inner: Range<usize>,
+    write: Write<R>,
+) {
+    R::matmul_inner(out, x, w, inner, write);
+}
+
+pub(crate) fn product<R: Real>(
     mut out: MatMut<R>,
     x: MatRef<R>,
     w: &Packed<R>,
@@ -107,6 +117,10 @@ pub fn matmul_inner<R: Real>(
 /// Bit for bit [`matmul`] with `w` packed by [`Packed::from_input_rows`], with the order of additions described there.
 /// Each block of panels is transposed for all rows at once, which for fewer than about 16 rows takes as long as the product.
 pub fn matmul_transposed<R: Real>(out: MatMut<R>, dy: MatRef<R>, w: &Packed<R>, write: Write<R>) {
+    R::matmul_transposed(out, dy, w, write);
+}
+
+pub(crate) fn transposed_product<R: Real>(out: MatMut<R>, dy: MatRef<R>, w: &Packed<R>, write: Write<R>) {
     assert_eq!(dy.cols, w.n_out(), "inner dimension");
     assert_eq!((out.rows, out.cols), (dy.rows, w.n_in()), "shape of the output");
     if dy.rows == 0 || w.n_in() == 0 {

@@ -1,9 +1,11 @@
 //! The number types that lorascope computes in.
 
 use crate::device::Device;
+use crate::matmul::{self, Write};
+use crate::{MatMut, MatRef, Packed};
 use std::fmt::Debug;
 use std::iter::Sum;
-use std::ops::{Add, AddAssign, Div, DivAssign, Mul, MulAssign, Neg, Sub, SubAssign};
+use std::ops::{Add, AddAssign, Div, DivAssign, Mul, MulAssign, Neg, Range, Sub, SubAssign};
 
 /// f32 for work, f64 for checks (finite differences, parity without rounding noise).
 pub trait Real:
@@ -53,6 +55,35 @@ pub trait Real:
     fn device() -> Option<&'static dyn Device<Self>> {
         None
     }
+    /// [`crate::matmul_inner`]. A method, so that its loops are compiled in this crate, and not in every crate that calls it.
+    #[doc(hidden)]
+    fn matmul_inner(
+        out: MatMut<Self>,
+        x: MatRef<Self>,
+        w: &Packed<Self>,
+        inner: Range<usize>,
+        write: Write<Self>,
+    );
+    /// [`crate::matmul_transposed`], for the same reason.
+    #[doc(hidden)]
+    fn matmul_transposed(out: MatMut<Self>, dy: MatRef<Self>, w: &Packed<Self>, write: Write<Self>);
+}
+
+macro_rules! products {
+    () => {
+        fn matmul_inner(
+            out: MatMut<Self>,
+            x: MatRef<Self>,
+            w: &Packed<Self>,
+            inner: Range<usize>,
+            write: Write<Self>,
+        ) {
+            matmul::product(out, x, w, inner, write);
+        }
+        fn matmul_transposed(out: MatMut<Self>, dy: MatRef<Self>, w: &Packed<Self>, write: Write<Self>) {
+            matmul::transposed_product(out, dy, w, write);
+        }
+    };
 }
 
 impl Real for f32 {
@@ -133,6 +164,7 @@ impl Real for f32 {
     fn device() -> Option<&'static dyn Device<Self>> {
         crate::device::device()
     }
+    products!();
 }
 
 impl Real for f64 {
@@ -175,6 +207,7 @@ impl Real for f64 {
     fn is_finite(self) -> bool {
         f64::is_finite(self)
     }
+    products!();
 }
 
 #[cfg(test)]

@@ -9,8 +9,7 @@ use crate::policy::{Policy, Spellings, Weigh};
 use crate::pool::Pool;
 use crate::targets::Targets;
 use lorascope_analyses::{AnswerTree, Answers, Spelling};
-use lorascope_engine::{Hooks, Mat, Model, ModelId, Parameter, Wanted};
-use lorascope_kernels::Real;
+use lorascope_engine::{Hooks, Mat, Model, ModelId, Number, Parameter, Wanted};
 use lorascope_prompts::{Content, Item};
 use lorascope_text::{PromptInput, Tokenizer, Wrapping};
 
@@ -59,7 +58,7 @@ impl Asked {
     }
 }
 
-impl<R: Real> ModelPolicy<R> {
+impl<R: Number> ModelPolicy<R> {
     /// A policy on the pool's prompts. `model` has the adapter to be trained, with an update at each target, as its first;
     /// `memory` bounds the bytes that a step may take for going back through the layers without computing them twice.
     ///
@@ -178,7 +177,7 @@ fn flat(weights: &[Spellings], like: &[Spellings]) -> Result<Vec<f64>> {
     Ok(weights.iter().flat_map(|w| w.a.iter().chain(&w.b)).copied().collect())
 }
 
-impl<R: Real> Policy for ModelPolicy<R> {
+impl<R: Number> Policy for ModelPolicy<R> {
     fn reference(&self, prompts: &[usize]) -> Result<Vec<Spellings>> {
         self.log_probs(BASE, prompts)
     }

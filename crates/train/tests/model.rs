@@ -8,9 +8,8 @@ mod common;
 use common::tiny;
 use lorascope_checkpoint::Checkpoint;
 use lorascope_engine::{
-    Batch, DEFAULT_MEMORY, Family, Hooks, Mat, Model, ModelSpec, Module, States, read_spec,
+    Batch, DEFAULT_MEMORY, Family, Hooks, Mat, Model, ModelSpec, Module, Number, States, read_spec,
 };
-use lorascope_kernels::Real;
 use lorascope_train::{
     Asked, CONFIG, Factors, Keeper, ModelPolicy, Odds, Outcome, Policy, Pool, Result, Settings, Spellings,
     Step, Targets, Training, WEIGHTS, Watch, config, write_folder,
@@ -80,7 +79,7 @@ impl Bench {
         write_folder(folder, &config(&self.settings, &self.targets, "tiny"), factors).unwrap();
     }
 
-    fn policy<R: Real>(&self, factors: &Factors, memory: usize) -> ModelPolicy<R> {
+    fn policy<R: Number>(&self, factors: &Factors, memory: usize) -> ModelPolicy<R> {
         let folder = tempfile::tempdir().unwrap();
         self.write(folder.path(), factors);
         let adapters = [("trained".to_owned(), folder.path().to_owned())];

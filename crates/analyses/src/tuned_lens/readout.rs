@@ -4,8 +4,8 @@
 //! table reports is read by the engine itself; this copy exists because the engine computes no gradients.
 
 use crate::error::Result;
-use lorascope_engine::{Mat, Model, NormKind};
-use lorascope_kernels::{MatRef, Packed, Real, Write, layer_norm, matmul, rms_norm, softcap, softmax_masked};
+use lorascope_engine::{Mat, Model, NormKind, Number};
+use lorascope_kernels::{MatRef, Packed, Write, layer_norm, matmul, rms_norm, softcap, softmax_masked};
 
 /// Final norm, output matrix and soft cap of the base model. Holds the output matrix twice (for both directions).
 #[derive(Debug)]
@@ -20,7 +20,7 @@ pub(super) struct Readout<R> {
     transposed: Packed<R>,
 }
 
-impl<R: Real> Readout<R> {
+impl<R: Number> Readout<R> {
     /// Of the base model.
     pub fn of(model: &Model<R>) -> Result<Self> {
         let spec = model.spec();
@@ -108,7 +108,7 @@ impl<R: Real> Readout<R> {
 
 /// Weight and bias of the final norm, read off from what it makes of a known vector: they are not the same tensors in all
 /// families.
-fn norm_parameters<R: Real>(model: &Model<R>) -> (Vec<R>, Vec<R>) {
+fn norm_parameters<R: Number>(model: &Model<R>) -> (Vec<R>, Vec<R>) {
     let d = model.spec().d_model;
     let bias = model.final_norm(0, &Mat::zeros(1, d)).data;
     // Far from zero everywhere, and not constant, since LayerNorm removes a constant.

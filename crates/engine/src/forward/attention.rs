@@ -11,11 +11,12 @@ use crate::batch::Batch;
 use crate::hook::{HookPoint, Site};
 use crate::mat::Mat;
 use crate::module::Module;
+use crate::number::Number;
 use crate::spec::ModelSpec;
 use crate::weights::{LayerWeights, NormWeights, PerModel};
 use lorascope_kernels::{
-    MatMut, MatRef, Packed, Real, Write, add_scaled_assign, dot_ordered, matmul, rms_norm, scale_assign,
-    softcap, softmax_masked,
+    MatMut, MatRef, Packed, Write, add_scaled_assign, dot_ordered, matmul, rms_norm, scale_assign, softcap,
+    softmax_masked,
 };
 use rayon::prelude::*;
 use std::collections::HashMap;
@@ -34,7 +35,7 @@ pub(crate) struct Keys<R> {
     packed: HashMap<usize, Arc<Vec<PackedHead<R>>>>,
 }
 
-impl<R: Real> Keys<R> {
+impl<R: Number> Keys<R> {
     pub fn new(rows: usize, width: usize) -> Self {
         Self { k: Mat::zeros(rows, width), v: Mat::zeros(rows, width), packed: HashMap::new() }
     }
@@ -121,7 +122,7 @@ impl Chunk {
     }
 }
 
-impl<R: Real> Pass<'_, '_, R> {
+impl<R: Number> Pass<'_, '_, R> {
     /// `hook_z`, before its tap: `[rows, n_heads · d_head]`.
     pub(super) fn attend(
         &mut self,
@@ -347,7 +348,7 @@ impl<R: Real> Pass<'_, '_, R> {
 }
 
 /// Packs the keys and values that siblings share, where a block before has not done so.
-fn pack_shared<R: Real>(spec: &ModelSpec, chunks: &[Chunk], cache: &mut Keys<R>) {
+fn pack_shared<R: Number>(spec: &ModelSpec, chunks: &[Chunk], cache: &mut Keys<R>) {
     let shared = |c: &&Chunk| c.kin == Kin::Siblings && !c.keys.is_empty();
     let mut missing: Vec<&Chunk> = chunks.iter().filter(shared).collect();
     missing.retain(|c| c.last_key().is_some_and(|k| !cache.packed.contains_key(&k)));
@@ -364,7 +365,7 @@ impl Chunk {
 }
 
 /// The shared keys and values of a chunk, for every key/value head.
-pub(crate) fn pack<R: Real>(spec: &ModelSpec, chunk: &Chunk, cache: &Keys<R>) -> Vec<PackedHead<R>> {
+pub(crate) fn pack<R: Number>(spec: &ModelSpec, chunk: &Chunk, cache: &Keys<R>) -> Vec<PackedHead<R>> {
     let gather = |from: &Mat<R>, kv_head: usize| {
         let part = kv_head * spec.d_head..(kv_head + 1) * spec.d_head;
         let mut out = Vec::with_capacity(chunk.n_keys() * spec.d_head);
@@ -396,7 +397,7 @@ pub(crate) struct Mixer<'a, R> {
     pub cache: &'a Keys<R>,
 }
 
-impl<R: Real> Mixer<'_, R> {
+impl<R: Number> Mixer<'_, R> {
     pub fn window(&self) -> Option<usize> {
         self.spec.layers[self.layer].window
     }

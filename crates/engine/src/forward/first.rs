@@ -10,9 +10,9 @@ use crate::error::Error;
 use crate::hook::{HookPoint, Site};
 use crate::mixture::Mixture;
 use crate::model::Model;
+use crate::number::Number;
 use crate::request::{Capture, Hooks};
 use crate::tap::Tap;
-use lorascope_kernels::Real;
 
 /// A run that failed, to be looked at again.
 pub(super) struct Failed<'a, R> {
@@ -24,7 +24,7 @@ pub(super) struct Failed<'a, R> {
     pub memory: Memory<'a, R>,
 }
 
-impl<R: Real> Failed<'_, R> {
+impl<R: Number> Failed<'_, R> {
     /// The error with the first place where the row's values are not finite; as it is where it is another error, or where no such place
     /// is found.
     pub fn explained(self, error: Error) -> Error {

@@ -6,7 +6,7 @@
 use crate::batch::Batch;
 use crate::branch::Stage;
 use crate::mat::Mat;
-use lorascope_kernels::Real;
+use crate::number::Number;
 use std::collections::{BTreeMap, HashMap};
 use std::ops::Range;
 
@@ -34,7 +34,7 @@ pub(super) struct Heirs<R> {
     left: HashMap<Wire, BTreeMap<usize, Vec<R>>>,
 }
 
-impl<R: Real> Heirs<R> {
+impl<R: Number> Heirs<R> {
     /// Prepares a layer: rows that are born in it take over the residual stream of the rows that they copy.
     pub fn of_layer(batch: &Batch, layer: usize, resid: &mut Mat<R>) -> Self {
         let mut left: HashMap<Wire, BTreeMap<usize, Vec<R>>> = HashMap::new();

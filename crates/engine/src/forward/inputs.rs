@@ -9,10 +9,10 @@ use crate::batch::ModelId;
 use crate::hook::{HookPoint, Site};
 use crate::mat::Mat;
 use crate::module::Module;
+use crate::number::Number;
 use crate::weights::LayerWeights;
-use lorascope_kernels::Real;
 
-impl<R: Real> Pass<'_, '_, R> {
+impl<R: Number> Pass<'_, '_, R> {
     /// The MLP's input after its norm: `[rows, d_model]`.
     pub(super) fn mlp_input(
         &mut self,

@@ -12,9 +12,9 @@ use crate::hook::HookPoint;
 use crate::mat::Mat;
 use crate::mixture::{Given, Wanted};
 use crate::model::Model;
+use crate::number::Number;
 use crate::request::Hooks;
 use crate::tap::Tap;
-use lorascope_kernels::Real;
 use std::collections::HashMap;
 
 /// Sequences of any models with their keys and values in every layer: `2 · n_layers · n_kv_heads · d_head` numbers a row.
@@ -57,7 +57,7 @@ pub(crate) struct Record<R> {
     pub edited: HashMap<(HookPoint, usize), Vec<R>>,
 }
 
-impl<R: Real> Memory<'_, R> {
+impl<R: Number> Memory<'_, R> {
     /// Puts what was kept into the layer's keys and values, or into the residual stream before it.
     pub(super) fn recall(&self, layer: usize, resid: &mut Mat<R>, keys: &mut Keys<R>) {
         match self {
@@ -125,7 +125,7 @@ impl<R: Real> Memory<'_, R> {
     }
 }
 
-impl<R: Real> Model<R> {
+impl<R: Number> Model<R> {
     /// [`Model::keep`], whatever is remembered.
     pub(crate) fn keep_whole(&self, sequences: &[(ModelId, &[u32])], progress: Progress) -> Result<Kept<R>> {
         let batch = Batch::new(self.spec(), sequences)?;
@@ -168,7 +168,7 @@ impl<R: Real> Model<R> {
     }
 }
 
-impl<R: Real> Kept<R> {
+impl<R: Number> Kept<R> {
     /// Whether a batch goes on these sequences.
     pub(crate) fn check(&self, batch: &Batch) -> Result<()> {
         let is_of = batch.n_kept == self.batch.n_rows()

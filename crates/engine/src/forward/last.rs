@@ -8,11 +8,11 @@ use super::heirs::Wire;
 use crate::branch::Stage;
 use crate::hook::{HookPoint, Site};
 use crate::mat::Mat;
+use crate::number::Number;
 use crate::weights::LayerWeights;
-use lorascope_kernels::Real;
 use std::ops::Range;
 
-impl<R: Real> Pass<'_, '_, R> {
+impl<R: Number> Pass<'_, '_, R> {
     /// Has the run leave out what nobody reads of the last layer: all but these rows, and those with requests at the final norm. Not where
     /// there are requests within the layer, or rows that are born in the middle of it.
     pub(super) fn reads_only(&mut self, readout: &[usize]) {

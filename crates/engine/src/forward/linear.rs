@@ -8,16 +8,17 @@ use crate::batch::ModelId;
 use crate::hook::{HookPoint, Site};
 use crate::mat::Mat;
 use crate::module::Module;
+use crate::number::Number;
 use crate::weights::{LinearWeights, LowRankWeights};
 use lorascope_kernels::{
-    MatRef, Real, Update, Write, add_row, hadamard_rows, matmul, matmul_inner, product_elsewhere,
+    MatRef, Update, Write, add_row, hadamard_rows, matmul, matmul_inner, product_elsewhere,
 };
 use std::ops::Range;
 
 /// Rows of one model each, relative to the matrix that they are rows of.
 pub(super) type Runs = Vec<(ModelId, Range<usize>)>;
 
-impl<R: Real> Pass<'_, '_, R> {
+impl<R: Number> Pass<'_, '_, R> {
     /// The module's output for consecutive rows of the batch, with its adapters' hook points.
     pub(super) fn linear(
         &mut self,
@@ -224,7 +225,7 @@ impl<R: Real> Pass<'_, '_, R> {
 /// An update with a factor; `None` where there is no update.
 type Taken<'w, R> = Option<(&'w LowRankWeights<R>, R)>;
 
-fn is_same<R: Real>(one: Taken<R>, other: Taken<R>) -> bool {
+fn is_same<R: Number>(one: Taken<R>, other: Taken<R>) -> bool {
     match (one, other) {
         (None, None) => true,
         (Some((a, f)), Some((b, g))) => std::ptr::eq(a, b) && f == g,
@@ -240,7 +241,7 @@ fn rows_of<R>(m: &mut Mat<R>, rows: Range<usize>) -> &mut [R] {
     &mut m.data[rows.start * m.cols..rows.end * m.cols]
 }
 
-fn matmul_into<R: Real>(
+fn matmul_into<R: Number>(
     x: &Mat<R>,
     w: &lorascope_kernels::Packed<R>,
     write: Write<R>,
@@ -251,7 +252,7 @@ fn matmul_into<R: Real>(
 }
 
 /// `W x`, with one product for all neighbouring runs that share W.
-fn base_product<R: Real>(w: &LinearWeights<R>, x: &Mat<R>, runs: &Runs, y: &mut Mat<R>) {
+fn base_product<R: Number>(w: &LinearWeights<R>, x: &Mat<R>, runs: &Runs, y: &mut Mat<R>) {
     let shares_base = |model: ModelId| !w.weight.is_replaced(model);
     for group in runs.chunk_by(|a, b| shares_base(a.0) && shares_base(b.0)) {
         let (Some(first), Some(last)) = (group.first(), group.last()) else { continue };
@@ -261,7 +262,7 @@ fn base_product<R: Real>(w: &LinearWeights<R>, x: &Mat<R>, runs: &Runs, y: &mut 
 }
 
 /// `A x`: the adapter's own features.
-fn low_rank_features<R: Real>(
+fn low_rank_features<R: Number>(
     update: &LowRankWeights<R>,
     x: &Mat<R>,
     rows: Range<usize>,
@@ -272,19 +273,24 @@ fn low_rank_features<R: Real>(
 
 /// Whether the low-rank term can be added to the output by the product itself with the same bits as when it is
 /// computed apart and added then: whether somebody looks at it must not change a number.
-fn adds_at_once<R: Real>(update: &LowRankWeights<R>) -> bool {
+fn adds_at_once<R: Number>(update: &LowRankWeights<R>) -> bool {
     /// Up to here the product adds one sum; beyond, it adds the parts of the inner dimension one after the other.
     const ONE_SUM: usize = 256;
     update.gain.is_none() && update.bias.is_none() && update.a.n_out() <= ONE_SUM
 }
 
 /// Adds the low-rank term where nobody looks at it by itself; `features` are scaled.
-fn add_low_rank<R: Real>(update: &LowRankWeights<R>, features: &Mat<R>, y: &mut Mat<R>, rows: Range<usize>) {
+fn add_low_rank<R: Number>(
+    update: &LowRankWeights<R>,
+    features: &Mat<R>,
+    y: &mut Mat<R>,
+    rows: Range<usize>,
+) {
     matmul_into(features, &update.b, Write::AddScaled(R::ONE), y, rows);
 }
 
 /// Exactly what the adapter adds to the module's output: `hook_lora_out`; `features` are scaled.
-fn low_rank_output<R: Real>(
+fn low_rank_output<R: Number>(
     update: &LowRankWeights<R>,
     features: &Mat<R>,
     y: &Mat<R>,
@@ -306,11 +312,11 @@ fn low_rank_output<R: Real>(
     added
 }
 
-fn add_rows<R: Real>(y: &mut Mat<R>, rows: Range<usize>, added: &Mat<R>) {
+fn add_rows<R: Number>(y: &mut Mat<R>, rows: Range<usize>, added: &Mat<R>) {
     lorascope_kernels::add_assign(rows_of(y, rows), &added.data);
 }
 
-fn add_biases<R: Real>(w: &LinearWeights<R>, y: &mut Mat<R>, runs: &Runs) {
+fn add_biases<R: Number>(w: &LinearWeights<R>, y: &mut Mat<R>, runs: &Runs) {
     for (model, rows) in runs {
         if let Some(bias) = w.bias.of(*model) {
             add_row(rows_of(y, rows.clone()), bias);

@@ -6,11 +6,12 @@ use super::tape::Step;
 use crate::hook::Site;
 use crate::mat::Mat;
 use crate::module::Module;
+use crate::number::Number;
 use crate::spec::Mlp;
 use crate::weights::LayerWeights;
-use lorascope_kernels::{Real, activate, activate_gated};
+use lorascope_kernels::{activate, activate_gated};
 
-impl<R: Real> Pass<'_, '_, R> {
+impl<R: Number> Pass<'_, '_, R> {
     /// `mlp.hook_post`, what enters the down projection: `[rows, d_mlp]`.
     pub(super) fn neurons(
         &mut self,

@@ -27,6 +27,7 @@ use crate::hook::{HookPoint, Site};
 use crate::mat::Mat;
 use crate::mixture::Mixture;
 use crate::model::Model;
+use crate::number::Number;
 use crate::request::Hooks;
 use crate::rotary::RotaryTable;
 use crate::spec::{NormKind, Positions};
@@ -37,7 +38,7 @@ use first::Failed;
 use heirs::{Heirs, Wire};
 pub use kept::Kept;
 pub(crate) use kept::{Memory, Record};
-use lorascope_kernels::{Real, all_finite, layer_norm, rms_norm};
+use lorascope_kernels::{all_finite, layer_norm, rms_norm};
 use rayon::prelude::*;
 use scratch::Scratch;
 use std::ops::Range;
@@ -83,7 +84,7 @@ pub(crate) struct Pass<'a, 'h, R> {
 
 /// Runs a batch; `readout` names the rows whose final normalised state is wanted. `memory` has the keys and values of rows
 /// that are not computed, or takes those of this run.
-pub(crate) fn run<R: Real>(
+pub(crate) fn run<R: Number>(
     model: &Model<R>,
     batch: &Batch,
     hooks: &Hooks<R>,
@@ -91,11 +92,11 @@ pub(crate) fn run<R: Real>(
     progress: Progress,
     memory: Memory<R>,
 ) -> Result<Run<R>> {
-    run_mixtures(model, batch, hooks, readout, progress, memory, &[])
+    R::run_mixtures(model, batch, hooks, readout, progress, memory, &[])
 }
 
 /// [`run`] with visits.
-pub(crate) fn run_visited<R: Real>(
+pub(crate) fn run_visited<R: Number>(
     model: &Model<R>,
     batch: &Batch,
     hooks: &Hooks<R>,
@@ -109,7 +110,7 @@ pub(crate) fn run_visited<R: Real>(
 }
 
 /// [`run`], where models beyond the loaded ones are mixtures.
-pub(crate) fn run_mixtures<R: Real>(
+pub(crate) fn run_mixtures<R: Number>(
     model: &Model<R>,
     batch: &Batch,
     hooks: &Hooks<R>,
@@ -127,7 +128,7 @@ pub(crate) fn run_mixtures<R: Real>(
         .map_err(|error| Failed { model, batch, hooks, mixtures, memory: again }.explained(error))
 }
 
-fn carry_out<R: Real>(
+fn carry_out<R: Number>(
     mut pass: Pass<R>,
     readout: &[usize],
     progress: Progress,
@@ -147,7 +148,7 @@ fn carry_out<R: Real>(
 }
 
 /// The residual stream after the first `n_layers` layers.
-fn through_layers<R: Real>(
+fn through_layers<R: Number>(
     pass: &mut Pass<R>,
     n_layers: usize,
     progress: Progress,
@@ -170,7 +171,7 @@ fn through_layers<R: Real>(
     Ok(resid)
 }
 
-impl<'a, 'h, R: Real> Pass<'a, 'h, R> {
+impl<'a, 'h, R: Number> Pass<'a, 'h, R> {
     /// Before the first layer.
     pub fn new(model: &'a Model<R>, batch: &'a Batch, tap: Tap<'h, R>) -> Self {
         let spec = model.spec();
@@ -381,7 +382,7 @@ impl<'a, 'h, R: Real> Pass<'a, 'h, R> {
 }
 
 /// Normalises one row; returns the scale.
-pub(crate) fn norm_row<R: Real>(kind: NormKind, w: &NormWeights<R>, x: &[R], out: &mut [R]) -> R {
+pub(crate) fn norm_row<R: Number>(kind: NormKind, w: &NormWeights<R>, x: &[R], out: &mut [R]) -> R {
     match kind {
         NormKind::Rms { eps, .. } => rms_norm(x, &w.weight, R::from_f64(eps), out),
         NormKind::Layer { eps } => layer_norm(x, &w.weight, &w.bias, R::from_f64(eps), out),
@@ -389,7 +390,7 @@ pub(crate) fn norm_row<R: Real>(kind: NormKind, w: &NormWeights<R>, x: &[R], out
 }
 
 /// What a changed scale makes of a normalised row.
-fn rescale<R: Real>(kind: NormKind, w: &NormWeights<R>, out: &mut [R], factor: R) {
+fn rescale<R: Number>(kind: NormKind, w: &NormWeights<R>, out: &mut [R], factor: R) {
     match kind {
         NormKind::Rms { .. } => out.iter_mut().for_each(|v| *v *= factor),
         NormKind::Layer { .. } => out.iter_mut().zip(&w.bias).for_each(|(v, &b)| *v = (*v - b) * factor + b),

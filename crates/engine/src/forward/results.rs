@@ -5,10 +5,10 @@ use super::tape::Step;
 use crate::hook::{HookPoint, Site};
 use crate::mat::Mat;
 use crate::module::Module;
+use crate::number::Number;
 use crate::weights::LayerWeights;
-use lorascope_kernels::Real;
 
-impl<R: Real> Pass<'_, '_, R> {
+impl<R: Number> Pass<'_, '_, R> {
     /// `hook_result`: each head's share of the output, as added; an edit of a head's result changes the output by the
     /// difference. The post-attention norm is frozen at its actual scale.
     pub(super) fn head_results(
@@ -111,14 +111,14 @@ impl<R: Real> Pass<'_, '_, R> {
 }
 
 /// Row `n` of each head's matrix, one after the other.
-fn put_side_by_side<R: Real>(heads: &[Mat<R>], n: usize, out: &mut [R]) {
+fn put_side_by_side<R: Number>(heads: &[Mat<R>], n: usize, out: &mut [R]) {
     let parts = out.chunks_exact_mut(heads.first().map_or(1, |head| head.cols.max(1)));
     parts.zip(heads).for_each(|(part, head)| part.copy_from_slice(head.row(n)));
 }
 
 /// Adds to `out` what an edit changed in some of its shares, which lie one after the other; those that it left alone
 /// change no bit.
-fn add_differences<R: Real>(out: &mut [R], before: &[R], after: &[R], d: usize) {
+fn add_differences<R: Number>(out: &mut [R], before: &[R], after: &[R], d: usize) {
     for (old, new) in before.chunks_exact(d).zip(after.chunks_exact(d)) {
         if old != new {
             out.iter_mut().zip(old.iter().zip(new)).for_each(|(o, (&a, &b))| *o += b - a);

@@ -2,7 +2,7 @@
 //! over it to set it to zero, which together took a quarter of a forward pass.
 
 use crate::mat::Mat;
-use lorascope_kernels::Real;
+use crate::number::Number;
 
 /// Buffers waiting to be used again.
 #[derive(Debug, Default)]
@@ -10,7 +10,7 @@ pub(super) struct Scratch<R> {
     free: Vec<Vec<R>>,
 }
 
-impl<R: Real> Scratch<R> {
+impl<R: Number> Scratch<R> {
     /// A matrix whose numbers are arbitrary: whoever asks for it writes all of it.
     pub fn mat(&mut self, rows: usize, cols: usize) -> Mat<R> {
         let n = rows * cols;

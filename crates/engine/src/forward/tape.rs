@@ -8,8 +8,8 @@ use super::attention::Keys;
 use crate::hook::{HookPoint, Site};
 use crate::mat::Mat;
 use crate::module::Module;
+use crate::number::Number;
 use crate::spec::{Mlp, ModelSpec};
-use lorascope_kernels::Real;
 use std::ops::Range;
 
 /// The values that a block of rows has at a time while it goes through a layer.
@@ -139,7 +139,7 @@ impl<R> Recorder<R> {
     }
 }
 
-impl<R: Real> Pass<'_, '_, R> {
+impl<R: Number> Pass<'_, '_, R> {
     /// A block of rows begins.
     pub(super) fn record_block(&mut self, rows: &Range<usize>) {
         if let Some(tape) = &mut self.tape {

@@ -3,7 +3,7 @@
 use super::plan::{LayerKey, Plan};
 use crate::branch::Start;
 use crate::mat::Mat;
-use lorascope_kernels::Real;
+use crate::number::Number;
 use std::collections::HashMap;
 use std::sync::Arc;
 
@@ -40,7 +40,7 @@ pub(crate) struct Wanted<R> {
     found: Option<Mat<R>>,
 }
 
-impl<R: Real> Given<R> {
+impl<R: Number> Given<R> {
     /// Puts it into the residual stream before a layer, if it is for that one.
     pub fn put(&self, layer: usize, resid: &mut Mat<R>) {
         if layer == self.layer {
@@ -50,7 +50,7 @@ impl<R: Real> Given<R> {
     }
 }
 
-impl<R: Real> Wanted<R> {
+impl<R: Number> Wanted<R> {
     /// Takes it from the residual stream before a layer, if it is of that one.
     pub fn take(&mut self, layer: usize, resid: &Mat<R>) {
         if layer == self.layer {
@@ -60,7 +60,7 @@ impl<R: Real> Wanted<R> {
     }
 }
 
-impl<R: Real> Streams<R> {
+impl<R: Number> Streams<R> {
     pub fn new(budget: usize) -> Self {
         Self { budget, clock: 0, kept: HashMap::new() }
     }

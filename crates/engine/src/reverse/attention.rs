@@ -8,9 +8,10 @@ use super::walk::{KeyGradients, Walk};
 use crate::forward::attention::{Chunk, Keys, Mixer, PackedHead, pack};
 use crate::hook::{HookPoint, Site};
 use crate::mat::Mat;
+use crate::number::Number;
 use lorascope_kernels::{
-    MatMut, MatRef, Packed, Real, Write, add_assign, matmul, scale_assign, softcap_backward,
-    softmax_backward, softmax_masked,
+    MatMut, MatRef, Packed, Write, add_assign, matmul, scale_assign, softcap_backward, softmax_backward,
+    softmax_masked,
 };
 use rayon::prelude::*;
 use std::ops::Range;
@@ -36,7 +37,7 @@ struct Group<R> {
     of_values: Mat<R>,
 }
 
-impl<R: Real> Walk<'_, '_, R> {
+impl<R: Number> Walk<'_, '_, R> {
     /// The gradient of a block's queries (after rotary); those of the keys and values that they see are added to `reached`.
     pub(super) fn attend(
         &mut self,
@@ -241,13 +242,13 @@ impl<R: Real> Walk<'_, '_, R> {
 }
 
 /// `[key, d_head]` of one key/value head.
-fn gather<R: Real>(from: &Mat<R>, chunk: &Chunk, g: usize, d_head: usize) -> Mat<R> {
+fn gather<R: Number>(from: &Mat<R>, chunk: &Chunk, g: usize, d_head: usize) -> Mat<R> {
     let part = g * d_head..(g + 1) * d_head;
     from.parts(chunk.keys.iter().cloned().flatten(), part).shaped(chunk.n_keys(), d_head)
 }
 
 /// `[query and head, d_head]` of some heads of a chunk's rows.
-fn heads_of<R: Real>(
+fn heads_of<R: Number>(
     from: &Mat<R>,
     chunk: &Chunk,
     first_row: usize,
@@ -261,14 +262,14 @@ fn heads_of<R: Real>(
 }
 
 /// `aᵀ b`.
-pub(super) fn transposed_product<R: Real>(a: &Mat<R>, b: &Mat<R>) -> Mat<R> {
+pub(super) fn transposed_product<R: Number>(a: &Mat<R>, b: &Mat<R>) -> Mat<R> {
     let mut out = Mat::zeros(a.cols, b.cols);
     add_transposed_product(out.view_mut(), a.view(), b.view());
     out
 }
 
 /// `out += aᵀ b`, for `a` of shape `[rows, n]` and `b` of `[rows, m]`.
-pub(super) fn add_transposed_product<R: Real>(out: MatMut<R>, a: MatRef<R>, b: MatRef<R>) {
+pub(super) fn add_transposed_product<R: Number>(out: MatMut<R>, a: MatRef<R>, b: MatRef<R>) {
     let (rows, n) = (a.rows(), a.cols());
     let mut turned = vec![R::ZERO; rows * n];
     // In stripes of rows that fit a cache line of the result, so that no line is fetched for one number alone.

@@ -4,11 +4,12 @@ use super::walk::Walk;
 use crate::hook::{HookPoint, Site};
 use crate::mat::Mat;
 use crate::module::Module;
+use crate::number::Number;
 use crate::weights::{LayerWeights, LinearWeights};
-use lorascope_kernels::{MatRef, Real, Write, hadamard_rows, matmul_transposed, scale_assign};
+use lorascope_kernels::{MatRef, Write, hadamard_rows, matmul_transposed, scale_assign};
 use std::ops::Range;
 
-impl<R: Real> Walk<'_, '_, R> {
+impl<R: Number> Walk<'_, '_, R> {
     /// The gradient of a module's input from that of its output; `input` and `features` as the tape has them.
     #[allow(clippy::too_many_arguments, reason = "a step of the tape, its place, and its gradient")]
     pub(super) fn linear(

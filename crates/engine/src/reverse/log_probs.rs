@@ -4,10 +4,11 @@ use super::attention::add_transposed_product;
 use crate::error::{Error, Result};
 use crate::mat::Mat;
 use crate::model::Model;
+use crate::number::Number;
 use crate::unembed::{BLOCK, States, n_blocks};
-use lorascope_kernels::{MatMut, Packed, Real, Write, matmul, matmul_transposed, softcap_backward};
+use lorascope_kernels::{MatMut, Packed, Write, matmul, matmul_transposed, softcap_backward};
 
-impl<R: Real> Model<R> {
+impl<R: Number> Model<R> {
     /// The derivative, with respect to each normalised state, of `Σ_j weights[row][j] · log p(tokens[row][j])`, soft cap
     /// included: `[rows, d_model]`. In a row whose weights sum to 0 (a difference of logits) the normaliser cancels.
     ///
@@ -35,7 +36,7 @@ impl<R: Real> Model<R> {
         weights: &[Vec<f64>],
     ) -> Result<Mat<R>> {
         let mut out = Mat::zeros(states.normalized.rows, states.normalized.cols);
-        self.logit_gradients(states, normalizers, weights, |_, packed, gradient| {
+        R::logit_gradients(self, states, normalizers, weights, &mut |_, packed, gradient| {
             matmul_transposed(out.view_mut(), gradient.view(), packed, Write::AddScaled(R::ONE));
         })?;
         Ok(out)
@@ -66,7 +67,7 @@ impl<R: Real> Model<R> {
         let d_model = states.normalized.cols;
         let mut to_states = Mat::zeros(states.normalized.rows, d_model);
         let mut to_output = Mat::zeros(self.spec().d_vocab, d_model);
-        self.logit_gradients(states, normalizers, weights, |first, packed, gradient| {
+        R::logit_gradients(self, states, normalizers, weights, &mut |first, packed, gradient| {
             matmul_transposed(to_states.view_mut(), gradient.view(), packed, Write::AddScaled(R::ONE));
             let part = &mut to_output.data[first * d_model..(first + packed.n_out()) * d_model];
             let part = MatMut::new(part, packed.n_out(), d_model);
@@ -74,55 +75,58 @@ impl<R: Real> Model<R> {
         })?;
         Ok((to_states, to_output))
     }
+}
 
-    /// Gives `take`, for each block of the vocabulary that matters, its first token, its part of the output matrix, and the derivative
-    /// with respect to its logits before the soft cap, `[rows, block]`.
-    fn logit_gradients(
-        &self,
-        states: &States<R>,
-        normalizers: &[f64],
-        weights: &[Vec<f64>],
-        mut take: impl FnMut(usize, &Packed<R>, &Mat<R>),
-    ) -> Result<()> {
-        self.check_states(states)?;
-        let fits = normalizers.len() == states.normalized.rows
-            && weights.len() == states.tokens.len()
-            && weights.iter().zip(&states.tokens).all(|(w, t)| w.len() == t.len());
-        if !fits {
-            let why = "weights and normalisers do not have the shape of the tokens".to_owned();
-            return Err(Error::BadStates { why });
-        }
-        let (rows, d_vocab) = (states.normalized.rows, self.spec().d_vocab);
-        let totals: Vec<f64> = weights.iter().map(|w| w.iter().sum()).collect();
-        for block in 0..n_blocks(d_vocab) {
-            let first = block * BLOCK;
-            let packed = self.output_block(states.model, block)?;
-            let inside = |t: u32| (first..first + packed.n_out()).contains(&(t as usize));
-            if totals.iter().all(|&t| t == 0.0) && !states.tokens.iter().flatten().any(|&t| inside(t)) {
-                continue;
-            }
-            let mut logits = Mat::zeros(rows, packed.n_out());
-            matmul(logits.view_mut(), states.normalized.view(), &packed, Write::Set);
-            self.cap(&mut logits);
-            let mut gradient = Mat::zeros(rows, packed.n_out());
-            gradient.for_rows(|row, values| {
-                if totals[row] != 0.0 {
-                    let shift = normalizers[row];
-                    for (g, u) in values.iter_mut().zip(logits.row(row)) {
-                        *g = R::from_f64(-totals[row] * (u.to_f64() - shift).exp());
-                    }
-                }
-                for (&token, &weight) in states.tokens[row].iter().zip(&weights[row]) {
-                    if inside(token) {
-                        values[token as usize - first] += R::from_f64(weight);
-                    }
-                }
-                if let Some(cap) = self.spec().final_softcap {
-                    softcap_backward(logits.row(row), R::from_f64(cap), values);
-                }
-            });
-            take(first, &packed, &gradient);
-        }
-        Ok(())
+/// Takes a block of the vocabulary: its first token, its part of the output matrix, a gradient of its logits.
+pub type TakeBlock<'t, R> = &'t mut dyn FnMut(usize, &Packed<R>, &Mat<R>);
+
+/// Gives `take`, for each block of the vocabulary that matters, its first token, its part of the output matrix, and the derivative
+/// with respect to its logits before the soft cap, `[rows, block]`.
+pub(crate) fn logit_gradients<R: Number>(
+    model: &Model<R>,
+    states: &States<R>,
+    normalizers: &[f64],
+    weights: &[Vec<f64>],
+    take: TakeBlock<R>,
+) -> Result<()> {
+    model.check_states(states)?;
+    let fits = normalizers.len() == states.normalized.rows
+        && weights.len() == states.tokens.len()
+        && weights.iter().zip(&states.tokens).all(|(w, t)| w.len() == t.len());
+    if !fits {
+        let why = "weights and normalisers do not have the shape of the tokens".to_owned();
+        return Err(Error::BadStates { why });
     }
+    let (rows, d_vocab) = (states.normalized.rows, model.spec().d_vocab);
+    let totals: Vec<f64> = weights.iter().map(|w| w.iter().sum()).collect();
+    for block in 0..n_blocks(d_vocab) {
+        let first = block * BLOCK;
+        let packed = model.output_block(states.model, block)?;
+        let inside = |t: u32| (first..first + packed.n_out()).contains(&(t as usize));
+        if totals.iter().all(|&t| t == 0.0) && !states.tokens.iter().flatten().any(|&t| inside(t)) {
+            continue;
+        }
+        let mut logits = Mat::zeros(rows, packed.n_out());
+        matmul(logits.view_mut(), states.normalized.view(), &packed, Write::Set);
+        model.cap(&mut logits);
+        let mut gradient = Mat::zeros(rows, packed.n_out());
+        gradient.for_rows(|row, values| {
+            if totals[row] != 0.0 {
+                let shift = normalizers[row];
+                for (g, u) in values.iter_mut().zip(logits.row(row)) {
+                    *g = R::from_f64(-totals[row] * (u.to_f64() - shift).exp());
+                }
+            }
+            for (&token, &weight) in states.tokens[row].iter().zip(&weights[row]) {
+                if inside(token) {
+                    values[token as usize - first] += R::from_f64(weight);
+                }
+            }
+            if let Some(cap) = model.spec().final_softcap {
+                softcap_backward(logits.row(row), R::from_f64(cap), values);
+            }
+        });
+        take(first, &packed, &gradient);
+    }
+    Ok(())
 }

@@ -17,6 +17,7 @@ mod parameter;
 mod rules;
 mod walk;
 
+pub(crate) use log_probs::{TakeBlock, logit_gradients};
 pub use parameter::Parameter;
 pub use rules::{Rules, SoftmaxRule};
 
@@ -26,11 +27,11 @@ use crate::forward::{self, Kept, Memory, Pass, Record, Run};
 use crate::hook::{HookPoint, Site};
 use crate::mat::Mat;
 use crate::model::Model;
+use crate::number::Number;
 use crate::request::{Capture, Edit, EditOp, Hooks};
 use crate::spec::ModelSpec;
 use crate::standing::Standing;
 use crate::tap::Tap;
-use lorascope_kernels::Real;
 use parameter::Collected;
 use walk::Walk;
 
@@ -55,7 +56,7 @@ pub struct Gradients<R> {
     pub parameters: Vec<Mat<R>>,
 }
 
-impl<R: Real> Model<R> {
+impl<R: Number> Model<R> {
     /// Runs a batch and goes back through it. `loss` sees the run and returns the derivative of a scalar with respect to
     /// [`Run::readout`], in its shape; [`Model::log_probs_backward`] helps.
     ///
@@ -138,40 +139,64 @@ impl<R: Real> Model<R> {
             );
             return Err(Error::NoGradient { why }.into());
         }
-        // On the way back captures take gradients, and edits let through what came from before them.
-        let back = Hooks { captures: wanted.captures.clone(), edits: hooks.edits.clone() };
-        let tap = Tap::new(&back, &[], self.standing(), batch, spec, |row, point| {
-            self.rank_at(batch.row(row).model, point)
-        })?;
-        let replay = replayed(&record.edited);
-        let mut walk = Walk {
-            pass: Pass::new(
-                self,
-                batch,
-                Tap::new(&replay, &[], &Standing::default(), batch, spec, |_, _| None)?,
-            ),
-            tap,
-            rules: wanted.rules,
-            edited: record.edited,
-            collected,
-            reads: Vec::new(),
-        };
-        let mut stream = walk.final_norm(&record.end, readout, &gradient);
-        for layer in (record.lowest..spec.n_layers).rev() {
-            self.check_stop()?;
-            let tape = match (record.tapes.pop(), record.starts.pop()) {
-                (Some(tape), _) => tape,
-                (None, Some(start)) => walk.again(layer, start, record.trained[layer], kept)?,
-                (None, None) => unreachable!("every layer from the lowest on left one of them"),
-            };
-            walk.layer(layer, tape, &mut stream)?;
-        }
-        if lowest.is_none() {
-            walk.embedding(&mut stream);
-        }
-        let captures = walk.tap.finish_captures()?;
-        Ok((run, Gradients { captures, parameters: walk.collected.finish() }))
+        let recorded = Recorded { record, collected, kept };
+        let gradients = R::go_back(self, batch, hooks, readout, wanted, recorded, &gradient)?;
+        Ok((run, gradients))
     }
+}
+
+/// A run that can be gone through backwards.
+pub struct Recorded<'k, R> {
+    record: Record<R>,
+    collected: Collected<R>,
+    kept: Option<&'k Kept<R>>,
+}
+
+/// Through a recorded run backwards, from the derivative with respect to its readout.
+pub(crate) fn go_back<R: Number>(
+    model: &Model<R>,
+    batch: &Batch,
+    hooks: &Hooks<R>,
+    readout: &[usize],
+    wanted: &Wanted,
+    recorded: Recorded<R>,
+    gradient: &Mat<R>,
+) -> Result<Gradients<R>> {
+    let Recorded { mut record, collected, kept } = recorded;
+    let (spec, lowest) = (model.spec(), lowest_layer(wanted));
+    // On the way back captures take gradients, and edits let through what came from before them.
+    let back = Hooks { captures: wanted.captures.clone(), edits: hooks.edits.clone() };
+    let tap = Tap::new(&back, &[], model.standing(), batch, spec, |row, point| {
+        model.rank_at(batch.row(row).model, point)
+    })?;
+    let replay = replayed(&record.edited);
+    let mut walk = Walk {
+        pass: Pass::new(
+            model,
+            batch,
+            Tap::new(&replay, &[], &Standing::default(), batch, spec, |_, _| None)?,
+        ),
+        tap,
+        rules: wanted.rules,
+        edited: record.edited,
+        collected,
+        reads: Vec::new(),
+    };
+    let mut stream = walk.final_norm(&record.end, readout, gradient);
+    for layer in (record.lowest..spec.n_layers).rev() {
+        model.check_stop()?;
+        let tape = match (record.tapes.pop(), record.starts.pop()) {
+            (Some(tape), _) => tape,
+            (None, Some(start)) => walk.again(layer, start, record.trained[layer], kept)?,
+            (None, None) => unreachable!("every layer from the lowest on left one of them"),
+        };
+        walk.layer(layer, tape, &mut stream)?;
+    }
+    if lowest.is_none() {
+        walk.embedding(&mut stream);
+    }
+    let captures = walk.tap.finish_captures()?;
+    Ok(Gradients { captures, parameters: walk.collected.finish() })
 }
 
 /// The lowest layer that the way back has to reach; `None` where it has to reach the embedding.
@@ -200,7 +225,7 @@ fn tape_bytes<R>(spec: &ModelSpec, rows: usize) -> usize {
 }
 
 /// Edits that put in again what the edits of a run made.
-fn replayed<R: Real>(edited: &std::collections::HashMap<(HookPoint, usize), Vec<R>>) -> Hooks<R> {
+fn replayed<R: Number>(edited: &std::collections::HashMap<(HookPoint, usize), Vec<R>>) -> Hooks<R> {
     let edits = edited.iter().map(|(&(point, row), values)| Edit {
         point,
         row,

@@ -8,9 +8,10 @@ use crate::hook::{HookPoint, Site};
 use crate::mat::Mat;
 use crate::model::Model;
 use crate::module::Module;
+use crate::number::Number;
 use crate::spec::ModelSpec;
 use lorascope_checkpoint::StoredTensor;
-use lorascope_kernels::{MatMut, MatRef, Real};
+use lorascope_kernels::{MatMut, MatRef};
 use std::collections::HashMap;
 use std::fmt;
 use std::ops::Range;
@@ -82,7 +83,7 @@ pub(super) struct Collected<R> {
     embedding: Option<usize>,
 }
 
-impl<R: Real> Collected<R> {
+impl<R: Number> Collected<R> {
     /// Checks that every parameter exists and can be trained.
     pub fn new(model: &Model<R>, wanted: &[(ModelId, Parameter)]) -> Result<Self> {
         let mut this = Self {
@@ -214,7 +215,7 @@ impl<R: Real> Collected<R> {
     }
 }
 
-fn transposed<R: Real>(m: &Mat<R>) -> Mat<R> {
+fn transposed<R: Number>(m: &Mat<R>) -> Mat<R> {
     let mut out = Mat::zeros(m.cols, m.rows);
     for i in 0..m.rows {
         m.row(i).iter().enumerate().for_each(|(j, &v)| out.data[j * m.rows + i] = v);
@@ -222,7 +223,7 @@ fn transposed<R: Real>(m: &Mat<R>) -> Mat<R> {
     out
 }
 
-impl<R: Real> Model<R> {
+impl<R: Number> Model<R> {
     /// Shape of a parameter.
     ///
     /// # Errors

@@ -7,11 +7,12 @@ use crate::forward::tape::{LayerTape, Recorder, Slot, Step};
 use crate::forward::{Kept, Pass, attention::Keys, norm_row};
 use crate::hook::{HookPoint, Site};
 use crate::mat::Mat;
+use crate::number::Number;
 use crate::spec::{Mlp, NormKind};
 use crate::tap::Tap;
 use crate::weights::{LayerWeights, NormWeights, PerModel};
 use lorascope_kernels::{
-    Activation, Real, activate_backward, activate_gated_backward, add_assign, all_finite, norm_backward,
+    Activation, activate_backward, activate_gated_backward, add_assign, all_finite, norm_backward,
     norm_scale_backward, rms_norm, scale_assign,
 };
 use rayon::prelude::*;
@@ -35,7 +36,7 @@ pub(super) struct Walk<'a, 'h, R> {
 /// Gradients of the values that a block has at a time; absent where nothing reached them.
 struct Slots<R>([Option<Mat<R>>; Slot::N]);
 
-impl<R: Real> Slots<R> {
+impl<R: Number> Slots<R> {
     /// Takes the gradient out; zeros where nothing reached it.
     fn take(&mut self, slot: Slot, rows: usize, cols: usize) -> Mat<R> {
         self.0[slot as usize].take().unwrap_or_else(|| Mat::zeros(rows, cols))
@@ -57,7 +58,7 @@ pub(super) struct KeyGradients<R> {
     pub values: Mat<R>,
 }
 
-impl<R: Real> Walk<'_, '_, R> {
+impl<R: Number> Walk<'_, '_, R> {
     /// Through the final norm: the gradient with respect to the residual stream of all rows.
     pub fn final_norm(&mut self, resid: &Mat<R>, readout: &[usize], gradient: &Mat<R>) -> Mat<R> {
         let (rows, d) = (resid.rows, resid.cols);
@@ -353,7 +354,7 @@ impl<R: Real> Walk<'_, '_, R> {
     }
 }
 
-fn gated_backward<R: Real>(
+fn gated_backward<R: Number>(
     activation: Activation,
     secant: bool,
     gate: Mat<R>,

@@ -6,9 +6,8 @@
 
 use crate::support::{ablation, capture, each_family, llama_with_many, points_of, slice, states, tokens};
 use lorascope_engine::{
-    Batch, Birth, Branch, Edit, EditOp, HookPoint, Hooks, Mat, Model, Shift, Site, Width,
+    Batch, Birth, Branch, Edit, EditOp, HookPoint, Hooks, Mat, Model, Number, Shift, Site, Width,
 };
-use lorascope_kernels::Real;
 use proptest::prelude::*;
 use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
 use std::sync::Arc;
@@ -25,7 +24,7 @@ fn sketches() -> impl Strategy<Value = Vec<Sketch>> {
 }
 
 /// Two prompts of equal length on every model; the first with two endings.
-fn sequences<R: Real>(model: &Model<R>) -> Vec<(usize, Vec<u32>)> {
+fn sequences<R: Number>(model: &Model<R>) -> Vec<(usize, Vec<u32>)> {
     let (one, other) = (tokens(11, 21), [&tokens(11, 6)[..], &tokens(12, 15)].concat());
     let endings = [[&one[..], &[40, 41]].concat(), [&one[..], &[50]].concat(), other];
     (0..model.n_models()).flat_map(|m| endings.clone().map(|e| (m, e))).collect()
@@ -39,7 +38,7 @@ struct Patch<R> {
     alone: EditOp<R>,
 }
 
-fn patch<R: Real>(
+fn patch<R: Number>(
     model: &Model<R>,
     seqs: &[(usize, Vec<u32>)],
     trunk: &Batch,
@@ -86,7 +85,7 @@ fn patch<R: Real>(
     Some(Patch { point, position, together: (units, op), alone })
 }
 
-pub fn branches_are_whole_runs<R: Real>(model: &Model<R>, cases: u32) {
+pub fn branches_are_whole_runs<R: Number>(model: &Model<R>, cases: u32) {
     let seqs = sequences(model);
     let borrowed: Vec<(usize, &[u32])> = seqs.iter().map(|(m, t)| (*m, t.as_slice())).collect();
     let trunk = Batch::new(model.spec(), &borrowed).unwrap();

@@ -2,11 +2,10 @@
 
 use crate::support::{FAMILIES, all_rows, each_family, llama_with_many, shared, tokens};
 use lorascope_checkpoint::Checkpoint;
-use lorascope_engine::{Batch, Capture, HookPoint, Hooks, Model, NextToken, Site, States, check};
-use lorascope_kernels::Real;
+use lorascope_engine::{Batch, Capture, HookPoint, Hooks, Model, NextToken, Number, Site, States, check};
 
 /// Readout, per-head results and next tokens of a batch of all models.
-fn everything<R: Real>(model: &Model<R>) -> (Vec<R>, Vec<Vec<Vec<R>>>, Vec<NextToken>) {
+fn everything<R: Number>(model: &Model<R>) -> (Vec<R>, Vec<Vec<Vec<R>>>, Vec<NextToken>) {
     let tokens = tokens(5, 40);
     let mut sequences: Vec<(usize, &[u32])> = (0..model.n_models()).map(|m| (m, &tokens[..])).collect();
     sequences.push((0, &tokens[..7]));
@@ -32,7 +31,7 @@ fn with_threads<T: Send>(n: usize, f: impl FnOnce() -> T + Send) -> T {
     rayon::ThreadPoolBuilder::new().num_threads(n).build().unwrap().install(f)
 }
 
-fn threads_do_not_matter<R: Real>(name: &str, model: &Model<R>) {
+fn threads_do_not_matter<R: Number>(name: &str, model: &Model<R>) {
     let one = with_threads(1, || everything(model));
     for n in [2, 4] {
         assert!(with_threads(n, || everything(model)) == one, "{name}: {n} threads");
@@ -67,7 +66,7 @@ fn weights_that_are_packed_anew_in_every_sweep_give_the_same_bits() {
     }
 }
 
-fn identities_hold<R: Real>(name: &str, model: &Model<R>) {
+fn identities_hold<R: Number>(name: &str, model: &Model<R>) {
     for which in 0..model.n_models() {
         for n in [1, 2, 33] {
             let checks = check(model, which, &tokens(6, n)).unwrap();

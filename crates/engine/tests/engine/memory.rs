@@ -2,20 +2,19 @@
 
 use crate::support::{FAMILIES, llama_with_many, noise, tiny, tokens};
 use lorascope_engine::{
-    Batch, Capture, Error, HookPoint, Hooks, Model, Site, Standing, StandingEdit, StandingOp, StandingRows,
-    Stop,
+    Batch, Capture, Error, HookPoint, Hooks, Model, Number, Site, Standing, StandingEdit, StandingOp,
+    StandingRows, Stop,
 };
-use lorascope_kernels::Real;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
-fn models<R: Real>() -> impl Iterator<Item = Model<R>> {
+fn models<R: Number>() -> impl Iterator<Item = Model<R>> {
     FAMILIES.into_iter().filter_map(tiny).chain(llama_with_many())
 }
 
 /// One text on every model.
-fn on_all<'t, R: Real>(model: &Model<R>, text: &'t [u32]) -> Vec<(usize, &'t [u32])> {
+fn on_all<'t, R: Number>(model: &Model<R>, text: &'t [u32]) -> Vec<(usize, &'t [u32])> {
     (0..model.n_models()).map(|m| (m, text)).collect()
 }
 

@@ -5,12 +5,11 @@ use crate::support::{FAMILIES, all_rows, llama_with_many, shared, states, tokens
 use lorascope_checkpoint::Checkpoint;
 use lorascope_engine::{
     Batch, Control, ControlKind, DEFAULT_MEMORY, Edit, EditOp, HookPoint, Mat, Mixture, MixtureRuns, Model,
-    Part, Site,
+    Number, Part, Site,
 };
-use lorascope_kernels::Real;
 
 /// The tiny model of every family with two adapters: its own, and a random control of it.
-fn each_with_two<R: Real>(f: impl Fn(&str, &Model<R>)) {
+fn each_with_two<R: Number>(f: impl Fn(&str, &Model<R>)) {
     let Some(shared) = shared() else { return };
     for family in FAMILIES {
         let dir = shared.join("tiny").join(family);
@@ -23,7 +22,7 @@ fn each_with_two<R: Real>(f: impl Fn(&str, &Model<R>)) {
 }
 
 /// Two prompts that begin alike, the first with two endings, on one model.
-fn batch<R: Real>(model: &Model<R>, which: usize) -> Batch {
+fn batch<R: Number>(model: &Model<R>, which: usize) -> Batch {
     let one = tokens(21, 19);
     let sequences =
         [[&one[..], &[40, 41]].concat(), [&one[..], &[50]].concat(), [&one[..6], &tokens(22, 14)].concat()];
@@ -32,12 +31,12 @@ fn batch<R: Real>(model: &Model<R>, which: usize) -> Batch {
 }
 
 /// All parts of an adapter.
-fn whole<R: Real>(model: &Model<R>, which: usize) -> Mixture {
+fn whole<R: Number>(model: &Model<R>, which: usize) -> Mixture {
     some(model, which, |_| Some(1.0))
 }
 
 /// Parts of an adapter, by their number.
-fn some<R: Real>(model: &Model<R>, which: usize, factor: impl Fn(usize) -> Option<f64>) -> Mixture {
+fn some<R: Number>(model: &Model<R>, which: usize, factor: impl Fn(usize) -> Option<f64>) -> Mixture {
     let mut mixture = Mixture::default();
     for (i, (layer, module)) in model.adapters()[which - 1].adapted().enumerate() {
         if let Some(factor) = factor(i) {
@@ -47,12 +46,12 @@ fn some<R: Real>(model: &Model<R>, which: usize, factor: impl Fn(usize) -> Optio
     mixture
 }
 
-fn run<R: Real>(model: &Model<R>, mixtures: &[Mixture]) -> Vec<Mat<R>> {
+fn run<R: Number>(model: &Model<R>, mixtures: &[Mixture]) -> Vec<Mat<R>> {
     let batch = batch(model, 0);
     model.run_mixtures(&batch, mixtures, &all_rows(&batch), &|_, _| {}).unwrap()
 }
 
-fn all_parts_are_the_adapter<R: Real>(name: &str, model: &Model<R>) {
+fn all_parts_are_the_adapter<R: Number>(name: &str, model: &Model<R>) {
     let plain = |which: usize| states(model, &batch(model, which), Vec::new());
     let found = run(model, &[whole(model, 1), Mixture::default(), whole(model, 2), whole(model, 1)]);
     assert_eq!(found, [plain(1), plain(0), plain(2), plain(1)], "{name}");
@@ -75,7 +74,7 @@ fn parts_with_biases_and_other_ranks_are_the_adapters() {
 }
 
 /// Sets of parts that differ early, late, in little, in much; scaled ones; parts of one adapter in the other.
-fn various<R: Real>(model: &Model<R>) -> Vec<Mixture> {
+fn various<R: Number>(model: &Model<R>) -> Vec<Mixture> {
     let n = model.adapters()[0].adapted().count();
     let mut all = vec![Mixture::default(), whole(model, 1), whole(model, 2)];
     for i in (0..n).step_by(3) {

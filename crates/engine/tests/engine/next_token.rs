@@ -4,11 +4,10 @@
 use crate::support::{
     Tensors, copy_folder, each_family, edit_json, edit_tensors, load, shared, states, tokens,
 };
-use lorascope_engine::{Batch, Mat, Model, NextToken, States};
-use lorascope_kernels::Real;
+use lorascope_engine::{Batch, Mat, Model, NextToken, Number, States};
 
 /// The definition: logits of all tokens, then sums over them.
-fn naive<R: Real>(model: &Model<R>, s: &States<R>) -> Vec<NextToken> {
+fn naive<R: Number>(model: &Model<R>, s: &States<R>) -> Vec<NextToken> {
     let all = model.all_logits(s.model, &s.normalized).unwrap();
     let logits: Vec<Vec<f64>> =
         (0..all.rows).map(|r| all.row(r).iter().map(|v| v.to_f64()).collect()).collect();
@@ -38,7 +37,7 @@ fn naive<R: Real>(model: &Model<R>, s: &States<R>) -> Vec<NextToken> {
     logits.iter().enumerate().map(one).collect()
 }
 
-fn agrees<R: Real>(name: &str, model: &Model<R>, s: &States<R>) -> Vec<NextToken> {
+fn agrees<R: Number>(name: &str, model: &Model<R>, s: &States<R>) -> Vec<NextToken> {
     let (got, want) = (model.next_tokens(s).unwrap(), naive(model, s));
     assert_eq!(got.len(), want.len());
     for (i, (g, w)) in got.iter().zip(&want).enumerate() {
@@ -58,7 +57,7 @@ fn agrees<R: Real>(name: &str, model: &Model<R>, s: &States<R>) -> Vec<NextToken
 }
 
 /// States of 12 rows, different tokens asked for in each, references in a circle.
-fn request<R: Real>(model: &Model<R>, which: usize, extra: &[u32]) -> States<R> {
+fn request<R: Number>(model: &Model<R>, which: usize, extra: &[u32]) -> States<R> {
     let batch = Batch::new(model.spec(), &[(which, &tokens(9, 12))]).unwrap();
     let normalized = states(model, &batch, Vec::new());
     let wanted = |i: usize| tokens(i as u64, i).into_iter().chain(extra.iter().copied()).collect();
@@ -66,7 +65,7 @@ fn request<R: Real>(model: &Model<R>, which: usize, extra: &[u32]) -> States<R> 
     States { model: which, normalized, tokens: (0..12).map(wanted).collect(), reference, top: 7 }
 }
 
-fn all_requests_agree<R: Real>(name: &str, model: &Model<R>, extra: &[u32]) {
+fn all_requests_agree<R: Number>(name: &str, model: &Model<R>, extra: &[u32]) {
     for which in 0..model.n_models() {
         let all = request(model, which, extra);
         let got = agrees(name, model, &all);
@@ -95,7 +94,7 @@ fn every_family_in_one_block() {
 
 /// A tiny model whose vocabulary is repeated, with small changes, up to `d_vocab` tokens; tokens 4096 apart are equal
 /// where the first is divisible by 3, so that there are ties within and across blocks.
-fn enlarged<R: Real>(family: &str, d_vocab: usize) -> Option<Model<R>> {
+fn enlarged<R: Number>(family: &str, d_vocab: usize) -> Option<Model<R>> {
     let dir = copy_folder(&shared()?.join("tiny").join(family).join("model"));
     edit_json(&dir.path().join("config.json"), |c| c["vocab_size"] = d_vocab.into());
     edit_tensors(&dir.path().join("model.safetensors"), |tensors: &mut Tensors| {

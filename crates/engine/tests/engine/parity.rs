@@ -5,12 +5,11 @@
 //! 2.2e-4), to that; values inside a layer, whose size is anything, to a tenth of that times their largest.
 
 use crate::support::{FAMILIES, Reference, load, max_difference, shared};
-use lorascope_engine::{Batch, Capture, HookPoint, Hooks, Model, Site};
-use lorascope_kernels::Real;
+use lorascope_engine::{Batch, Capture, HookPoint, Hooks, Model, Number, Site};
 
 /// Largest differences of one model from its reference: absolute in logits, hidden states and patterns, relative inside
 /// the layers.
-fn differences<R: Real>(model: &Model<R>, which: usize, prefix: &str, reference: &Reference) -> (f64, f64) {
+fn differences<R: Number>(model: &Model<R>, which: usize, prefix: &str, reference: &Reference) -> (f64, f64) {
     let spec = model.spec();
     let ids = &reference.input_ids;
     // Other models ride along, so that parity is shown inside a mixed batch.
@@ -79,7 +78,7 @@ fn differences<R: Real>(model: &Model<R>, which: usize, prefix: &str, reference:
     (worst, inside)
 }
 
-fn family_parity<R: Real>(tolerance: impl Fn(&str) -> f64) {
+fn family_parity<R: Number>(tolerance: impl Fn(&str) -> f64) {
     let Some(shared) = shared() else { return };
     for family in FAMILIES {
         let dir = shared.join("tiny").join(family);
@@ -149,7 +148,7 @@ fn every_peft_edge_case_agrees() {
     assert_eq!(cases, 12);
 }
 
-fn edge_difference<R: Real>(dir: &std::path::Path, edge: &std::path::Path, reference: &Reference) -> f64 {
+fn edge_difference<R: Number>(dir: &std::path::Path, edge: &std::path::Path, reference: &Reference) -> f64 {
     let model: Model<R> =
         load(&dir.join("model"), &[("plain", dir.join("adapter")), ("edge", edge.to_owned())]);
     let ids = &reference.input_ids;

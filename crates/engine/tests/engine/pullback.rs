@@ -5,8 +5,7 @@ use crate::support::{
     Stored, all_rows, copy_folder, dot, each_family, edit_tensors, llama_with_many, load, noise, shared,
     tiny, tokens,
 };
-use lorascope_engine::{Batch, Capture, HookPoint, Hooks, Mat, Model, Module, Positions, Site};
-use lorascope_kernels::Real;
+use lorascope_engine::{Batch, Capture, HookPoint, Hooks, Mat, Model, Module, Number, Positions, Site};
 use std::collections::HashMap;
 use std::path::PathBuf;
 
@@ -95,7 +94,7 @@ impl Parts {
 }
 
 /// Attributes the difference of two tokens' logits after some tokens.
-fn attribute<R: Real>(model: &Model<R>, which: usize, tokens: &[u32], a: u32, b: u32) -> Parts {
+fn attribute<R: Number>(model: &Model<R>, which: usize, tokens: &[u32], a: u32, b: u32) -> Parts {
     let s = model.spec();
     let batch = Batch::new(s, &[(which, tokens)]).unwrap();
     let row = batch.n_rows() - 1;

@@ -3,31 +3,30 @@
 use crate::branches::branches_are_whole_runs;
 use crate::support::{FAMILIES, all_rows, capture, llama_with_many, noise, points_of, states, tiny, tokens};
 use lorascope_engine::{
-    Batch, Capture, Edit, EditOp, Error, HookPoint, Hooks, Mat, Mixture, Model, Module, Parameter, Run, Site,
-    Standing, StandingEdit, StandingOp, StandingRows, Wanted, Width,
+    Batch, Capture, Edit, EditOp, Error, HookPoint, Hooks, Mat, Mixture, Model, Module, Number, Parameter,
+    Run, Site, Standing, StandingEdit, StandingOp, StandingRows, Wanted, Width,
 };
-use lorascope_kernels::Real;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Every family's tiny model, the Llama once more with adapters of every kind.
-fn models<R: Real>() -> impl Iterator<Item = Model<R>> {
+fn models<R: Number>() -> impl Iterator<Item = Model<R>> {
     FAMILIES.into_iter().filter_map(tiny).chain(llama_with_many())
 }
 
 /// Two prompts on every model, the first with two endings.
-fn sequences<R: Real>(model: &Model<R>) -> Vec<(usize, Vec<u32>)> {
+fn sequences<R: Number>(model: &Model<R>) -> Vec<(usize, Vec<u32>)> {
     let stem = tokens(31, 18);
     let endings = [[&stem[..], &[40, 41]].concat(), [&stem[..], &[50]].concat(), tokens(32, 9)];
     (0..model.n_models()).flat_map(|m| endings.clone().map(|e| (m, e))).collect()
 }
 
-fn batch<R: Real>(model: &Model<R>, sequences: &[(usize, Vec<u32>)]) -> Batch {
+fn batch<R: Number>(model: &Model<R>, sequences: &[(usize, Vec<u32>)]) -> Batch {
     let borrowed: Vec<(usize, &[u32])> = sequences.iter().map(|(m, t)| (*m, t.as_slice())).collect();
     Batch::new(model.spec(), &borrowed).unwrap()
 }
 
 /// An edit at every place with a fixed width, of one kind after the other, on some of the models.
-fn everywhere<R: Real>(model: &Model<R>) -> Vec<StandingEdit<R>> {
+fn everywhere<R: Number>(model: &Model<R>) -> Vec<StandingEdit<R>> {
     let points = points_of(model, 0).into_iter().filter(|p| matches!(p, HookPoint::Layer(..)));
     let fixed = points.filter_map(|p| match p.width(model.spec()) {
         Ok(Width::Fixed(n)) if n > 1 => Some((p, n)),
@@ -47,12 +46,12 @@ fn everywhere<R: Real>(model: &Model<R>) -> Vec<StandingEdit<R>> {
     fixed.enumerate().map(edit).collect()
 }
 
-fn stand<R: Real>(model: &mut Model<R>, edits: Vec<StandingEdit<R>>) {
+fn stand<R: Number>(model: &mut Model<R>, edits: Vec<StandingEdit<R>>) {
     model.stand(Standing { edits, muted: BTreeSet::new() }).unwrap();
 }
 
 /// The same edits as hooks of a batch.
-fn as_hooks<R: Real>(batch: &Batch, standing: &[StandingEdit<R>]) -> Vec<Edit<R>> {
+fn as_hooks<R: Number>(batch: &Batch, standing: &[StandingEdit<R>]) -> Vec<Edit<R>> {
     let op = |op: &StandingOp<R>| match op {
         StandingOp::Scale(f) => EditOp::Scale(*f),
         StandingOp::Add(v) => EditOp::Add(v.clone()),
@@ -66,7 +65,7 @@ fn as_hooks<R: Real>(batch: &Batch, standing: &[StandingEdit<R>]) -> Vec<Edit<R>
     (0..batch.n_rows()).flat_map(of_row).collect()
 }
 
-fn equal_hooks<R: Real>(mut model: Model<R>) {
+fn equal_hooks<R: Number>(mut model: Model<R>) {
     let batch = batch(&model, &sequences(&model));
     let edits = everywhere(&model);
     let plain = states(&model, &batch, Vec::new());

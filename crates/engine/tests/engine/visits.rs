@@ -2,9 +2,8 @@
 
 use crate::support::{all_rows, capture, each_family, noise, points_of, states, tiny, tokens};
 use lorascope_engine::{
-    Batch, Birth, Branch, Edit, EditOp, HookPoint, Hooks, Model, Site, Stage, Stop, Visit, Visitor,
+    Batch, Birth, Branch, Edit, EditOp, HookPoint, Hooks, Model, Number, Site, Stage, Stop, Visit, Visitor,
 };
-use lorascope_kernels::Real;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
@@ -17,7 +16,7 @@ struct Notes<R> {
     change: Change<R>,
 }
 
-impl<R: Real> Visitor<R> for Notes<R> {
+impl<R: Number> Visitor<R> for Notes<R> {
     fn visit(&self, visit: &Visit<R>, values: &mut [&mut [R]]) -> Result<(), String> {
         assert_eq!(values.len(), visit.rows.len());
         self.seen.lock().unwrap().push(values.iter().map(|row| row.to_vec()).collect());
@@ -26,17 +25,17 @@ impl<R: Real> Visitor<R> for Notes<R> {
     }
 }
 
-fn notes<R: Real>(change: impl Fn(&mut [&mut [R]]) + Send + Sync + 'static) -> Arc<Notes<R>> {
+fn notes<R: Number>(change: impl Fn(&mut [&mut [R]]) + Send + Sync + 'static) -> Arc<Notes<R>> {
     Arc::new(Notes { seen: Mutex::new(Vec::new()), change: Box::new(change) })
 }
 
-fn run<R: Real>(model: &Model<R>, batch: &Batch, visits: &[Visit<R>]) -> Vec<R> {
+fn run<R: Number>(model: &Model<R>, batch: &Batch, visits: &[Visit<R>]) -> Vec<R> {
     let run = model.run_visited(batch, &Hooks::default(), visits, &all_rows(batch), &|_, _| {});
     run.unwrap().readout.data
 }
 
 /// Two prompts of each model, apart, so that each one's rows follow one another.
-fn apart<R: Real>(model: &Model<R>, n: usize) -> Batch {
+fn apart<R: Number>(model: &Model<R>, n: usize) -> Batch {
     let (one, two) = (tokens(1, n), tokens(2, n - 3));
     let sequences: Vec<(usize, usize, &[u32])> =
         vec![(0, 0, &one[..]), (0, 1, &two[..]), (1, 0, &one[..]), (1, 1, &two[..])];

@@ -3,8 +3,7 @@
 #![allow(dead_code)]
 
 use lorascope_checkpoint::Checkpoint;
-use lorascope_engine::{Batch, Capture, DEFAULT_MEMORY, Edit, HookPoint, Hooks, Mat, Model, Site};
-use lorascope_kernels::Real;
+use lorascope_engine::{Batch, Capture, DEFAULT_MEMORY, Edit, HookPoint, Hooks, Mat, Model, Number, Site};
 use std::collections::HashMap;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
@@ -54,7 +53,7 @@ impl Reference {
 }
 
 /// A tiny model with adapters.
-pub fn load<R: Real>(model: &Path, adapters: &[(&str, PathBuf)]) -> Model<R> {
+pub fn load<R: Number>(model: &Path, adapters: &[(&str, PathBuf)]) -> Model<R> {
     let base = Checkpoint::open(model).unwrap();
     let adapters: Vec<(String, PathBuf)> =
         adapters.iter().map(|(n, p)| ((*n).to_owned(), p.clone())).collect();
@@ -62,7 +61,7 @@ pub fn load<R: Real>(model: &Path, adapters: &[(&str, PathBuf)]) -> Model<R> {
 }
 
 /// Largest absolute difference, printed with where it is.
-pub fn max_difference<R: Real>(what: &str, got: impl IntoIterator<Item = R>, want: &[f32]) -> f64 {
+pub fn max_difference<R: Number>(what: &str, got: impl IntoIterator<Item = R>, want: &[f32]) -> f64 {
     let mut worst = (0.0f64, 0);
     let mut n = 0;
     for (i, (g, w)) in got.into_iter().zip(want).enumerate() {
@@ -81,13 +80,13 @@ pub fn max_difference<R: Real>(what: &str, got: impl IntoIterator<Item = R>, wan
 pub const FAMILIES: [&str; 7] = ["gemma2", "gemma3", "gpt2", "llama", "mistral", "qwen2", "qwen3"];
 
 /// The tiny model of a family with its adapter, called `lora`.
-pub fn tiny<R: Real>(family: &str) -> Option<Model<R>> {
+pub fn tiny<R: Number>(family: &str) -> Option<Model<R>> {
     let dir = shared()?.join("tiny").join(family);
     Some(load(&dir.join("model"), &[("lora", dir.join("adapter"))]))
 }
 
 /// Calls `f` with the tiny model of every family: base (0) and adapter (1).
-pub fn each_family<R: Real>(f: impl Fn(&str, &Model<R>)) {
+pub fn each_family<R: Number>(f: impl Fn(&str, &Model<R>)) {
     for family in FAMILIES {
         let Some(model) = tiny(family) else { return };
         f(family, &model);
@@ -95,7 +94,7 @@ pub fn each_family<R: Real>(f: impl Fn(&str, &Model<R>)) {
 }
 
 /// The tiny Llama with adapters of every kind that changes the arithmetic: plain, DoRA, with a bias of B, of several ranks.
-pub fn llama_with_many<R: Real>() -> Option<Model<R>> {
+pub fn llama_with_many<R: Number>() -> Option<Model<R>> {
     let dir = shared()?.join("tiny/llama");
     let edge = |name: &'static str| (name, dir.join("edge").join(name));
     let adapters =
@@ -114,7 +113,7 @@ pub fn tokens(seed: u64, n: usize) -> Vec<u32> {
 }
 
 /// Numbers between −1 and 1 that differ between seeds.
-pub fn noise<R: Real>(seed: u64, n: usize) -> Vec<R> {
+pub fn noise<R: Number>(seed: u64, n: usize) -> Vec<R> {
     let one = |(i, t): (usize, u32)| R::from_f64((f64::from(t) + i as f64 * 37.0).sin());
     tokens(seed, n).into_iter().enumerate().map(one).collect()
 }
@@ -125,7 +124,7 @@ pub fn all_rows(batch: &Batch) -> Vec<usize> {
 }
 
 /// Hook points that rows of a model have: those of low-rank updates only where its adapter has one.
-pub fn points_of<R: Real>(model: &Model<R>, which: usize) -> Vec<HookPoint> {
+pub fn points_of<R: Number>(model: &Model<R>, which: usize) -> Vec<HookPoint> {
     let adapted = |point: &HookPoint| match point {
         HookPoint::Layer(l, Site::LoraA(m) | Site::LoraOut(m)) => {
             which > 0 && model.adapters()[which - 1].rank(*l, *m).is_some()
@@ -139,7 +138,7 @@ pub fn points_of<R: Real>(model: &Model<R>, which: usize) -> Vec<HookPoint> {
 }
 
 /// Values of points at rows, `[point][row][value]`, as one run gives them.
-pub fn capture<R: Real>(
+pub fn capture<R: Number>(
     model: &Model<R>,
     batch: &Batch,
     points: &[HookPoint],
@@ -150,12 +149,12 @@ pub fn capture<R: Real>(
 }
 
 /// Final normalised states of all rows under some edits.
-pub fn states<R: Real>(model: &Model<R>, batch: &Batch, edits: Vec<Edit<R>>) -> Mat<R> {
+pub fn states<R: Number>(model: &Model<R>, batch: &Batch, edits: Vec<Edit<R>>) -> Mat<R> {
     model.run(batch, &Hooks { captures: Vec::new(), edits }, &all_rows(batch)).unwrap().readout
 }
 
 /// `max |a − b|`; panics where lengths differ or a number is missing.
-pub fn distance<R: Real>(a: &[R], b: &[R]) -> f64 {
+pub fn distance<R: Number>(a: &[R], b: &[R]) -> f64 {
     assert_eq!(a.len(), b.len());
     let difference = |(x, y): (&R, &R)| {
         let d = if x == y { 0.0 } else { (x.to_f64() - y.to_f64()).abs() };
@@ -225,7 +224,7 @@ pub fn edit_json(path: &Path, change: impl Fn(&mut serde_json::Value)) {
 }
 
 /// The tiny Llama with its adapter at another `lora_alpha` (the rank is 4), with and without a bias of B.
-pub fn llama_scaled<R: Real>(alpha: u32) -> Option<Model<R>> {
+pub fn llama_scaled<R: Number>(alpha: u32) -> Option<Model<R>> {
     let dir = shared()?.join("tiny/llama");
     let scaled = |from: PathBuf| {
         let copy = copy_folder(&from);
@@ -263,7 +262,7 @@ pub fn edit_tensors(path: &Path, change: impl Fn(&mut Tensors)) {
 }
 
 /// A point's values per head where it has heads, one slice otherwise.
-pub fn slice<R: Real>(model: &Model<R>, point: HookPoint, width: usize, head: usize) -> Range<usize> {
+pub fn slice<R: Number>(model: &Model<R>, point: HookPoint, width: usize, head: usize) -> Range<usize> {
     let spec = model.spec();
     let HookPoint::Layer(_, site) = point else { return 0..width };
     let n = match site {
@@ -283,6 +282,6 @@ pub fn slice<R: Real>(model: &Model<R>, point: HookPoint, width: usize, head: us
 }
 
 /// A factor that makes something of the values of a point: 0, but not where a norm would divide by it.
-pub fn ablation<R: Real>(point: HookPoint) -> R {
+pub fn ablation<R: Number>(point: HookPoint) -> R {
     R::from_f64(if point.to_string().ends_with("hook_scale") { 2.0 } else { 0.0 })
 }

@@ -7,7 +7,7 @@ use lorascope_kernels::{Packed, Write, matmul};
 
 /// Normal equations of rows, factored once for each penalty; they serve any number of targets.
 #[derive(Debug)]
-pub(crate) struct Ridges {
+pub struct Ridges {
     mean: Vec<f64>,
     /// Centred rows, transposed: `[coordinates, rows]`.
     columns: Mat<f64>,

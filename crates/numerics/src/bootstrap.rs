@@ -25,7 +25,7 @@ pub struct Interval {
 }
 
 /// Share of the resamples of so many clusters that lies beyond each end of a 95% interval.
-pub(crate) fn tail(n_clusters: usize) -> f64 {
+pub fn tail(n_clusters: usize) -> f64 {
     let c = n_clusters as f64;
     let student = StudentsT::new(0.0, 1.0, c - 1.0).map(|t| t.inverse_cdf(0.975));
     match (student, Normal::new(0.0, 1.0)) {
@@ -36,7 +36,7 @@ pub(crate) fn tail(n_clusters: usize) -> f64 {
 }
 
 /// The ends of an interval with this [`tail`], from resamples, whose order it changes; `None` where there are none.
-pub(crate) fn ends(resamples: &mut [f64], tail: f64) -> Option<(f64, f64)> {
+pub fn ends(resamples: &mut [f64], tail: f64) -> Option<(f64, f64)> {
     let last = resamples.len().checked_sub(1)? as f64;
     // Two of them are wanted, so they are not sorted as a whole.
     let mut at = |q: f64| *resamples.select_nth_unstable_by((last * q).round() as usize, f64::total_cmp).1;
@@ -95,7 +95,7 @@ impl Resampler {
 
     /// For tests: with these draws and this [`tail`].
     #[cfg(test)]
-    pub(crate) fn given(cluster_of: Vec<usize>, draws: Vec<Vec<u32>>, tail: f64) -> Self {
+    pub fn given(cluster_of: Vec<usize>, draws: Vec<Vec<u32>>, tail: f64) -> Self {
         Self::of(cluster_of, draws.first().map_or(0, Vec::len), draws, tail)
     }
 
@@ -110,12 +110,12 @@ impl Resampler {
     }
 
     /// The cluster of each prompt, as a number from 0.
-    pub(crate) fn cluster_of(&self) -> &[usize] {
+    pub fn cluster_of(&self) -> &[usize] {
         &self.cluster_of
     }
 
     /// How often each cluster is drawn: `[resample][cluster]`. Nothing where there is only one.
-    pub(crate) fn draws(&self) -> &[Vec<u32>] {
+    pub fn draws(&self) -> &[Vec<u32>] {
         &self.draws
     }
 

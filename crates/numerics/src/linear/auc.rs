@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 
 /// Items with scores and labels, compared within folds.
 #[derive(Debug)]
-pub(crate) struct Concordance {
+pub struct Concordance {
     /// Pairs by the clusters of the positive and the negative item: how many, and how many are in order.
     pairs: Vec<((usize, usize), (f64, f64))>,
 }

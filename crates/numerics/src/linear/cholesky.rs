@@ -5,7 +5,7 @@ use lorascope_engine::Mat;
 
 /// `A + penalty·I = L·Lᵀ`.
 #[derive(Debug)]
-pub(crate) struct Cholesky {
+pub struct Cholesky {
     lower: Mat<f64>,
     /// Lᵀ, so that both substitutions run along rows.
     upper: Mat<f64>,
@@ -101,7 +101,7 @@ impl Span {
 }
 
 /// Dot product in eight interleaved sums, which the compiler turns into vector instructions.
-pub(crate) fn dot(x: &[f64], y: &[f64]) -> f64 {
+pub fn dot(x: &[f64], y: &[f64]) -> f64 {
     const LANES: usize = 8;
     let (xs, x_rest) = x.as_chunks::<LANES>();
     let (ys, y_rest) = y.as_chunks::<LANES>();

@@ -14,11 +14,11 @@ mod ridge;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use auc::Concordance;
-pub(crate) use cholesky::Cholesky;
+pub use auc::Concordance;
+pub use cholesky::Cholesky;
 #[cfg(test)]
 use cholesky::dot;
-pub(crate) use features::Features;
-pub(crate) use folds::{Split, grouped_folds};
-pub(crate) use logistic::{Logistic, mean_log_loss};
-pub(crate) use ridge::Ridges;
+pub use features::Features;
+pub use folds::{Split, grouped_folds};
+pub use logistic::{Logistic, mean_log_loss};
+pub use ridge::Ridges;

@@ -6,7 +6,7 @@
 //! The small matrix is decomposed by rotations of its columns (Hestenes 1958), which are right for matrices of any rank. nalgebra
 //! 0.35's own decomposition is not: of 8×8 matrices of rank 1, one in twenty comes back wrong.
 
-use crate::error::Result;
+use lorascope_engine::Result;
 use lorascope_engine::{Model, Update};
 use nalgebra::{DMatrix, DVector, DVectorView};
 
@@ -16,7 +16,7 @@ const NOTHING: f64 = 1e-6;
 
 /// `U·S·Vᵀ`, the largest singular value first.
 #[derive(Clone, Debug)]
-pub(crate) struct LowRankSvd {
+pub struct LowRankSvd {
     /// Left singular vectors, `[outputs, components]`.
     pub u: DMatrix<f64>,
     /// Singular values.
@@ -26,7 +26,7 @@ pub(crate) struct LowRankSvd {
 }
 
 /// The module's rows of B, `[outputs, rank]`, and `Aᵀ`, `[inputs, rank]`, without the scale.
-pub(crate) fn factors(update: &Update) -> Result<(DMatrix<f64>, DMatrix<f64>)> {
+pub fn factors(update: &Update) -> Result<(DMatrix<f64>, DMatrix<f64>)> {
     let factors = update.factors;
     let b: Vec<f32> = Model::<f32>::widened(&factors.b)?;
     let a: Vec<f32> = Model::<f32>::widened(&factors.a)?;
@@ -93,7 +93,7 @@ const SWEEPS: usize = 60;
 
 /// `M = U·S·Vᵀ` by one-sided Jacobi rotations, the largest singular value first: `min(rows, columns)` components, U and V with
 /// orthonormal columns even where singular values are zero.
-pub(crate) fn jacobi(m: &DMatrix<f64>) -> (DMatrix<f64>, Vec<f64>, DMatrix<f64>) {
+pub fn jacobi(m: &DMatrix<f64>) -> (DMatrix<f64>, Vec<f64>, DMatrix<f64>) {
     if m.nrows() < m.ncols() {
         let (v, values, u) = jacobi(&m.transpose());
         return (u, values, v);

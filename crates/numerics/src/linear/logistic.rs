@@ -13,7 +13,7 @@ const DECREMENT: f64 = 1e-14;
 
 /// A fitted model.
 #[derive(Clone, Debug, PartialEq)]
-pub(crate) struct Logistic {
+pub struct Logistic {
     weights: Vec<f64>,
     intercept: f64,
 }
@@ -113,6 +113,6 @@ fn sigmoid(x: f64) -> f64 {
 }
 
 /// Mean of `−log P(label)`.
-pub(crate) fn mean_log_loss(scores: &[f64], labels: &[bool]) -> f64 {
+pub fn mean_log_loss(scores: &[f64], labels: &[bool]) -> f64 {
     scores.iter().zip(labels).map(|(&s, &l)| log_loss(s, l)).sum::<f64>() / scores.len() as f64
 }

@@ -6,15 +6,17 @@ use std::collections::BTreeMap;
 
 /// Items to fit and items to predict, by index, each ascending.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Split {
+pub struct Split {
+    /// Rows to fit to.
     pub fit: Vec<usize>,
+    /// Rows to predict.
     pub predict: Vec<usize>,
 }
 
 /// Splits items so that every item is predicted once and no group is on both sides. Groups in random order, larger ones first,
 /// each go to the fold that has the fewest items so far. There are as many folds as groups where there are fewer groups than
 /// `k`. `items` are indices into `groups`.
-pub(crate) fn grouped_folds(items: &[usize], groups: &[&str], k: usize, seed: u64) -> Vec<Split> {
+pub fn grouped_folds(items: &[usize], groups: &[&str], k: usize, seed: u64) -> Vec<Split> {
     let mut members: BTreeMap<&str, Vec<usize>> = BTreeMap::new();
     for &i in items {
         members.entry(groups[i]).or_default().push(i);

@@ -24,7 +24,7 @@ use statrs::distribution::{Beta, ContinuousCDF, StudentsT};
 /// Up to this number of clusters all sign patterns are tried.
 const EXACT: usize = 16;
 /// Random sign patterns beyond.
-pub(crate) const FLIPS: usize = 9999;
+pub const FLIPS: usize = 9999;
 /// Clusters whose 2⁸ signed sums are tabulated together.
 const GROUP: usize = 8;
 
@@ -63,7 +63,7 @@ impl Design {
     }
 
     /// The draws behind its intervals.
-    pub(crate) fn resampler(&self) -> &Resampler {
+    pub fn resampler(&self) -> &Resampler {
         &self.resampler
     }
 
@@ -87,7 +87,7 @@ impl Design {
     }
 
     /// `Σ over / Σ under`, one value of each per prompt, with its interval.
-    pub(crate) fn ratio(&self, over: &[f64], under: &[f64]) -> Interval {
+    pub fn ratio(&self, over: &[f64], under: &[f64]) -> Interval {
         self.resampler.ratio(over, under)
     }
 
@@ -131,7 +131,7 @@ impl Design {
     ///
     /// # Panics
     /// If there is not one value per prompt.
-    pub(crate) fn standard_error(&self, values: &[f64]) -> Option<f64> {
+    pub fn standard_error(&self, values: &[f64]) -> Option<f64> {
         assert_eq!(values.len(), self.n(), "one value per prompt");
         let (n, c) = (self.n() as f64, self.n_clusters() as f64);
         let mean = values.iter().sum::<f64>() / n;
@@ -169,14 +169,14 @@ impl Design {
 
 /// Smallest mean difference that a two-sided t-test at the level of 5% finds in 80% of samples, in standard errors of that many
 /// clusters: `t(0.975) + t(0.8)` with one degree of freedom less. `None` below two clusters.
-pub(crate) fn detectable(clusters: usize) -> Option<f64> {
+pub fn detectable(clusters: usize) -> Option<f64> {
     let t = StudentsT::new(0.0, 1.0, clusters.checked_sub(1)? as f64).ok()?;
     Some(t.inverse_cdf(0.975) + t.inverse_cdf(0.8))
 }
 
 /// The fewest clusters, up to 10⁵, with which a mean difference of that size is detectable, if the standard error is `error` with
 /// `clusters` of them and falls with the root of their number.
-pub(crate) fn clusters_for(size: f64, error: f64, clusters: usize) -> Option<usize> {
+pub fn clusters_for(size: f64, error: f64, clusters: usize) -> Option<usize> {
     let spread = error * (clusters as f64).sqrt();
     let enough = |c: usize| detectable(c).is_some_and(|d| d * spread / (c as f64).sqrt() <= size);
     let (mut lo, mut hi) = (1, 100_000);
@@ -214,7 +214,7 @@ pub fn benjamini_hochberg(p: &[f64]) -> Vec<f64> {
 }
 
 /// Spearman's rank correlation, ties at their mean rank; `None` where one of the two does not vary.
-pub(crate) fn spearman(a: &[f64], b: &[f64]) -> Option<f64> {
+pub fn spearman(a: &[f64], b: &[f64]) -> Option<f64> {
     let (a, b) = (ranks(a), ranks(b));
     let mean = (a.len() as f64 + 1.0) / 2.0;
     let product = |x: &[f64], y: &[f64]| x.iter().zip(y).map(|(x, y)| (x - mean) * (y - mean)).sum::<f64>();
@@ -238,7 +238,7 @@ fn ranks(values: &[f64]) -> Vec<f64> {
 
 /// Upper end of the one-sided 95% interval of Clopper and Pearson for a share of which `k` among `n` were seen: the share at
 /// which so few would be seen in 5% of samples.
-pub(crate) fn share_bound(k: usize, n: usize) -> f64 {
+pub fn share_bound(k: usize, n: usize) -> f64 {
     if k >= n {
         return 1.0;
     }
@@ -246,7 +246,7 @@ pub(crate) fn share_bound(k: usize, n: usize) -> f64 {
 }
 
 /// The 95% interval of Clopper and Pearson (1934) for a share of which `k` among `n` were seen; `None` where nothing was.
-pub(crate) fn share_interval(k: u64, n: u64) -> Option<Interval> {
+pub fn share_interval(k: u64, n: u64) -> Option<Interval> {
     if n == 0 {
         return None;
     }

@@ -10,7 +10,7 @@ const CONSTANT: f64 = 1e-6;
 
 /// Features of rows to fit and of rows to predict.
 #[derive(Debug)]
-pub(crate) struct Features {
+pub struct Features {
     /// `[rows to fit, coordinates]`.
     pub fit: Mat<f64>,
     /// `[rows to predict, coordinates]`.
