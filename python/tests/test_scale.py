@@ -221,6 +221,8 @@ def test_what_is_wrong_is_said(nodes: Any, long: Dict[str, Any], tmp_path: Path)
             lorascope.study(long["file"], out=tmp_path / "run", memory="900GiB", ray=scale.Cluster(nodes.address, patience=1), progress=False)
     with pytest.raises(lorascope.Error, match="outside the cluster"):
         _disconnected(lambda: lorascope.study(long["file"], ray="ray://somewhere:10001", progress=False))
+    with pytest.raises(lorascope.Error, match="no cluster of Ray at `localhost:9`"):
+        _disconnected(lambda: lorascope.study(long["file"], ray="localhost:9", progress=False))
     with pytest.raises(ValueError, match="auto or send"):
         scale.Cluster(files="copy")
 

@@ -4,6 +4,7 @@
 //! optimised in every build, and the analyses, which are many and mostly put tables together, need not be.
 
 pub mod bootstrap;
+pub mod intruders;
 pub mod linear;
 pub mod low_rank;
 pub mod statistics;

@@ -52,6 +52,11 @@ impl LowRankSvd {
         })
     }
 
+    /// Products of the left singular vectors with another's, and of the right ones: `[components, other's components]`.
+    pub fn overlaps(&self, other: &Self) -> (DMatrix<f64>, DMatrix<f64>) {
+        (self.u.tr_mul(&other.u), self.v.tr_mul(&other.v))
+    }
+
     /// Components that are there.
     pub fn rank(&self) -> usize {
         let largest = self.values.first().copied().unwrap_or(0.0);

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 import time
 import warnings
 from collections import deque
@@ -19,6 +20,17 @@ Unit = List[str]
 TASK_SECONDS = 30.0
 #: Seconds between looks for nodes that have joined.
 LOOK_SECONDS = 5.0
+
+
+def _knock(address: str) -> None:
+    """Whether somebody answers at ``HOST:PORT``: Ray tries for a minute and longer before it says that nobody does."""
+    host, _, port = address.rpartition(":")
+    if not host or not port.isdigit():
+        return
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=5).close()
+    except (OSError, OverflowError) as error:
+        raise lorascope.Error(f"there is no cluster of Ray at `{address}`: {error}") from None
 
 
 class _Task:
@@ -171,6 +183,7 @@ class Cluster:
             os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
             ray.init(address="local", include_dashboard=False, **quiet)
             return
+        _knock(self.address)
         try:
             ray.init(address=self.address, **quiet)
         except (ConnectionError, RuntimeError) as error:

@@ -40,6 +40,24 @@ pub(crate) struct Estimates {
 /// Values of places at rows, or gradients there.
 pub(super) type Values = HashMap<(HookPoint, usize), Vec<f32>>;
 
+/// Rows by the place at which something is wanted of them.
+pub(super) type Rows = BTreeMap<HookPoint, BTreeSet<usize>>;
+
+/// A place of an unpatched run: the hook point, the run, and the position.
+type Place = (HookPoint, RunKey, usize);
+
+/// Delta of unpatched runs.
+type Deltas = BTreeMap<RunKey, f64>;
+
+/// What a way there and back brings.
+pub(super) struct ThereAndBack {
+    pub slopes: Values,
+    pub values: Values,
+    /// Final normalised states of `rows`.
+    readout: Mat<f32>,
+    rows: Vec<usize>,
+}
+
 /// The runs of some models and prompts, ready to be gone through and back.
 pub(super) struct Ground<'a> {
     pub batch: Batch,
@@ -83,7 +101,16 @@ impl Sweep<'_> {
         for chunk in chunks {
             step()?;
             let ground = self.ground(chunk, kept)?;
-            let (values, plain) = self.values(&ground, chunk)?;
+            let (values, plain, mut first) = match estimators.first() {
+                Some(Estimator::Local(rules)) => {
+                    let (values, plain, estimates) = self.at_once(&ground, chunk, *rules)?;
+                    (values, plain, Some(estimates))
+                }
+                _ => {
+                    let (values, plain) = self.values(&ground, chunk)?;
+                    (values, plain, None)
+                }
+            };
             found.plain.extend(plain);
             let needs_patterns = |e: &Estimator| matches!(e, Estimator::ExactPatterns | Estimator::AtpStar);
             let patterns = match estimators.iter().any(needs_patterns) {
@@ -94,7 +121,10 @@ impl Sweep<'_> {
             let mut exactly: Option<Vec<f64>> = None;
             for (estimator, out) in estimators.iter().zip(&mut found.changes) {
                 match estimator {
-                    Estimator::Local(rules) => out.extend(self.local(&ground, chunk, &values, *rules, None)?),
+                    Estimator::Local(rules) => out.extend(match first.take() {
+                        Some(estimates) => estimates,
+                        None => self.local(&ground, chunk, &values, *rules, None)?,
+                    }),
                     Estimator::ExactPatterns => {
                         let estimates = self.local(&ground, chunk, &values, Rules::EXACT, patterns)?;
                         exactly = Some(estimates.clone());
@@ -160,36 +190,57 @@ impl Sweep<'_> {
     }
 
     /// What the runs change and what they put there, at every row that they name, and delta of the unpatched runs.
-    pub(super) fn values(
-        &self,
-        ground: &Ground,
-        runs: &[PatchedRun],
-    ) -> Result<(Values, BTreeMap<RunKey, f64>)> {
-        let mut wanted: BTreeMap<HookPoint, BTreeSet<usize>> = BTreeMap::new();
-        for run in runs {
-            for change in &run.changes {
-                let own = ground.row((run.model, run.prompt), change.position);
-                let point = match &change.replacement {
-                    Replacement::Shift { point, .. } => *point,
-                    _ => change.point,
-                };
-                let rows = wanted.entry(point).or_default();
-                rows.insert(own);
-                if let Some(s) = change.replacement.source() {
-                    rows.insert(ground.row((s.model, s.prompt), s.position));
-                }
-            }
-        }
-        let captures = captures(&wanted);
+    pub(super) fn values(&self, ground: &Ground, runs: &[PatchedRun]) -> Result<(Values, Deltas)> {
+        self.values_at(ground, &places(runs))
+    }
+
+    fn values_at(&self, ground: &Ground, places: &BTreeSet<Place>) -> Result<(Values, Deltas)> {
+        let captures = captures(&rows_of(ground, places));
         let asked = self.asked(ground, ground.first_sequence.keys().copied());
         let rows: Vec<usize> =
             asked.iter().flat_map(|a| a.rows(&ground.batch)).collect::<BTreeSet<_>>().into_iter().collect();
         let hooks = Hooks { captures: captures.clone(), edits: Vec::new() };
         let run = self.pass(ground, &hooks, &rows)?;
-        let place: BTreeMap<usize, usize> = rows.iter().enumerate().map(|(i, &row)| (row, i)).collect();
-        let plain = deltas(&self.subject.model, &ground.batch, &asked, &run.readout, &place)?;
-        let plain = ground.first_sequence.keys().copied().zip(plain).collect();
+        let plain = self.plain(ground, &rows, &run.readout)?;
         Ok((by_place(&captures, run.captures), plain))
+    }
+
+    /// Delta of every run of a ground, from the final states of these rows.
+    fn plain(&self, ground: &Ground, rows: &[usize], readout: &Mat<f32>) -> Result<Deltas> {
+        let keys = || ground.first_sequence.keys().copied();
+        let asked = self.asked(ground, keys());
+        let place: BTreeMap<usize, usize> = rows.iter().enumerate().map(|(i, &row)| (row, i)).collect();
+        let found = deltas(&self.subject.model, &ground.batch, &asked, readout, &place)?;
+        Ok(keys().zip(found).collect())
+    }
+
+    /// [`Sweep::values`], and the estimates of one way back under `rules`. Runs that are changed go forward once for all of it, and
+    /// those that only give what is put in do not go back.
+    fn at_once(
+        &self,
+        ground: &Ground,
+        runs: &[PatchedRun],
+        rules: Rules,
+    ) -> Result<(Values, Deltas, Vec<f64>)> {
+        let targets: BTreeSet<RunKey> = runs.iter().map(|r| (r.model, r.prompt)).collect();
+        let (own_places, given): (BTreeSet<Place>, BTreeSet<Place>) =
+            places(runs).into_iter().partition(|place| targets.contains(&place.1));
+        let own = self.ground_of(&targets, ground.kept)?;
+        let read = rows_of(&own, &own_places);
+        let back = self.slopes(&own, &targets, &self.changed(&own, runs), &read, Vec::new(), rules)?;
+        let mut plain = self.plain(&own, &back.rows, &back.readout)?;
+        let mut values = moved(&own_places, &own, ground, back.values);
+        let givers: BTreeSet<RunKey> =
+            ground.first_sequence.keys().copied().filter(|key| !targets.contains(key)).collect();
+        if !givers.is_empty() {
+            let apart = self.ground_of(&givers, ground.kept)?;
+            let (found, deltas) = self.values_at(&apart, &given)?;
+            values.extend(moved(&given, &apart, ground, found));
+            plain.extend(deltas);
+        }
+        let estimates = runs.iter().map(|run| linear(ground, &own, run, &values, &back.slopes, &|_| true));
+        let estimates = estimates.collect();
+        Ok((values, plain, estimates))
     }
 
     /// Goes through all rows of the ground once.
@@ -211,15 +262,16 @@ impl Sweep<'_> {
         keys.map(asked).collect()
     }
 
-    /// Gradients of delta of some runs at places of theirs, under edits; and the values there.
+    /// Gradients of delta of some runs at the places `wanted`, under edits, and values at the places `read`.
     pub(super) fn slopes(
         &self,
         ground: &Ground,
         of: &BTreeSet<RunKey>,
-        wanted: &BTreeMap<HookPoint, BTreeSet<usize>>,
+        wanted: &Rows,
+        read: &Rows,
         edits: Vec<Edit<f32>>,
         rules: Rules,
-    ) -> Result<(Values, Values)> {
+    ) -> Result<ThereAndBack> {
         let (model, batch) = (&self.subject.model, &ground.batch);
         let asked = self.asked(ground, of.iter().copied());
         // delta as a sum of weighted log-probabilities of tokens after rows.
@@ -251,22 +303,26 @@ impl Sweep<'_> {
             }
             Ok(gradient)
         };
-        let captures = captures(wanted);
-        let asked = Wanted { captures: captures.clone(), parameters: Vec::new(), rules };
-        let hooks = Hooks { captures: if edits.is_empty() { Vec::new() } else { captures.clone() }, edits };
+        let (slopes, values) = (captures(wanted), captures(read));
+        let asked = Wanted { captures: slopes.clone(), parameters: Vec::new(), rules };
+        let hooks = Hooks { captures: values.clone(), edits };
         let (run, found) = match ground.kept {
             None => model.gradients(batch, &hooks, &rows, &asked, self.budget, loss)?,
             Some(kept) => {
                 model.gradients_after(&kept.kept, batch, &hooks, &rows, &asked, self.budget, loss)?
             }
         };
-        let values = if run.captures.is_empty() { Values::new() } else { by_place(&captures, run.captures) };
-        Ok((by_place(&captures, found.captures), values))
+        Ok(ThereAndBack {
+            slopes: by_place(&slopes, found.captures),
+            values: by_place(&values, run.captures),
+            readout: run.readout,
+            rows,
+        })
     }
 
     /// Places and rows of the target's runs that are changed.
-    fn changed(&self, ground: &Ground, runs: &[PatchedRun]) -> BTreeMap<HookPoint, BTreeSet<usize>> {
-        let mut wanted: BTreeMap<HookPoint, BTreeSet<usize>> = BTreeMap::new();
+    fn changed(&self, ground: &Ground, runs: &[PatchedRun]) -> Rows {
+        let mut wanted = Rows::new();
         for run in runs {
             for change in &run.changes {
                 let row = ground.row((run.model, run.prompt), change.position);
@@ -297,15 +353,10 @@ impl Sweep<'_> {
         for (point, row) in patterns.iter().flat_map(|p| p.places()) {
             wanted.entry(point).or_default().insert(row);
         }
-        let (slopes, _) = self.slopes(own, &targets, &wanted, Vec::new(), rules)?;
-        let change = |run: &PatchedRun, c: &Change| {
-            let row = own.row((run.model, run.prompt), c.position);
-            let new = difference(ground, run, c, values);
-            along(c, &slopes[&(c.point, row)][c.units.clone()], &new)
-        };
-        let is_linear = |c: &&Change| patterns.is_none() || !is_of_pattern(c);
-        let linear = |run: &PatchedRun| run.changes.iter().filter(is_linear).map(|c| change(run, c)).sum();
-        let mut estimates: Vec<f64> = runs.iter().map(linear).collect();
+        let slopes = self.slopes(own, &targets, &wanted, &Rows::new(), Vec::new(), rules)?.slopes;
+        let is_linear = |c: &Change| patterns.is_none() || !is_of_pattern(c);
+        let of_run = |run: &PatchedRun| linear(ground, own, run, values, &slopes, &is_linear);
+        let mut estimates: Vec<f64> = runs.iter().map(of_run).collect();
         if let Some(patterns) = patterns {
             patterns.add(&slopes, &mut estimates);
         }
@@ -332,7 +383,59 @@ impl Sweep<'_> {
     }
 }
 
-pub(super) fn captures(wanted: &BTreeMap<HookPoint, BTreeSet<usize>>) -> Vec<Capture> {
+/// The places that runs change, and those that they take from.
+fn places(runs: &[PatchedRun]) -> BTreeSet<Place> {
+    let mut places = BTreeSet::new();
+    for run in runs {
+        for change in &run.changes {
+            let point = match &change.replacement {
+                Replacement::Shift { point, .. } => *point,
+                _ => change.point,
+            };
+            places.insert((point, (run.model, run.prompt), change.position));
+            if let Some(s) = change.replacement.source() {
+                places.insert((point, (s.model, s.prompt), s.position));
+            }
+        }
+    }
+    places
+}
+
+fn rows_of(ground: &Ground, places: &BTreeSet<Place>) -> Rows {
+    let mut rows = Rows::new();
+    for &(point, key, position) in places {
+        rows.entry(point).or_default().insert(ground.row(key, position));
+    }
+    rows
+}
+
+/// Values of one ground's rows as those of another's.
+fn moved(places: &BTreeSet<Place>, from: &Ground, to: &Ground, mut values: Values) -> Values {
+    let of_place = |&(point, key, position): &Place| {
+        let value = values.remove(&(point, from.row(key, position)))?;
+        Some(((point, to.row(key, position)), value))
+    };
+    places.iter().filter_map(of_place).collect()
+}
+
+/// `Σ slope · (new − old)` over those changes of a run that count; slopes are of rows of `own`, values of rows of `ground`.
+fn linear(
+    ground: &Ground,
+    own: &Ground,
+    run: &PatchedRun,
+    values: &Values,
+    slopes: &Values,
+    counts: &dyn Fn(&Change) -> bool,
+) -> f64 {
+    let change = |c: &Change| {
+        let row = own.row((run.model, run.prompt), c.position);
+        let new = difference(ground, run, c, values);
+        along(c, &slopes[&(c.point, row)][c.units.clone()], &new)
+    };
+    run.changes.iter().filter(|c| counts(c)).map(change).sum()
+}
+
+pub(super) fn captures(wanted: &Rows) -> Vec<Capture> {
     let capture = |(&point, rows): (&HookPoint, &BTreeSet<usize>)| Capture {
         point,
         rows: rows.iter().copied().collect(),

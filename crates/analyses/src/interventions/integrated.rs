@@ -1,6 +1,6 @@
 //! Estimates from gradients along a path between both ends of a patched run, at Gauss-Legendre nodes.
 
-use super::estimate::{Ground, along, difference};
+use super::estimate::{Ground, ThereAndBack, along, difference};
 use super::sweep::{PatchedRun, RunKey, Sweep};
 use crate::error::{Error, Result};
 use lorascope_engine::{Edit, EditOp, HookPoint, Rules, Site};
@@ -23,7 +23,8 @@ impl Sweep<'_> {
             for (at, weight) in gauss_legendre(nodes) {
                 let edits = self.on_path(&ground, path, at)?;
                 let on = BTreeSet::from([path.runs_on]);
-                let (slopes, there) = self.slopes(&ground, &on, &wanted, edits, Rules::EXACT)?;
+                let ThereAndBack { slopes, values: there, .. } =
+                    self.slopes(&ground, &on, &wanted, &wanted, edits, Rules::EXACT)?;
                 for &i in &own {
                     for change in &runs[i].changes {
                         let place = (change.point, ground.row(path.runs_on, change.position));

@@ -330,8 +330,9 @@ mod tests {
         }
         let patched = sweep.captured(ground, &wanted(Site::Pattern), edits).expect("a run");
         let of = BTreeSet::from([key]);
+        let (at_pattern, none) = (wanted(Site::Pattern), BTreeMap::new());
         let slopes =
-            sweep.slopes(ground, &of, &wanted(Site::Pattern), Vec::new(), Rules::EXACT).expect("slopes").0;
+            sweep.slopes(ground, &of, &at_pattern, &none, Vec::new(), Rules::EXACT).expect("slopes").slopes;
         let (mut sum, mut size) = (0.0, 0.0);
         for row in rows {
             let place = (at(Site::Pattern), row);

@@ -57,7 +57,7 @@ fn likeness(pair: PairKey, block: &Block, one: &Change, other: &Change) -> Liken
     let norms = [a.square().sqrt(), b.square().sqrt()];
     let defined = norms[0] > 0.0 && norms[1] > 0.0;
     let components = if defined { [a.rank(), b.rank()] } else { [0, 0] };
-    let (out, inner) = (a.u.tr_mul(&b.u), a.v.tr_mul(&b.v));
+    let (out, inner) = a.overlaps(b);
     let mut product = 0.0;
     for (i, s) in a.values.iter().enumerate() {
         for (j, t) in b.values.iter().enumerate() {
