@@ -12,9 +12,8 @@ PEERS = ("transformers", "TransformerLens")
 NOTES = {
     "candle-mi": "no gradients",
     "nnsight": "left out: its gradients are those of PyTorch, as in the row of transformers",
-    "all": "the command also decides every prompt with the base and patches, exactly, the place that it ranks first; and it runs "
-    "source and target once for their activations, and the target once more for the gradient (`interventions/estimate.rs`). The "
-    "engine's own `bench_gradients` does without that",
+    "all": "the command also decides every prompt with the base, and patches, exactly, the place that it ranks first; which runs "
+    "source and target again. The engine's own `bench_gradients` does without that",
 }
 TARGET = "PT4_hybrid"
 
