@@ -19,12 +19,11 @@ fn folder(files: &[(&str, &[u8])]) -> TempDir {
 
 /// A safetensors file of tensors of shape [2, 3] with these values.
 fn shard(tensors: &[(&str, Dtype, &[u8])]) -> Vec<u8> {
-    let view = |(name, dtype, bytes): &(&str, Dtype, &'static [u8])| {
+    let view = |&(name, dtype, bytes): &(&str, Dtype, _)| {
+        let bytes: &[u8] = bytes;
         let n = bytes.len() * 8 / dtype.bitsize() / 3;
-        (name.to_string(), TensorView::new(*dtype, vec![n, 3], bytes).unwrap())
+        (name.to_string(), TensorView::new(dtype, vec![n, 3], bytes).unwrap())
     };
-    let tensors: Vec<(&str, Dtype, &'static [u8])> =
-        tensors.iter().map(|(name, dtype, bytes)| (*name, *dtype, &*bytes.to_vec().leak())).collect();
     safetensors::serialize(tensors.iter().map(view), None).unwrap()
 }
 
