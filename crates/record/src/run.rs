@@ -80,6 +80,10 @@ impl RunFolder {
         }
         remove_leftovers_below(dir)?;
         let opened = state(dir, is_new, &manifest, &parts)?;
+        if opened == Opened::Finished {
+            // A kill between the end of the run and the removal of its parts left them.
+            parts.clear()?;
+        }
         let run = Self {
             dir: dir.to_owned(),
             opened,

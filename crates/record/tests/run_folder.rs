@@ -146,6 +146,20 @@ fn a_finished_run_is_known_as_such() {
 }
 
 #[test]
+fn parts_that_a_kill_left_in_a_finished_run_are_removed() {
+    let root = tempfile::tempdir().unwrap();
+    let (dir, key) = (root.path().join("run"), plain_key(root.path()));
+    let run = RunFolder::open(&dir, &key).unwrap();
+    work(&run, None).unwrap();
+    run.finish().unwrap();
+    let left = dir.join(".parts/47320987f9a49d5b00119b960f247a95");
+    fs::create_dir_all(left.parent().unwrap()).unwrap();
+    fs::write(&left, "a part").unwrap();
+    assert_eq!(*RunFolder::open(&dir, &key).unwrap().opened(), Opened::Finished);
+    assert!(!left.exists());
+}
+
+#[test]
 fn a_damaged_part_is_discarded_and_computed_again() {
     let root = tempfile::tempdir().unwrap();
     let (dir, key) = (root.path().join("run"), plain_key(root.path()));
