@@ -93,5 +93,5 @@ compiled! {
         transposed: bool,
         outputs: Range<usize>,
         n_in: usize,
-    ) -> Result<Packed<Self>> = weights::pack_here;
+    ) -> Result<Packed<Self>> = weights::pack;
 }

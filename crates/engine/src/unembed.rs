@@ -8,7 +8,6 @@ use crate::error::{Error, Result};
 use crate::mat::Mat;
 use crate::model::Model;
 use crate::number::Number;
-use crate::weights::pack;
 use lorascope_kernels::{LogSumExp, MatMut, Packed, Weights, Write, matmul, softcap};
 use rayon::prelude::*;
 use std::collections::BTreeMap;
@@ -122,7 +121,7 @@ impl<R: Number> Model<R> {
     pub(crate) fn output_block(&self, model: ModelId, block: usize) -> Result<Arc<Packed<R>>> {
         self.check_stop()?;
         let tokens = block * BLOCK..self.spec().d_vocab.min((block + 1) * BLOCK);
-        let make = || pack(self.output_table(model), false, tokens, self.spec().d_model).map(Arc::new);
+        let make = || R::pack(self.output_table(model), false, tokens, self.spec().d_model).map(Arc::new);
         // Only the base's matrix is kept; adapters with an output matrix of their own are rare.
         let kept = self.output_blocks().blocks.get(block).filter(|_| !self.has_own_output(model));
         match kept {

@@ -265,7 +265,7 @@ impl<R: Number> WeightStore<R> {
         let path = source.path(layer);
         let (n_out, n_in) = spec.module_shape(module);
         let outputs = source.part.outputs(n_out);
-        let matrix = |stored: &StoredTensor| pack(stored, source.transposed, outputs.clone(), n_in);
+        let matrix = |stored: &StoredTensor| R::pack(stored, source.transposed, outputs.clone(), n_in);
         let weight = self.base.tensor(&format!("{path}.weight"))?;
         let bias = self.base.find(&format!("{path}.bias"));
         let part = |stored: &StoredTensor| Ok(vector::<R>(stored)?[outputs.clone()].to_vec());
@@ -304,8 +304,8 @@ fn low_rank<R: Number>(
     weight: &Packed<R>,
 ) -> Result<LowRankWeights<R>> {
     let rank = update.rank;
-    let a = pack(&update.a, false, 0..rank, update.a.n_cols())?;
-    let b = pack(&update.b, false, outputs.clone(), rank)?;
+    let a = R::pack(&update.a, false, 0..rank, update.a.n_cols())?;
+    let b = R::pack(&update.b, false, outputs.clone(), rank)?;
     let part = |stored: &StoredTensor| Ok::<_, Error>(vector::<R>(stored)?[outputs.clone()].to_vec());
     let scale = R::from_f64(update.scale);
     let bias = update.bias.as_ref().map(part).transpose()?;
@@ -334,17 +334,8 @@ fn updated_row_norms<R: Number>(w: &Packed<R>, a: &Packed<R>, b: &Packed<R>, sca
     (0..n_out).map(row_norm).collect()
 }
 
-/// Packs outputs `outputs` of a stored matrix.
+/// Packs outputs `outputs` of a stored matrix; called as `R::pack`.
 pub(crate) fn pack<R: Number>(
-    stored: &StoredTensor,
-    transposed: bool,
-    outputs: std::ops::Range<usize>,
-    n_in: usize,
-) -> Result<Packed<R>> {
-    R::pack(stored, transposed, outputs, n_in)
-}
-
-pub(crate) fn pack_here<R: Number>(
     stored: &StoredTensor,
     transposed: bool,
     outputs: std::ops::Range<usize>,
