@@ -8,10 +8,11 @@
 #   bench/run.sh train [--threads N] [--steps N]                 steps of training against PEFT on PyTorch
 #   bench/run.sh episodes [--threads N] [--seeds N]              episodes to a clear policy, exact gradient against PPO
 #   bench/run.sh gradients [--threads N] [--tokens N] [--runs N] attribution patching against a forward pass
-#   bench/run.sh size [--threads N] [--only decide …]            four analyses at Gemma-2-2b's true size (random weights)
+#   bench/run.sh size [--threads N] [--only decide …]            four analyses and a sweep at Gemma-2-2b's true size (random weights)
+#   bench/run.sh larger [--limit GIB] [--prompts N]              the same model in half of its weights' size of memory (as root)
 # Sets up a Python environment for the peers once (in the cache folder; $BENCH_PYTHON names another Python that
 # has bench/requirements.txt), gets SmolLM2, builds the release binaries, and runs bench/suite/run.py, or bench/compare.py, patch.py,
-# play.py, sweep.py, train.py or size.py. With $BENCH_CANDLE_MI=yes the suite also builds candle-mi (in the cache folder).
+# play.py, sweep.py, train.py, size.py or larger.py. With $BENCH_CANDLE_MI=yes the suite also builds candle-mi (in the cache folder).
 # Adapters: $LORASCOPE_ADAPTERS, else ../shared/adapters/smollm2 next to the repository.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -37,7 +38,7 @@ peers_python() {
 
 driver=compare
 case ${1:-} in
-    suite | patch | play | sweep | train | size | gradients | episodes)
+    suite | patch | play | sweep | train | size | larger | gradients | episodes)
         driver=$1
         shift
         ;;
@@ -66,11 +67,11 @@ fi
 cargo build --release --package lorascope
 case $driver in
     compare) cargo build --release --package lorascope-engine --example bench_forward ;;
-    sweep) cargo build --release --package lorascope-engine --example bench_sweep ;;
+    sweep | size) cargo build --release --package lorascope-engine --example bench_sweep ;;
 esac
-if [[ $driver == size ]]; then
+if [[ $driver == size || $driver == larger ]]; then
     folder=$cache/gemma2-2b-random
     [[ -e $folder/complete ]] || { "$python" scripts/make_gemma2_2b_random.py "$folder" && touch "$folder/complete"; }
-    exec python3 bench/size.py --folder "$folder" --python "$python" "$@"
+    exec "$python" "bench/$driver.py" --folder "$folder" "$@"
 fi
 exec python3 "bench/$driver.py" --base "$base" --adapters "$adapters" --python "$python" "$@"

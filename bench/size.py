@@ -1,9 +1,10 @@
 #!/usr/bin/env python3
 """What each analysis costs at Gemma-2-2b's true size: decide, lens, dla and patch, one process each, time and peak memory.
 
-The weights are random (`scripts/make_gemma2_2b_random.py`), so the results mean nothing; the work is the real one. The last
-line is what the sweep of patches would take if every patch were a forward pass over the whole prompt, at the speed of the
-machine's best matrix product: a bound from below for any tool that patches so.
+The weights are random (`scripts/make_gemma2_2b_random.py`), so the results mean nothing; the work is the real one. Then the share of
+the machine's fastest matrix product that a sweep of patches reaches in the engine, and what the sweep of the analysis would take if every
+patch were a forward pass over the whole prompt, at the speed of PyTorch's best product: a bound from below for any tool that
+patches so. Needs PyTorch, for its product.
 """
 
 import argparse
@@ -37,13 +38,28 @@ def run(command: list[str]) -> tuple[float, int]:
     return time.perf_counter() - start, usage.ru_maxrss * 1024
 
 
+def sweep(args: argparse.Namespace, adapter: Path, best: float) -> dict:
+    """The sweep by itself, in the engine: what share of the machine's fastest product it uses on the FLOPs that it needs."""
+    command = ["target/release/examples/bench_sweep", "--base", str(args.folder / "model"), "--adapter", str(adapter)]
+    command += ["--threads", str(args.threads), "--lengths", "256", "--patches", str(args.patches)]
+    lines = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout.splitlines()
+    row = json.loads(lines[-1])
+    fastest = max(best, row["best_product_gflop_per_second"])
+    row |= {"pytorch_product": best, "efficiency": row["gflop_per_second"] / fastest}
+    print(
+        f"{row['patches']} patches at the end of {row['tokens']} tokens: {row['gflop_per_second']:.0f} GFLOP/s, {row['efficiency']:.0%} of the "
+        f"fastest product (PyTorch {best:.0f}, ours {row['best_product_gflop_per_second']:.0f})"
+    )
+    return row
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--folder", type=Path, required=True, help="what make_gemma2_2b_random.py wrote")
-    parser.add_argument("--python", type=Path, required=True, help="a Python that has PyTorch")
     parser.add_argument("--prompts", type=Path, default=Path("bench/prompts_15.json"))
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--only", nargs="+", choices=WORK, default=WORK)
+    parser.add_argument("--patches", type=int, default=2000, help="of the sweep that shows the efficiency; 0 leaves it out")
     args = parser.parse_args()
 
     out = args.folder / "runs"
@@ -61,8 +77,10 @@ def main() -> None:
         results[work] = {"seconds": seconds, "peak_bytes": peak}
         print(f"{work:>8} {seconds:8.1f} s {peak / 2**30:6.2f} GiB at the peak", flush=True)
 
-    product = [str(args.python), "-c", PRODUCT, str(args.threads)]
+    product = [sys.executable, "-c", PRODUCT, str(args.threads)]
     rate = float(subprocess.run(product, check=True, capture_output=True, text=True).stdout)
+    if args.patches:
+        results["sweep"] = sweep(args, adapters[0], rate)
     config = json.loads((args.folder / "model" / "config.json").read_text())
     prompts = json.loads(args.prompts.read_text())
     units = config["num_hidden_layers"] * (config["num_attention_heads"] + 1)

@@ -129,6 +129,8 @@ def one_round(name: str, bench: Bench, peers: dict[str, Peer], round_: int, fail
     try:
         found = {"ours": row.ours(bench), "peers": {}}
         job = row.job(bench, round_) if hasattr(row, "job") else None
+        # What of the job only our result can say.
+        job = found["ours"].pop("job", {}) | job if job else job
     except (BenchError, OSError, KeyError, ValueError) as error:
         failures.append(f"{name}: ours: {error}")
         return {}

@@ -60,6 +60,17 @@ impl Bytes {
         self.range.len()
     }
 
+    /// Asks the system to begin reading a part from the file, where that is mapped. A hint: a refusal is not an error.
+    pub(crate) fn expect(&self, part: Range<usize>) {
+        #[cfg(unix)]
+        if let Backing::Mapped(map) = &*self.backing
+            && !part.is_empty()
+            && part.end <= self.range.len()
+        {
+            drop(map.advise_range(memmap2::Advice::WillNeed, self.range.start + part.start, part.len()));
+        }
+    }
+
     /// Lets the system take back the physical pages behind a mapped range; the next read loads them again. A refusal
     /// is not an error: the call is a hint about memory, never about contents.
     pub(crate) fn release(&self) {

@@ -39,6 +39,15 @@ impl Store {
         }
     }
 
+    /// The numbers as they lie in a file; `None` where they are in memory.
+    fn bytes(&self) -> Option<&Bytes> {
+        match self {
+            Store::Floats(_) => None,
+            Store::Blocked(_, bytes) => Some(bytes),
+            Store::FourBit(weight) => Some(&weight.codes),
+        }
+    }
+
     fn dtype(&self) -> DType {
         match self {
             Store::Floats(_) => DType::F32,
@@ -182,12 +191,17 @@ impl StoredTensor {
         Ok(None)
     }
 
+    /// Tells the system that these rows will be needed soon, so that it reads them from the file meanwhile (a hint).
+    pub fn expect_rows(&self, rows: Range<usize>) {
+        let Some(bytes) = self.store.bytes() else { return };
+        let place = |row: usize| bytes.len() * row.min(self.n_rows()) / self.n_rows().max(1);
+        bytes.expect(place(rows.start)..place(rows.end));
+    }
+
     /// Tells the system that the mapped pages of this tensor are not needed for now (a hint; the data stay valid).
     pub fn release_pages(&self) {
-        match &self.store {
-            Store::Floats(_) => {}
-            Store::Blocked(_, bytes) => bytes.release(),
-            Store::FourBit(weight) => weight.codes.release(),
+        if let Some(bytes) = self.store.bytes() {
+            bytes.release();
         }
     }
 }

@@ -87,11 +87,13 @@ compiled! {
         store: &WeightStore<Self>,
         spec: &ModelSpec,
         layer: usize,
+        spent: Option<LayerWeights<Self>>,
     ) -> Result<LayerWeights<Self>> = WeightStore::make_layer;
     fn pack(
         stored: &StoredTensor,
         transposed: bool,
         outputs: Range<usize>,
         n_in: usize,
+        spent: Option<Packed<Self>>,
     ) -> Result<Packed<Self>> = weights::pack;
 }

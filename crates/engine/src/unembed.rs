@@ -5,6 +5,7 @@
 
 use crate::batch::ModelId;
 use crate::error::{Error, Result};
+use crate::last::Last;
 use crate::mat::Mat;
 use crate::model::Model;
 use crate::number::Number;
@@ -57,17 +58,20 @@ impl NextToken {
 #[derive(Debug, Default)]
 pub(crate) struct OutputBlocks<R> {
     blocks: Vec<OnceLock<Arc<Packed<R>>>>,
+    /// Of those that are not kept.
+    last: Last<(ModelId, usize), Packed<R>>,
 }
 
 impl<R> OutputBlocks<R> {
     /// Room for `n` blocks; 0 where blocks are not to be kept.
     pub fn new(n: usize) -> Self {
-        Self { blocks: (0..n).map(|_| OnceLock::new()).collect() }
+        Self { blocks: (0..n).map(|_| OnceLock::new()).collect(), last: Last::default() }
     }
 
     /// The matrix has changed.
     pub fn forget(&mut self) {
         self.blocks.iter_mut().for_each(|cell| *cell = OnceLock::new());
+        self.last.forget();
     }
 }
 
@@ -120,15 +124,20 @@ impl<R: Number> Model<R> {
     /// The rows of a model's output matrix for one block of the vocabulary.
     pub(crate) fn output_block(&self, model: ModelId, block: usize) -> Result<Arc<Packed<R>>> {
         self.check_stop()?;
-        let tokens = block * BLOCK..self.spec().d_vocab.min((block + 1) * BLOCK);
-        let make = || R::pack(self.output_table(model), false, tokens, self.spec().d_model).map(Arc::new);
+        let (table, d_vocab) = (self.output_table(model), self.spec().d_vocab);
+        let tokens = |block: usize| (block * BLOCK).min(d_vocab)..((block + 1) * BLOCK).min(d_vocab);
+        let make = |spent| R::pack(table, false, tokens(block), self.spec().d_model, spent);
         // Only the base's matrix is kept; adapters with an output matrix of their own are rare.
-        let kept = self.output_blocks().blocks.get(block).filter(|_| !self.has_own_output(model));
+        let blocks = self.output_blocks();
+        let kept = blocks.blocks.get(block).filter(|_| !self.has_own_output(model));
         match kept {
-            None => make(),
+            None => blocks.last.get_or_make((model, block), |spent| {
+                table.expect_rows(tokens(block + 1));
+                make(spent)
+            }),
             Some(cell) => match cell.get() {
                 Some(ready) => Ok(ready.clone()),
-                None => make().map(|made| cell.get_or_init(|| made).clone()),
+                None => make(None).map(|made| cell.get_or_init(|| Arc::new(made)).clone()),
             },
         }
     }

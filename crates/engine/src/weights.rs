@@ -8,6 +8,7 @@ use crate::adapter::Adapter;
 use crate::batch::ModelId;
 use crate::error::{Error, Result};
 use crate::families::{LinearSource, Names, in_layer};
+use crate::last::Last;
 use crate::module::Module;
 use crate::number::Number;
 use crate::spec::{ModelSpec, NormKind};
@@ -109,6 +110,8 @@ pub(crate) struct WeightStore<R> {
     names: &'static Names,
     layers: Vec<OnceLock<Arc<LayerWeights<R>>>>,
     resident: bool,
+    /// Where layers are not kept: the one that was made last, which gives its room to the next.
+    last: Last<usize, LayerWeights<R>>,
     muted: BTreeSet<(ModelId, usize, Module)>,
 }
 
@@ -128,6 +131,7 @@ impl<R: Number> WeightStore<R> {
             names,
             layers: (0..spec.n_layers).map(|_| OnceLock::new()).collect(),
             resident: false,
+            last: Last::default(),
             muted: BTreeSet::new(),
         };
         let resident = store.panel_bytes(spec) <= memory;
@@ -152,16 +156,30 @@ impl<R: Number> WeightStore<R> {
         if let Some(ready) = self.layers[layer].get() {
             return Ok(ready.clone());
         }
-        let made = Arc::new(R::make_layer(self, spec, layer)?);
         if self.resident {
+            let made = Arc::new(R::make_layer(self, spec, layer, None)?);
             return Ok(self.layers[layer].get_or_init(|| made).clone());
         }
-        Ok(made)
+        self.last.get_or_make(layer, |spent| R::make_layer(self, spec, layer, spent))
+    }
+
+    /// A layer that will be wanted next: where layers are made anew in every sweep, the system reads its weights from the disk
+    /// while the one before is computed.
+    pub fn expect(&self, spec: &ModelSpec, layer: usize) {
+        if self.resident {
+            return;
+        }
+        for source in spec.modules().filter_map(self.names.linear) {
+            if let Some(weight) = self.base.find(&format!("{}.weight", source.path(layer))) {
+                weight.expect_rows(0..weight.n_rows());
+            }
+        }
     }
 
     /// Switches these updates off, and all others on. No number is touched.
     pub fn mute(&mut self, muted: &BTreeSet<(ModelId, usize, Module)>) {
         self.muted.clone_from(muted);
+        self.last.forget();
         for (layer, ready) in self.layers.iter_mut().enumerate() {
             let Some(weights) = ready.get_mut() else { continue };
             // A layer that somebody still holds is made anew for whoever asks next.
@@ -181,6 +199,7 @@ impl<R: Number> WeightStore<R> {
     pub fn replace_in_layer(&mut self, layer: usize, new: StoredTensor) {
         self.base.replace(new);
         self.layers[layer] = OnceLock::new();
+        self.last.forget();
     }
 
     /// Changes the factors of an adapter's module, and of those that share its update.
@@ -194,6 +213,7 @@ impl<R: Number> WeightStore<R> {
     ) -> Result<()> {
         let i = model - 1;
         let Some(path) = self.adapters[i].change(layer, module, change) else { return Ok(()) };
+        self.last.forget();
         // A layer that somebody still holds is made anew for whoever asks next.
         let Some(ready) = self.layers[layer].get_mut() else { return Ok(()) };
         let Some(weights) = Arc::get_mut(ready) else {
@@ -212,8 +232,13 @@ impl<R: Number> WeightStore<R> {
         Ok(())
     }
 
-    /// What [`WeightStore::layer`] keeps.
-    pub fn make_layer(&self, spec: &ModelSpec, layer: usize) -> Result<LayerWeights<R>> {
+    /// What [`WeightStore::layer`] keeps, if possible in the room of a layer that is spent.
+    pub fn make_layer(
+        &self,
+        spec: &ModelSpec,
+        layer: usize,
+        mut spent: Option<LayerWeights<R>>,
+    ) -> Result<LayerWeights<R>> {
         let names = self.names;
         let norm = |pattern: &str| self.norm(spec, &in_layer(pattern, layer));
         let pair = |patterns: Option<(&str, &str)>| -> Result<Option<_>> {
@@ -222,7 +247,8 @@ impl<R: Number> WeightStore<R> {
         let mut linears = [const { None }; 7];
         for module in spec.modules() {
             let Some(source) = (names.linear)(module) else { continue };
-            linears[module.index()] = Some(self.linear(spec, layer, module, source)?);
+            let spent = spent.as_mut().and_then(|layer| layer.linears[module.index()].take());
+            linears[module.index()] = Some(self.linear(spec, layer, module, source, spent)?);
         }
         Ok(LayerWeights {
             norm_1: norm(names.norm_1)?,
@@ -261,20 +287,23 @@ impl<R: Number> WeightStore<R> {
         layer: usize,
         module: Module,
         source: LinearSource,
+        spent: Option<LinearWeights<R>>,
     ) -> Result<LinearWeights<R>> {
         let path = source.path(layer);
         let (n_out, n_in) = spec.module_shape(module);
         let outputs = source.part.outputs(n_out);
-        let matrix = |stored: &StoredTensor| R::pack(stored, source.transposed, outputs.clone(), n_in);
+        let matrix = |stored: &StoredTensor, spent| {
+            R::pack(stored, source.transposed, outputs.clone(), n_in, spent)
+        };
         let weight = self.base.tensor(&format!("{path}.weight"))?;
         let bias = self.base.find(&format!("{path}.bias"));
         let part = |stored: &StoredTensor| Ok(vector::<R>(stored)?[outputs.clone()].to_vec());
         let weight = PerModel {
-            base: matrix(weight)?,
+            base: matrix(weight, spent.map(|linear| linear.weight.base))?,
             replaced: self
                 .adapters
                 .iter()
-                .map(|a| a.replaced_weight(&path).map(matrix).transpose())
+                .map(|a| a.replaced_weight(&path).map(|own| matrix(own, None)).transpose())
                 .collect::<Result<_>>()?,
         };
         let own_bias = |a: &Adapter| a.replaced_bias(&path).map(|b| part(b).map(Some)).transpose();
@@ -304,8 +333,8 @@ fn low_rank<R: Number>(
     weight: &Packed<R>,
 ) -> Result<LowRankWeights<R>> {
     let rank = update.rank;
-    let a = R::pack(&update.a, false, 0..rank, update.a.n_cols())?;
-    let b = R::pack(&update.b, false, outputs.clone(), rank)?;
+    let a = R::pack(&update.a, false, 0..rank, update.a.n_cols(), None)?;
+    let b = R::pack(&update.b, false, outputs.clone(), rank, None)?;
     let part = |stored: &StoredTensor| Ok::<_, Error>(vector::<R>(stored)?[outputs.clone()].to_vec());
     let scale = R::from_f64(update.scale);
     let bias = update.bias.as_ref().map(part).transpose()?;
@@ -334,19 +363,20 @@ fn updated_row_norms<R: Number>(w: &Packed<R>, a: &Packed<R>, b: &Packed<R>, sca
     (0..n_out).map(row_norm).collect()
 }
 
-/// Packs outputs `outputs` of a stored matrix; called as `R::pack`.
+/// Packs outputs `outputs` of a stored matrix, if possible into the room of one that is spent; called as `R::pack`.
 pub(crate) fn pack<R: Number>(
     stored: &StoredTensor,
     transposed: bool,
     outputs: std::ops::Range<usize>,
     n_in: usize,
+    spent: Option<Packed<R>>,
 ) -> Result<Packed<R>> {
     let packed = if transposed {
         let (all, stride) = (vector::<R>(stored)?, stored.n_cols());
         let columns = MatRef::strided(&all[outputs.start..], n_in, outputs.len(), stride);
         Packed::from_input_rows(columns)
     } else {
-        Packed::from_stored(outputs.len(), n_in, |rows, out: &mut [R]| {
+        Packed::from_stored(outputs.len(), n_in, spent, |rows, out: &mut [R]| {
             let first = outputs.start + rows.start;
             widen(stored, first..first + rows.len(), out)
         })?

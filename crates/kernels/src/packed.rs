@@ -87,22 +87,30 @@ impl<R: Real> Packed<R> {
     }
 
     /// Packs rows `o..` that `fill(rows, buffer)` widens from their stored type, in parallel, panel by panel: no
-    /// widened copy of the whole matrix ever exists.
+    /// widened copy of the whole matrix ever exists. The room of `spent`, a matrix of the same shape that nobody needs any more, is
+    /// taken again: room that the system has to give anew costs as much time as the packing.
     pub fn from_stored<E: Send>(
         n_out: usize,
         n_in: usize,
+        spent: Option<Self>,
         fill: impl Fn(std::ops::Range<usize>, &mut [R]) -> Result<(), E> + Sync,
     ) -> Result<Self, E> {
-        let mut packed = Self::zeros(n_out, n_in);
+        let mut packed = match spent {
+            Some(spent) if (spent.n_out, spent.n_in) == (n_out, n_in) => spent,
+            _ => Self::zeros(n_out, n_in),
+        };
+        (packed.may_be_placed, packed.placed) = (false, OnceLock::new());
         packed.panels.par_chunks_exact_mut(n_in.max(1)).enumerate().try_for_each_init(
             || vec![R::ZERO; PANEL * n_in],
             |buffer, (p, panel)| {
                 let first = p * PANEL;
                 let width = PANEL.min(n_out - first);
                 fill(first..first + width, &mut buffer[..width * n_in])?;
-                for (k, Lane(lane)) in panel.iter_mut().enumerate() {
-                    for (o, value) in lane[..width].iter_mut().enumerate() {
-                        *value = buffer[o * n_in + k];
+                // Square blocks, so that every cache line is read once, whatever the length of the rows.
+                for (block, lanes) in panel.chunks_mut(PANEL).enumerate() {
+                    for o in 0..width {
+                        let row = &buffer[o * n_in + block * PANEL..][..lanes.len()];
+                        lanes.iter_mut().zip(row).for_each(|(Lane(lane), &value)| lane[o] = value);
                     }
                 }
                 Ok(())
@@ -146,12 +154,22 @@ mod tests {
         let transposed: Vec<f32> = (0..n_in * n_out).map(|i| w[(i % n_out) * n_in + i / n_out]).collect();
         let a = Packed::from_output_rows(MatRef::new(&w, n_out, n_in));
         let b = Packed::from_input_rows(MatRef::new(&transposed, n_in, n_out));
-        let c = Packed::from_stored(n_out, n_in, |rows, out: &mut [f32]| {
+        let widen = |rows: std::ops::Range<usize>, out: &mut [f32]| {
             out.copy_from_slice(&w[rows.start * n_in..rows.end * n_in]);
             Ok::<(), ()>(())
-        });
+        };
+        let of_ones = |n_out| {
+            let mut ones = Packed::zeros(n_out, n_in);
+            ones.fill_output_rows(MatRef::new(&vec![1.0; n_out * n_in], n_out, n_in));
+            ones
+        };
+        let fresh = Packed::from_stored(n_out, n_in, None, widen).unwrap();
+        let again = Packed::from_stored(n_out, n_in, Some(of_ones(n_out)), widen).unwrap();
+        let other = Packed::from_stored(n_out, n_in, Some(of_ones(n_out + 1)), widen).unwrap();
         assert_eq!(a.panels, b.panels);
-        assert_eq!(Ok(a.panels), c.map(|c| c.panels));
+        for stored in [fresh, again, other] {
+            assert_eq!(a.panels, stored.panels);
+        }
         assert_eq!(b.at(36, 20), w[36 * n_in + 20]);
         assert_eq!(b.numbers().len(), 48 * n_in);
         assert_eq!(b.numbers()[(36 / PANEL * n_in + 20) * PANEL + 36 % PANEL], w[36 * n_in + 20]);

@@ -92,10 +92,13 @@ pub fn train(job: &Job, base: OpenedBase, out: &Path) -> Result<Ended> {
     };
     let initial = Factors::new(&targets, settings.rank, job.seed);
     let written = config(settings, &targets, job.base);
-    // Files of the untrained adapter, mapped as long as the model is there.
     let begin = tempfile::tempdir().context("a folder for the adapter that training begins from")?;
     write_folder(begin.path(), &written, &initial)?;
     let mut policy = policy(job, base, begin.path(), &targets)?;
+    if cfg!(unix) {
+        // Mapped files can be read when their names are gone, and whatever ends the training leaves none behind.
+        drop(begin);
+    }
     let folder = RunFolder::open(out, &key)?;
     match folder.opened() {
         State::Finished => return finished(&folder).map(Ended::Before),

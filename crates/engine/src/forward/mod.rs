@@ -164,6 +164,9 @@ fn through_layers<R: Number>(
         model.check_stop()?;
         memory.recall(layer, &mut resid, &mut cache);
         pass.tape = memory.recorder(layer, &resid);
+        if layer + 1 < n_layers {
+            model.weights().expect(spec, layer + 1);
+        }
         pass.layer(layer, &mut resid, &mut cache)?;
         memory.remember(layer, &resid, &cache, pass.tape.take());
     }

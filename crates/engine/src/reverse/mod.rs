@@ -190,6 +190,9 @@ pub(crate) fn go_back<R: Number>(
             (None, Some(start)) => walk.again(layer, start, record.trained[layer], kept)?,
             (None, None) => unreachable!("every layer from the lowest on left one of them"),
         };
+        if layer > record.lowest {
+            model.weights().expect(spec, layer - 1);
+        }
         walk.layer(layer, tape, &mut stream)?;
     }
     if lowest.is_none() {

@@ -1,0 +1,69 @@
+//! Packed weights that memory has no room to keep: the one made last stays until the next takes its room.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// The last of things that are made one after another.
+#[derive(Debug)]
+pub(crate) struct Last<K, T>(Mutex<Option<(K, Arc<T>)>>);
+
+impl<K, T> Default for Last<K, T> {
+    fn default() -> Self {
+        Self(Mutex::default())
+    }
+}
+
+impl<K: PartialEq, T> Last<K, T> {
+    /// The thing of this name: the last one, or what `make` makes, in the room of the last one if nobody holds that any more.
+    pub fn get_or_make<E>(
+        &self,
+        name: K,
+        make: impl FnOnce(Option<T>) -> Result<T, E>,
+    ) -> Result<Arc<T>, E> {
+        // Not locked while something is made: that hands work to threads which may come here, too.
+        let cell = || self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let last = cell().take();
+        let room = match last {
+            Some((of, thing)) if of == name => {
+                *cell() = Some((name, thing.clone()));
+                return Ok(thing);
+            }
+            Some((_, thing)) => Arc::into_inner(thing),
+            None => None,
+        };
+        let made = Arc::new(make(room)?);
+        *cell() = Some((name, made.clone()));
+        Ok(made)
+    }
+
+    /// Lets it go: what it was made of has changed.
+    pub fn forget(&mut self) {
+        *self.0.get_mut().unwrap_or_else(PoisonError::into_inner) = None;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::convert::Infallible;
+
+    #[test]
+    fn the_room_of_the_last_is_given_on_once_nobody_holds_it() {
+        let mut last: Last<usize, Vec<u8>> = Last::default();
+        let room = |last: &Last<usize, Vec<u8>>, name: usize| {
+            let mut given = None;
+            let made = last.get_or_make(name, |room| {
+                given = Some(room);
+                Ok::<_, Infallible>(vec![name as u8])
+            });
+            (made.unwrap(), given)
+        };
+        let (first, given) = room(&last, 1);
+        assert_eq!(given, Some(None), "nothing was there");
+        assert_eq!(room(&last, 1).1, None, "the last one is given again");
+        assert_eq!(room(&last, 2).1, Some(None), "the first is still held");
+        assert_eq!(*first, [1]);
+        assert_eq!(room(&last, 3).1, Some(Some(vec![2])));
+        last.forget();
+        assert_eq!(room(&last, 3).1, Some(None), "what was let go is made anew");
+    }
+}
