@@ -69,6 +69,8 @@ impl Bytes {
         {
             drop(map.advise_range(memmap2::Advice::WillNeed, self.range.start + part.start, part.len()));
         }
+        #[cfg(not(unix))]
+        let _ = part;
     }
 
     /// Lets the system take back the physical pages behind a mapped range; the next read loads them again. A refusal

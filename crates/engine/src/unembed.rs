@@ -5,10 +5,10 @@
 
 use crate::batch::ModelId;
 use crate::error::{Error, Result};
-use crate::last::Last;
 use crate::mat::Mat;
 use crate::model::Model;
 use crate::number::Number;
+use crate::passing::Passing;
 use lorascope_kernels::{LogSumExp, MatMut, Packed, Weights, Write, matmul, softcap};
 use rayon::prelude::*;
 use std::collections::BTreeMap;
@@ -59,19 +59,19 @@ impl NextToken {
 pub(crate) struct OutputBlocks<R> {
     blocks: Vec<OnceLock<Arc<Packed<R>>>>,
     /// Of those that are not kept.
-    last: Last<(ModelId, usize), Packed<R>>,
+    passing: Passing<(ModelId, usize), Packed<R>>,
 }
 
 impl<R> OutputBlocks<R> {
     /// Room for `n` blocks; 0 where blocks are not to be kept.
     pub fn new(n: usize) -> Self {
-        Self { blocks: (0..n).map(|_| OnceLock::new()).collect(), last: Last::default() }
+        Self { blocks: (0..n).map(|_| OnceLock::new()).collect(), passing: Passing::default() }
     }
 
     /// The matrix has changed.
     pub fn forget(&mut self) {
         self.blocks.iter_mut().for_each(|cell| *cell = OnceLock::new());
-        self.last.forget();
+        self.passing.forget();
     }
 }
 
@@ -131,7 +131,7 @@ impl<R: Number> Model<R> {
         let blocks = self.output_blocks();
         let kept = blocks.blocks.get(block).filter(|_| !self.has_own_output(model));
         match kept {
-            None => blocks.last.get_or_make((model, block), |spent| {
+            None => blocks.passing.get_or_make((model, block), |spent| {
                 table.expect_rows(tokens(block + 1));
                 make(spent)
             }),

@@ -8,9 +8,9 @@ use crate::adapter::Adapter;
 use crate::batch::ModelId;
 use crate::error::{Error, Result};
 use crate::families::{LinearSource, Names, in_layer};
-use crate::last::Last;
 use crate::module::Module;
 use crate::number::Number;
+use crate::passing::Passing;
 use crate::spec::{ModelSpec, NormKind};
 use lorascope_checkpoint::{Checkpoint, StoredTensor};
 use lorascope_kernels::{MatRef, PANEL, Packed, Write, all_finite, matmul};
@@ -111,7 +111,7 @@ pub(crate) struct WeightStore<R> {
     layers: Vec<OnceLock<Arc<LayerWeights<R>>>>,
     resident: bool,
     /// Where layers are not kept: the one that was made last, which gives its room to the next.
-    last: Last<usize, LayerWeights<R>>,
+    passing: Passing<usize, LayerWeights<R>>,
     muted: BTreeSet<(ModelId, usize, Module)>,
 }
 
@@ -131,7 +131,7 @@ impl<R: Number> WeightStore<R> {
             names,
             layers: (0..spec.n_layers).map(|_| OnceLock::new()).collect(),
             resident: false,
-            last: Last::default(),
+            passing: Passing::default(),
             muted: BTreeSet::new(),
         };
         let resident = store.panel_bytes(spec) <= memory;
@@ -160,7 +160,7 @@ impl<R: Number> WeightStore<R> {
             let made = Arc::new(R::make_layer(self, spec, layer, None)?);
             return Ok(self.layers[layer].get_or_init(|| made).clone());
         }
-        self.last.get_or_make(layer, |spent| R::make_layer(self, spec, layer, spent))
+        self.passing.get_or_make(layer, |spent| R::make_layer(self, spec, layer, spent))
     }
 
     /// A layer that will be wanted next: where layers are made anew in every sweep, the system reads its weights from the disk
@@ -179,7 +179,7 @@ impl<R: Number> WeightStore<R> {
     /// Switches these updates off, and all others on. No number is touched.
     pub fn mute(&mut self, muted: &BTreeSet<(ModelId, usize, Module)>) {
         self.muted.clone_from(muted);
-        self.last.forget();
+        self.passing.forget();
         for (layer, ready) in self.layers.iter_mut().enumerate() {
             let Some(weights) = ready.get_mut() else { continue };
             // A layer that somebody still holds is made anew for whoever asks next.
@@ -199,7 +199,7 @@ impl<R: Number> WeightStore<R> {
     pub fn replace_in_layer(&mut self, layer: usize, new: StoredTensor) {
         self.base.replace(new);
         self.layers[layer] = OnceLock::new();
-        self.last.forget();
+        self.passing.forget();
     }
 
     /// Changes the factors of an adapter's module, and of those that share its update.
@@ -213,7 +213,7 @@ impl<R: Number> WeightStore<R> {
     ) -> Result<()> {
         let i = model - 1;
         let Some(path) = self.adapters[i].change(layer, module, change) else { return Ok(()) };
-        self.last.forget();
+        self.passing.forget();
         // A layer that somebody still holds is made anew for whoever asks next.
         let Some(ready) = self.layers[layer].get_mut() else { return Ok(()) };
         let Some(weights) = Arc::get_mut(ready) else {
@@ -292,9 +292,8 @@ impl<R: Number> WeightStore<R> {
         let path = source.path(layer);
         let (n_out, n_in) = spec.module_shape(module);
         let outputs = source.part.outputs(n_out);
-        let matrix = |stored: &StoredTensor, spent| {
-            R::pack(stored, source.transposed, outputs.clone(), n_in, spent)
-        };
+        let matrix =
+            |stored: &StoredTensor, spent| R::pack(stored, source.transposed, outputs.clone(), n_in, spent);
         let weight = self.base.tensor(&format!("{path}.weight"))?;
         let bias = self.base.find(&format!("{path}.bias"));
         let part = |stored: &StoredTensor| Ok(vector::<R>(stored)?[outputs.clone()].to_vec());

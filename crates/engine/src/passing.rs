@@ -4,21 +4,17 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 /// The last of things that are made one after another.
 #[derive(Debug)]
-pub(crate) struct Last<K, T>(Mutex<Option<(K, Arc<T>)>>);
+pub(crate) struct Passing<K, T>(Mutex<Option<(K, Arc<T>)>>);
 
-impl<K, T> Default for Last<K, T> {
+impl<K, T> Default for Passing<K, T> {
     fn default() -> Self {
         Self(Mutex::default())
     }
 }
 
-impl<K: PartialEq, T> Last<K, T> {
+impl<K: PartialEq, T> Passing<K, T> {
     /// The thing of this name: the last one, or what `make` makes, in the room of the last one if nobody holds that any more.
-    pub fn get_or_make<E>(
-        &self,
-        name: K,
-        make: impl FnOnce(Option<T>) -> Result<T, E>,
-    ) -> Result<Arc<T>, E> {
+    pub fn get_or_make<E>(&self, name: K, make: impl FnOnce(Option<T>) -> Result<T, E>) -> Result<Arc<T>, E> {
         // Not locked while something is made: that hands work to threads which may come here, too.
         let cell = || self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let last = cell().take();
@@ -48,22 +44,22 @@ mod tests {
 
     #[test]
     fn the_room_of_the_last_is_given_on_once_nobody_holds_it() {
-        let mut last: Last<usize, Vec<u8>> = Last::default();
-        let room = |last: &Last<usize, Vec<u8>>, name: usize| {
+        let mut passing: Passing<usize, Vec<u8>> = Passing::default();
+        let room = |passing: &Passing<usize, Vec<u8>>, name: usize| {
             let mut given = None;
-            let made = last.get_or_make(name, |room| {
+            let made = passing.get_or_make(name, |room| {
                 given = Some(room);
                 Ok::<_, Infallible>(vec![name as u8])
             });
             (made.unwrap(), given)
         };
-        let (first, given) = room(&last, 1);
+        let (first, given) = room(&passing, 1);
         assert_eq!(given, Some(None), "nothing was there");
-        assert_eq!(room(&last, 1).1, None, "the last one is given again");
-        assert_eq!(room(&last, 2).1, Some(None), "the first is still held");
+        assert_eq!(room(&passing, 1).1, None, "the last one is given again");
+        assert_eq!(room(&passing, 2).1, Some(None), "the first is still held");
         assert_eq!(*first, [1]);
-        assert_eq!(room(&last, 3).1, Some(Some(vec![2])));
-        last.forget();
-        assert_eq!(room(&last, 3).1, Some(None), "what was let go is made anew");
+        assert_eq!(room(&passing, 3).1, Some(Some(vec![2])));
+        passing.forget();
+        assert_eq!(room(&passing, 3).1, Some(None), "what was let go is made anew");
     }
 }
