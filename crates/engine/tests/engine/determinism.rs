@@ -2,7 +2,9 @@
 
 use crate::support::{FAMILIES, all_rows, each_family, llama_with_many, shared, tokens};
 use lorascope_checkpoint::Checkpoint;
-use lorascope_engine::{Batch, Capture, HookPoint, Hooks, Model, NextToken, Number, Site, States, check};
+use lorascope_engine::{
+    Batch, Capture, HookPoint, Hooks, Mat, Model, NextToken, Number, Parameter, Site, Standing, States, check,
+};
 
 /// Readout, per-head results and next tokens of a batch of all models.
 fn everything<R: Number>(model: &Model<R>) -> (Vec<R>, Vec<Vec<Vec<R>>>, Vec<NextToken>) {
@@ -64,6 +66,35 @@ fn weights_that_are_packed_anew_in_every_sweep_give_the_same_bits() {
         assert!(layers_only.is_resident());
         assert!(everything(&kept) == everything(&layers_only), "{family}");
     }
+}
+
+#[test]
+fn a_layer_that_has_changed_since_it_passed_by_is_made_anew() {
+    let Some(shared) = shared() else { return };
+    let dir = shared.join("tiny/llama");
+    let adapters = [("lora".to_owned(), dir.join("adapter"))];
+    let mut model: Model<f32> =
+        Model::load(Checkpoint::open(&dir.join("model")).unwrap(), &adapters, 0).unwrap();
+    let last = model.spec().n_layers - 1;
+    let (layer, module) = model.adapters()[0].adapted().filter(|place| place.0 == last).min().unwrap();
+    let dense = |model: &Model<f32>, which: usize| model.dense_weight(which, layer, module).unwrap();
+    // The layer that passed by last is the one that is asked for.
+    let (base, own) = (dense(&model, 0), dense(&model, 1));
+    assert_ne!(base, own);
+    let muted = Standing { edits: Vec::new(), muted: [(1, layer, module)].into() };
+    model.stand(muted).unwrap();
+    assert_eq!(dense(&model, 1), base);
+    model.stand(Standing::default()).unwrap();
+    assert_eq!(dense(&model, 1), own);
+    let factor = Parameter::LoraB(layer, module);
+    let b = model.parameter(1, factor).unwrap();
+    model.set_parameter(1, factor, &Mat::zeros(b.rows, b.cols)).unwrap();
+    assert_eq!(dense(&model, 1), base);
+    model.set_parameter(1, factor, &b).unwrap();
+    assert_eq!(dense(&model, 1), own);
+    let weight = Parameter::Weight(layer, module);
+    model.set_parameter(0, weight, &Mat::zeros(base.rows, base.cols)).unwrap();
+    assert_eq!(dense(&model, 0), Mat::zeros(base.rows, base.cols));
 }
 
 fn identities_hold<R: Number>(name: &str, model: &Model<R>) {
