@@ -97,6 +97,17 @@ pub enum Error {
         /// Flat index.
         index: usize,
     },
+    /// Logits became infinite or not numbers, of finite states.
+    #[error(
+        "logits of model `{model}` became non-finite (state {state} of those that were read); the output of the final norm and the \
+         output matrix are too large for each other"
+    )]
+    NonFiniteLogits {
+        /// The model.
+        model: String,
+        /// Which of the states.
+        state: usize,
+    },
     /// An activation became infinite or not a number.
     #[error("`{point}` became non-finite in row {row} (model `{model}`, position {position})")]
     NonFiniteActivation {

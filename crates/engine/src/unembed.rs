@@ -9,7 +9,7 @@ use crate::mat::Mat;
 use crate::model::Model;
 use crate::number::Number;
 use crate::passing::Passing;
-use lorascope_kernels::{LogSumExp, MatMut, Packed, Weights, Write, matmul, softcap};
+use lorascope_kernels::{LogSumExp, MatMut, Packed, Weights, Write, all_finite, matmul, softcap};
 use rayon::prelude::*;
 use std::collections::BTreeMap;
 use std::sync::{Arc, OnceLock};
@@ -91,14 +91,14 @@ impl<R: Number> Model<R> {
         let packed = Packed::from_output_rows(rows.view());
         let mut logits = Mat::zeros(normalized.rows, tokens.len());
         matmul(logits.view_mut(), normalized.view(), &packed, Write::Set);
-        self.cap(&mut logits);
+        self.cap(model, &mut logits)?;
         Ok(logits)
     }
 
     /// All logits after the soft cap, `[rows, V]`; for checks and small vocabularies.
     pub fn all_logits(&self, model: ModelId, normalized: &Mat<R>) -> Result<Mat<R>> {
         let mut logits = self.through_output(model, normalized)?;
-        self.cap(&mut logits);
+        self.cap(model, &mut logits)?;
         Ok(logits)
     }
 
@@ -115,10 +115,15 @@ impl<R: Number> Model<R> {
         Ok(logits)
     }
 
-    pub(crate) fn cap(&self, logits: &mut Mat<R>) {
+    /// The soft cap, of logits that are finite: it would make a plausible number of one that is not.
+    pub(crate) fn cap(&self, model: ModelId, logits: &mut Mat<R>) -> Result<()> {
+        if let Some(state) = (0..logits.rows).find(|&row| !all_finite(logits.row(row))) {
+            return Err(Error::NonFiniteLogits { model: self.name(model).to_owned(), state });
+        }
         if let Some(cap) = self.spec().final_softcap {
             logits.for_rows(|_, row| softcap(row, R::from_f64(cap)));
         }
+        Ok(())
     }
 
     /// The rows of a model's output matrix for one block of the vocabulary.
@@ -194,7 +199,7 @@ pub(crate) fn next_tokens<R: Number>(model: &Model<R>, states: &States<R>) -> Re
             logits = Mat::zeros(logits.rows, packed.n_out());
         }
         matmul(logits.view_mut(), states.normalized.view(), &packed, Write::Set);
-        model.cap(&mut logits);
+        model.cap(states.model, &mut logits)?;
         references.par_iter_mut().for_each(|(&r, reference)| reference.take(logits.row(r)));
         let reference = |i: usize| states.reference.get(i).map(|r| &references[r]);
         folds.par_iter_mut().enumerate().for_each(|(i, fold)| {

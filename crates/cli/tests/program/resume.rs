@@ -143,7 +143,7 @@ fn killed_patching_ends_like_an_undisturbed_one() {
 #[test]
 fn killed_circuits_end_like_undisturbed_ones() {
     let Some(bench) = Bench::new() else { return };
-    bench.json("prompts.json", &prompts(32));
+    bench.json("prompts.json", &prompts(20));
     kill_and_go_on(&bench, &line("circuit", "--source lora --target base"), 0);
 }
 

@@ -108,7 +108,7 @@ pub(crate) fn logit_gradients<R: Number>(
         }
         let mut logits = Mat::zeros(rows, packed.n_out());
         matmul(logits.view_mut(), states.normalized.view(), &packed, Write::Set);
-        model.cap(&mut logits);
+        model.cap(states.model, &mut logits)?;
         let mut gradient = Mat::zeros(rows, packed.n_out());
         gradient.for_rows(|row, values| {
             if totals[row] != 0.0 {

@@ -2,7 +2,7 @@
 
 use crate::support::{all_rows, shared, tokens};
 use lorascope_checkpoint::Checkpoint;
-use lorascope_engine::{Batch, Capture, Edit, EditOp, Error, HookPoint, Hooks, Model, Site};
+use lorascope_engine::{Batch, Capture, Edit, EditOp, Error, HookPoint, Hooks, Mat, Model, Site, States};
 
 /// Large enough that its square is infinite, or twice itself.
 const SQUARE_OVERFLOWS: f32 = 1e20;
@@ -73,4 +73,31 @@ fn nothing_before_the_first_place_is_amiss() {
     let run = model.run(&batch, &Hooks { captures, edits: Vec::new() }, &[]).unwrap();
     assert!(run.captures.iter().flatten().flatten().all(|v| v.is_finite()));
     assert!(said.contains("hook_mlp_out"), "{said}");
+}
+
+/// Finite states of which the output matrix makes logits that are not; a soft cap would make plausible numbers of them.
+#[test]
+fn logits_are_not_read_where_they_are_not_finite() {
+    let Some(shared) = shared() else { return };
+    for family in ["llama", "gemma2"] {
+        let base = Checkpoint::open(&shared.join("tiny").join(family).join("model")).unwrap();
+        let model: Model<f32> = Model::load(base, &[], usize::MAX).unwrap();
+        let mut normalized = Mat::zeros(3, model.spec().d_model);
+        // Along the row of token 5, so that nothing cancels.
+        let along = model.output_row(0, 5).unwrap();
+        normalized.row_mut(1).iter_mut().zip(along).for_each(|(v, w)| *v = SUM_OVERFLOWS.copysign(w));
+        let states =
+            States { model: 0, normalized, tokens: vec![vec![1, 5]; 3], reference: Vec::new(), top: 0 };
+        let weights = vec![vec![1.0, -1.0]; 3];
+        let said = [
+            model.next_tokens(&states).unwrap_err(),
+            model.all_logits(0, &states.normalized).unwrap_err(),
+            model.logits_of(0, &states.normalized, &[1, 5]).unwrap_err(),
+            model.log_probs_backward(&states, &weights).unwrap_err(),
+        ];
+        for error in said {
+            let Error::NonFiniteLogits { model, state } = &error else { panic!("{family}: {error}") };
+            assert_eq!((model.as_str(), *state), ("base", 1), "{error}");
+        }
+    }
 }
