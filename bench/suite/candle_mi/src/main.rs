@@ -51,7 +51,9 @@ fn token(prompt: &Value, name: &str) -> Result<usize> {
 
 impl Peer {
     fn load(folder: &Path) -> Result<Self> {
-        let config = serde_json::from_str(&std::fs::read_to_string(folder.join("config.json"))?)?;
+        let mut config: Value = serde_json::from_str(&std::fs::read_to_string(folder.join("config.json"))?)?;
+        // transformers writes it within `rope_parameters`, where candle-mi does not look.
+        config["rope_theta"] = config["rope_parameters"]["rope_theta"].clone();
         let config = candle_mi::TransformerConfig::from_hf_config(&config)?;
         let device = Device::Cpu;
         let weights = [folder.join("model.safetensors")];
