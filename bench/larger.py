@@ -15,7 +15,6 @@ Needs Linux, and the right to make control groups (root).
 import argparse
 import json
 import os
-import resource
 import subprocess
 import sys
 import tempfile
@@ -103,7 +102,8 @@ def main() -> None:
     files = sorted((args.folder / "model").glob("*.safetensors"))
     size = sum(path.stat().st_size for path in files)
     limit = int(args.limit * GIB) if args.limit else size // 2
-    place = Path(tempfile.mkdtemp(dir=args.folder))
+    scratch = tempfile.TemporaryDirectory(dir=args.folder)
+    place = Path(scratch.name)
     questions = [
         {"id": i, "prompt": f"Question: is {i + 10} larger than {37 * i % 100 + 10}? Answer:", "answer_a": " yes", "answer_b": " no"}
         for i in range(args.prompts)

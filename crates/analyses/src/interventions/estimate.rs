@@ -159,26 +159,11 @@ impl Sweep<'_> {
         runs: &[PatchedRun],
         kept: Option<&'k KeptPrompts>,
     ) -> Result<Ground<'k>> {
-        self.apart(&runs.iter().flat_map(needed).collect(), kept)
+        self.ground_of(&runs.iter().flat_map(needed).collect(), kept)
     }
 
     /// A batch of unpatched runs, each model and prompt apart, so that each has gradients of its own.
-    fn apart<'k>(&self, keys: &BTreeSet<RunKey>, kept: Option<&'k KeptPrompts>) -> Result<Ground<'k>> {
-        self.ground_of(keys, kept, |prompt| prompt)
-    }
-
-    /// A batch of unpatched runs that are only read: what prompts begin with alike is computed once.
-    fn shared<'k>(&self, keys: &BTreeSet<RunKey>, kept: Option<&'k KeptPrompts>) -> Result<Ground<'k>> {
-        self.ground_of(keys, kept, |_| 0)
-    }
-
-    /// Rows of different groups are apart.
-    fn ground_of<'k>(
-        &self,
-        keys: &BTreeSet<RunKey>,
-        kept: Option<&'k KeptPrompts>,
-        group: impl Fn(usize) -> usize,
-    ) -> Result<Ground<'k>> {
+    fn ground_of<'k>(&self, keys: &BTreeSet<RunKey>, kept: Option<&'k KeptPrompts>) -> Result<Ground<'k>> {
         let model = &self.subject.model;
         let mut first_sequence = BTreeMap::new();
         let mut sequences: Vec<(RunKey, Vec<u32>)> = Vec::new();
@@ -189,14 +174,14 @@ impl Sweep<'_> {
         let batch = match kept {
             None => {
                 let whole: Vec<(ModelId, usize, &[u32])> =
-                    sequences.iter().map(|((m, prompt), s)| (*m, group(*prompt), s.as_slice())).collect();
+                    sequences.iter().map(|((m, prompt), s)| (*m, *prompt, s.as_slice())).collect();
                 Batch::apart(model.spec(), &whole)?
             }
             Some(kept) => {
                 let end = |(key, s): &'_ (RunKey, Vec<u32>)| self.questions[key.1].position().min(s.len());
                 let ends: Vec<(usize, usize, &[u32])> = sequences
                     .iter()
-                    .map(|both| (kept.index[&both.0], group(both.0.1), &both.1[end(both)..]))
+                    .map(|both| (kept.index[&both.0], both.0.1, &both.1[end(both)..]))
                     .collect();
                 kept.kept.batch_apart(model, &ends)?
             }
@@ -206,25 +191,18 @@ impl Sweep<'_> {
 
     /// What the runs change and what they put there, at every row that they name, and delta of the unpatched runs.
     pub(super) fn values(&self, ground: &Ground, runs: &[PatchedRun]) -> Result<(Values, Deltas)> {
-        self.read(ground, &ground.first_sequence.keys().copied().collect(), &places(runs))
+        self.values_at(ground, &places(runs))
     }
 
-    /// Values of some runs at places, as those of rows of `ground`, and delta of these runs.
-    fn read(
-        &self,
-        ground: &Ground,
-        keys: &BTreeSet<RunKey>,
-        places: &BTreeSet<Place>,
-    ) -> Result<(Values, Deltas)> {
-        let shared = self.shared(keys, ground.kept)?;
-        let captures = captures(&rows_of(&shared, places));
-        let asked = self.asked(&shared, keys.iter().copied());
+    fn values_at(&self, ground: &Ground, places: &BTreeSet<Place>) -> Result<(Values, Deltas)> {
+        let captures = captures(&rows_of(ground, places));
+        let asked = self.asked(ground, ground.first_sequence.keys().copied());
         let rows: Vec<usize> =
-            asked.iter().flat_map(|a| a.rows(&shared.batch)).collect::<BTreeSet<_>>().into_iter().collect();
+            asked.iter().flat_map(|a| a.rows(&ground.batch)).collect::<BTreeSet<_>>().into_iter().collect();
         let hooks = Hooks { captures: captures.clone(), edits: Vec::new() };
-        let run = self.pass(&shared, &hooks, &rows)?;
-        let plain = self.plain(&shared, &rows, &run.readout)?;
-        Ok((moved(places, &shared, ground, &by_place(&captures, run.captures)), plain))
+        let run = self.pass(ground, &hooks, &rows)?;
+        let plain = self.plain(ground, &rows, &run.readout)?;
+        Ok((by_place(&captures, run.captures), plain))
     }
 
     /// Delta of every run of a ground, from the final states of these rows.
@@ -247,16 +225,17 @@ impl Sweep<'_> {
         let targets: BTreeSet<RunKey> = runs.iter().map(|r| (r.model, r.prompt)).collect();
         let (own_places, given): (BTreeSet<Place>, BTreeSet<Place>) =
             places(runs).into_iter().partition(|place| targets.contains(&place.1));
-        let own = self.apart(&targets, ground.kept)?;
+        let own = self.ground_of(&targets, ground.kept)?;
         let read = rows_of(&own, &own_places);
         let back = self.slopes(&own, &targets, &self.changed(&own, runs), &read, Vec::new(), rules)?;
         let mut plain = self.plain(&own, &back.rows, &back.readout)?;
-        let mut values = moved(&own_places, &own, ground, &back.values);
+        let mut values = moved(&own_places, &own, ground, back.values);
         let givers: BTreeSet<RunKey> =
             ground.first_sequence.keys().copied().filter(|key| !targets.contains(key)).collect();
         if !givers.is_empty() {
-            let (found, deltas) = self.read(ground, &givers, &given)?;
-            values.extend(found);
+            let apart = self.ground_of(&givers, ground.kept)?;
+            let (found, deltas) = self.values_at(&apart, &given)?;
+            values.extend(moved(&given, &apart, ground, found));
             plain.extend(deltas);
         }
         let estimates = runs.iter().map(|run| linear(ground, &own, run, &values, &back.slopes, &|_| true));
@@ -366,7 +345,7 @@ impl Sweep<'_> {
         // Only what is changed has a gradient: runs that only give what is put in go neither forward again nor back. Places of
         // patterns are rows of the whole ground.
         let own = match patterns {
-            None => Some(self.apart(&targets, ground.kept)?),
+            None => Some(self.ground_of(&targets, ground.kept)?),
             Some(_) => None,
         };
         let own = own.as_ref().unwrap_or(ground);
@@ -430,12 +409,13 @@ fn rows_of(ground: &Ground, places: &BTreeSet<Place>) -> Rows {
     rows
 }
 
-/// Values of one ground's rows, all of which it has, as those of another's.
-fn moved(places: &BTreeSet<Place>, from: &Ground, to: &Ground, values: &Values) -> Values {
+/// Values of one ground's rows as those of another's.
+fn moved(places: &BTreeSet<Place>, from: &Ground, to: &Ground, mut values: Values) -> Values {
     let of_place = |&(point, key, position): &Place| {
-        ((point, to.row(key, position)), values[&(point, from.row(key, position))].clone())
+        let value = values.remove(&(point, from.row(key, position)))?;
+        Some(((point, to.row(key, position)), value))
     };
-    places.iter().map(of_place).collect()
+    places.iter().filter_map(of_place).collect()
 }
 
 /// `Σ slope · (new − old)` over those changes of a run that count; slopes are of rows of `own`, values of rows of `ground`.
