@@ -17,6 +17,7 @@ mod error;
 mod families;
 mod forward;
 mod hook;
+mod joined;
 mod mat;
 mod memo;
 mod mixture;

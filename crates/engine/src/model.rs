@@ -7,6 +7,7 @@ use crate::error::{Error, Result};
 use crate::families::{Family, Names, read_spec};
 use crate::forward::{self, Memory, Progress, Run, norm_row};
 use crate::hook::{HookPoint, Site};
+use crate::joined::JoinedRun;
 use crate::mat::Mat;
 use crate::memo::Memo;
 use crate::module::Module;
@@ -192,6 +193,12 @@ impl<R: Number> Model<R> {
             return Err(Error::OtherBatch);
         }
         self.check_readout(batch, readout)?;
+        if let Some(JoinedRun { joined, hooks, readout }) = JoinedRun::of(&self.spec, batch, hooks, readout)?
+        {
+            return self
+                .run_with_progress(&joined.batch, &hooks, &readout, progress)
+                .map_err(|error| joined.explained(error));
+        }
         if let Some(run) = self.run_from_memo(batch, hooks, readout, progress)? {
             return Ok(run);
         }

@@ -10,7 +10,9 @@ use super::plan::needed;
 use super::sweep::{Change, KeptPrompts, PatchedRun, Replacement, RunKey, Sweep};
 use crate::context::Progress;
 use crate::error::{Error, Result};
-use lorascope_engine::{Batch, Capture, Edit, HookPoint, Hooks, Mat, ModelId, Rules, Run, States, Wanted};
+use lorascope_engine::{
+    Batch, Capture, Edit, HookPoint, Hooks, Mat, ModelId, ModelSpec, Rules, Run, States, Wanted, Width,
+};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::PoisonError;
 
@@ -90,7 +92,13 @@ impl Sweep<'_> {
         let kept = kept.as_ref().filter(|k| self.serves(k, runs));
         let mut found = Estimates { changes: vec![Vec::new(); estimators.len()], plain: BTreeMap::new() };
         let by_prompt: Vec<&[PatchedRun]> = runs.chunk_by(|a, b| a.prompt == b.prompt).collect();
-        let chunks = if kept.is_some() { vec![runs] } else { by_prompt.clone() };
+        let needs_patterns = |e: &Estimator| matches!(e, Estimator::ExactPatterns | Estimator::AtpStar);
+        let of_patterns = estimators.iter().any(needs_patterns);
+        let chunks = match (kept, of_patterns) {
+            (Some(_), _) => vec![runs],
+            (None, true) => by_prompt.clone(),
+            (None, false) => self.together(runs, &by_prompt)?,
+        };
         progress.begin(what, (chunks.len() + by_prompt.len()) as u64);
         let mut done = 0;
         let mut step = || {
@@ -112,8 +120,7 @@ impl Sweep<'_> {
                 }
             };
             found.plain.extend(plain);
-            let needs_patterns = |e: &Estimator| matches!(e, Estimator::ExactPatterns | Estimator::AtpStar);
-            let patterns = match estimators.iter().any(needs_patterns) {
+            let patterns = match of_patterns {
                 true => self.patterns(&ground, chunk, &values)?,
                 false => None,
             };
@@ -151,6 +158,36 @@ impl Sweep<'_> {
         }
         progress.end();
         Ok(found)
+    }
+
+    /// Prompts that go there and back together, since what they begin with alike is computed once: as many as have room, and at least
+    /// one. Tapes may take one half of the memory, values and gradients the other.
+    fn together<'r>(
+        &self,
+        runs: &'r [PatchedRun],
+        by_prompt: &[&[PatchedRun]],
+    ) -> Result<Vec<&'r [PatchedRun]>> {
+        let model = &self.subject.model;
+        let mut chunks = Vec::new();
+        let (mut start, mut end, mut bytes) = (0, 0, 0);
+        let mut sequences: Vec<(ModelId, Vec<u32>)> = Vec::new();
+        for prompt in by_prompt {
+            let targets: BTreeSet<RunKey> = prompt.iter().map(|run| (run.model, run.prompt)).collect();
+            let of_target = |&(m, p): &RunKey| self.questions[p].sequences().into_iter().map(move |s| (m, s));
+            let own: Vec<_> = targets.iter().flat_map(of_target).collect();
+            let more = value_bytes(model.spec(), prompt)?;
+            sequences.extend(own.iter().cloned());
+            bytes += more;
+            let all: Vec<(ModelId, &[u32])> = sequences.iter().map(|(m, s)| (*m, s.as_slice())).collect();
+            let tapes = model.tape_bytes(Batch::new(model.spec(), &all)?.n_rows());
+            if end > start && (tapes > self.budget / 2 || bytes > self.budget / 2) {
+                chunks.push(&runs[start..end]);
+                (start, sequences, bytes) = (end, own, more);
+            }
+            end += prompt.len();
+        }
+        chunks.push(&runs[start..end]);
+        Ok(chunks)
     }
 
     /// The batch of all runs that these need, and that they are made from.
@@ -381,6 +418,24 @@ impl Sweep<'_> {
         let others = n.saturating_sub(1).max(1) as f64;
         Ok(sums.iter().zip(signs).map(|(s, sign)| s / others * sign.signum()).collect())
     }
+}
+
+/// Bytes of the values that these runs' changes are estimated from, and of the gradients there.
+fn value_bytes(spec: &ModelSpec, runs: &[PatchedRun]) -> Result<usize> {
+    let changed: BTreeSet<Place> = runs
+        .iter()
+        .flat_map(|r| r.changes.iter().map(|c| (c.point, (r.model, r.prompt), c.position)))
+        .collect();
+    let mut bytes = 0;
+    for (point, _, position) in places(runs).iter().chain(&changed) {
+        let width = match point.width(spec)? {
+            Width::Fixed(n) => n,
+            Width::PerKey(n) => n * (position + 1),
+            Width::Rank => 0,
+        };
+        bytes += width * size_of::<f32>();
+    }
+    Ok(bytes)
 }
 
 /// The places that runs change, and those that they take from.

@@ -37,7 +37,10 @@ pub(crate) struct Keys<R> {
 
 impl<R: Number> Keys<R> {
     pub fn new(rows: usize, width: usize) -> Self {
-        Self { k: Mat::zeros(rows, width), v: Mat::zeros(rows, width), packed: HashMap::new() }
+        Self::of(Mat::zeros(rows, width), Mat::zeros(rows, width))
+    }
+    pub fn of(k: Mat<R>, v: Mat<R>) -> Self {
+        Self { k, v, packed: HashMap::new() }
     }
     /// Forgets what belongs to a layer that is over.
     pub fn forget_packed(&mut self) {

@@ -46,7 +46,7 @@ use tape::{Recorder, Step};
 
 /// Rows worked on together within a layer: large enough that a matrix is read few times, small enough that the
 /// MLP's intermediate values stay small.
-const BLOCK: usize = 512;
+pub(crate) const BLOCK: usize = 512;
 
 /// The same where a device does the products: enough for each of its units to have work. No bit depends on it.
 const DEVICE_BLOCK: usize = 2048;

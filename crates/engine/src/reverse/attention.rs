@@ -51,7 +51,7 @@ impl<R: Number> Walk<'_, '_, R> {
         let spec = self.pass.model.spec();
         let mixer = Mixer { spec, layer, first_row: rows.start, q: queries, cache: keys };
         let mut dq = Mat::zeros(queries.rows, queries.cols);
-        for chunks in Chunk::lines(self.pass.batch, rows.clone()).chunks(CHUNKS) {
+        for chunks in Chunk::lines(self.batch, rows.clone()).chunks(CHUNKS) {
             let pairs: Vec<(&Chunk, usize)> =
                 chunks.iter().flat_map(|c| (0..spec.n_kv_heads).map(move |g| (c, g))).collect();
             let packed: Vec<Vec<PackedHead<R>>> =

@@ -22,7 +22,7 @@ impl<R: Number> Walk<'_, '_, R> {
         features: &[Mat<R>],
         mut dy: Mat<R>,
     ) -> Mat<R> {
-        let runs = self.pass.batch.runs_within(first_row..first_row + dy.rows);
+        let runs = self.batch.runs_within(first_row..first_row + dy.rows);
         let mut dx = Mat::zeros(dy.rows, w.weight.of(0).n_in());
         let mut features = features.iter();
         for (model, rows) in &runs {
@@ -113,7 +113,7 @@ impl<R: Number> Walk<'_, '_, R> {
                 let part = head * d_head..(head + 1) * d_head;
                 slices.row_mut(head)[part.clone()].copy_from_slice(&own[part]);
             }
-            let model = self.pass.batch.row(row).model;
+            let model = self.batch.row(row).model;
             self.reads.push((point, row, self.untapped(weights, model, slices)));
         }
     }

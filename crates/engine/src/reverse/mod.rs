@@ -25,6 +25,7 @@ use crate::batch::{Batch, ModelId};
 use crate::error::{Error, Result};
 use crate::forward::{self, Kept, Memory, Pass, Record, Run};
 use crate::hook::{HookPoint, Site};
+use crate::joined::{Joined, JoinedRun};
 use crate::mat::Mat;
 use crate::model::Model;
 use crate::number::Number;
@@ -57,6 +58,12 @@ pub struct Gradients<R> {
 }
 
 impl<R: Number> Model<R> {
+    /// About the bytes that the tapes of all layers take for so many rows; rows that compute the same count once. Whoever gives
+    /// [`Model::gradients`] less has every layer computed twice.
+    pub fn tape_bytes(&self, rows: usize) -> usize {
+        tape_bytes::<R>(self.spec(), rows).saturating_mul(self.spec().n_layers)
+    }
+
     /// Runs a batch and goes back through it. `loss` sees the run and returns the derivative of a scalar with respect to
     /// [`Run::readout`], in its shape; [`Model::log_probs_backward`] helps.
     ///
@@ -119,10 +126,15 @@ impl<R: Number> Model<R> {
         hooks.edits.iter().try_for_each(check_edit)?;
         let collected = Collected::new(self, &wanted.parameters)?;
         let spec = self.spec();
+        let joined = match wanted.parameters.is_empty() && kept.is_none() {
+            true => JoinedRun::of(spec, batch, hooks, readout)?,
+            false => None,
+        };
         let lowest = lowest_layer(wanted);
         let n_taped = spec.n_layers - lowest.unwrap_or(0).min(spec.n_layers);
+        let n_rows = joined.as_ref().map_or(batch, |j| &j.joined.batch).n_rows();
         let mut record = Record {
-            keeps_tapes: tape_bytes::<R>(spec, batch.n_rows()).saturating_mul(n_taped) <= memory,
+            keeps_tapes: tape_bytes::<R>(spec, n_rows).saturating_mul(n_taped) <= memory,
             trained: (0..spec.n_layers).map(|layer| collected.trained(layer)).collect(),
             lowest: lowest.unwrap_or(0),
             starts: Vec::new(),
@@ -130,7 +142,14 @@ impl<R: Number> Model<R> {
             end: Mat::default(),
             edited: std::collections::HashMap::new(),
         };
-        let run = forward::run(self, batch, hooks, readout, &|_, _| {}, Memory::Record(&mut record, kept))?;
+        let memory = Memory::Record(&mut record, kept);
+        let run = match &joined {
+            None => forward::run(self, batch, hooks, readout, &|_, _| {}, memory),
+            Some(JoinedRun { joined, hooks, readout }) => {
+                forward::run(self, &joined.batch, hooks, readout, &|_, _| {}, memory)
+                    .map_err(|error| joined.explained(error))
+            }
+        }?;
         let gradient = loss(&run)?;
         if (gradient.rows, gradient.cols) != (run.readout.rows, run.readout.cols) {
             let why = format!(
@@ -139,7 +158,8 @@ impl<R: Number> Model<R> {
             );
             return Err(Error::NoGradient { why }.into());
         }
-        let recorded = Recorded { record, collected, kept };
+        let joined = joined.map(|run| run.joined);
+        let recorded = Recorded { record, collected, kept, joined };
         let gradients = R::go_back(self, batch, hooks, readout, wanted, recorded, &gradient)?;
         Ok((run, gradients))
     }
@@ -150,6 +170,8 @@ pub struct Recorded<'k, R> {
     record: Record<R>,
     collected: Collected<R>,
     kept: Option<&'k Kept<R>>,
+    /// Which rows went forward as one.
+    joined: Option<Joined>,
 }
 
 /// Through a recorded run backwards, from the derivative with respect to its readout.
@@ -162,7 +184,8 @@ pub(crate) fn go_back<R: Number>(
     recorded: Recorded<R>,
     gradient: &Mat<R>,
 ) -> Result<Gradients<R>> {
-    let Recorded { mut record, collected, kept } = recorded;
+    let Recorded { mut record, collected, kept, joined } = recorded;
+    let taped = joined.as_ref().map_or(batch, |joined| &joined.batch);
     let (spec, lowest) = (model.spec(), lowest_layer(wanted));
     // On the way back captures take gradients, and edits let through what came from before them.
     let back = Hooks { captures: wanted.captures.clone(), edits: hooks.edits.clone() };
@@ -173,16 +196,25 @@ pub(crate) fn go_back<R: Number>(
     let mut walk = Walk {
         pass: Pass::new(
             model,
-            batch,
-            Tap::new(&replay, &[], &Standing::default(), batch, spec, |_, _| None)?,
+            taped,
+            Tap::new(&replay, &[], &Standing::default(), taped, spec, |_, _| None)?,
         ),
+        batch,
+        joined: joined.as_ref(),
         tap,
         rules: wanted.rules,
-        edited: record.edited,
+        edited: match &joined {
+            None => record.edited,
+            Some(joined) => joined.spread_values(&record.edited),
+        },
         collected,
         reads: Vec::new(),
     };
-    let mut stream = walk.final_norm(&record.end, readout, gradient);
+    let end = match &joined {
+        None => std::mem::take(&mut record.end),
+        Some(joined) => joined.spread(&record.end),
+    };
+    let mut stream = walk.final_norm(&end, readout, gradient);
     for layer in (record.lowest..spec.n_layers).rev() {
         model.check_stop()?;
         let tape = match (record.tapes.pop(), record.starts.pop()) {

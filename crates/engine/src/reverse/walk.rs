@@ -2,10 +2,12 @@
 
 use super::parameter::Collected;
 use super::rules::Rules;
+use crate::batch::Batch;
 use crate::error::{Error, Result};
-use crate::forward::tape::{LayerTape, Recorder, Slot, Step};
+use crate::forward::tape::{Block, LayerTape, Recorder, Slot, Step};
 use crate::forward::{Kept, Pass, attention::Keys, norm_row};
 use crate::hook::{HookPoint, Site};
+use crate::joined::Joined;
 use crate::mat::Mat;
 use crate::number::Number;
 use crate::spec::{Mlp, NormKind};
@@ -21,8 +23,12 @@ use std::ops::Range;
 
 /// State of the way back.
 pub(super) struct Walk<'a, 'h, R> {
-    /// For layers that are computed again, with what edits made put in again.
+    /// For layers that are computed again, with what edits made put in again. Its rows are the joined ones, where there are such.
     pub pass: Pass<'a, 'h, R>,
+    /// The rows that gradients are of.
+    pub batch: &'a Batch,
+    /// Which of them are one on the tape.
+    pub joined: Option<&'a Joined>,
     /// Captures of gradients, and the edits that they go back through.
     pub tap: Tap<'h, R>,
     pub rules: Rules,
@@ -73,7 +79,7 @@ impl<R: Number> Walk<'_, '_, R> {
         for (row, scale) in scales.iter_mut().enumerate() {
             *scale = norm_row(
                 kind,
-                model.final_norm_weights().of(self.pass.batch.row(row).model),
+                model.final_norm_weights().of(self.batch.row(row).model),
                 resid.row(row),
                 &mut scratch,
             );
@@ -107,10 +113,18 @@ impl<R: Number> Walk<'_, '_, R> {
     pub fn layer(&mut self, layer: usize, tape: LayerTape<R>, stream: &mut Mat<R>) -> Result<()> {
         let w = self.pass.model.weights().layer(self.pass.model.spec(), layer)?;
         let LayerTape { blocks, keys } = tape;
+        let keys = match self.joined {
+            None => keys,
+            Some(joined) => joined.spread_keys(&keys),
+        };
         let (rows, width, d) = (keys.k.rows, keys.k.cols, stream.cols);
         let mut reached = KeyGradients { keys: Mat::zeros(rows, width), values: Mat::zeros(rows, width) };
         // Rows see only what lies before them: of a block that comes last first, all that saw it are done.
-        for block in blocks.into_iter().rev() {
+        let blocks: Box<dyn Iterator<Item = Block<R>>> = match self.joined {
+            None => Box::new(blocks.into_iter().rev()),
+            Some(joined) => Box::new(joined.spread_blocks(&blocks)),
+        };
+        for block in blocks {
             self.pass.model.check_stop()?;
             let span = block.rows.start * d..block.rows.end * d;
             let mut slots = Slots([const { None }; Slot::N]);
@@ -127,8 +141,8 @@ impl<R: Number> Walk<'_, '_, R> {
             Some(row) => Err(Error::NonFiniteActivation {
                 point: format!("gradient of {}", HookPoint::Layer(layer, Site::ResidPre)),
                 row,
-                model: self.pass.model.name(self.pass.batch.row(row).model).to_owned(),
-                position: self.pass.batch.row(row).position,
+                model: self.pass.model.name(self.batch.row(row).model).to_owned(),
+                position: self.batch.row(row).position,
             }),
         }
     }
@@ -140,7 +154,7 @@ impl<R: Number> Walk<'_, '_, R> {
             self.tap.back_at(HookPoint::PosEmbed, 0, &mut positions);
         }
         self.tap.back_at(HookPoint::Embed, 0, stream);
-        self.collected.embedding(self.pass.batch, self.pass.model.spec(), stream);
+        self.collected.embedding(self.batch, self.pass.model.spec(), stream);
     }
 
     #[allow(clippy::too_many_arguments, reason = "a step, its place, and what it changes")]
@@ -220,7 +234,7 @@ impl<R: Number> Walk<'_, '_, R> {
             Step::Rotate(slot) => {
                 let cols = self.width(slot);
                 let mut gradient = slots.take(slot, n, cols);
-                let batch = self.pass.batch;
+                let batch = self.batch;
                 if let Some(table) = self.pass.rotary.get(spec.layers[layer].rotary) {
                     gradient.for_rows(|i, row| table.rotate_back(row, batch.row(first + i).position));
                 }
@@ -265,7 +279,7 @@ impl<R: Number> Walk<'_, '_, R> {
         scales: &[R],
         dy: &Mat<R>,
     ) -> Mat<R> {
-        let batch = self.pass.batch;
+        let batch = self.batch;
         let centred = matches!(self.pass.model.spec().norm, NormKind::Layer { .. });
         let used: Vec<R> = (0..input.rows)
             .map(|i| self.edited.get(&(point, first_row + i)).map_or(scales[i], |edited| edited[0]))
@@ -291,7 +305,7 @@ impl<R: Number> Walk<'_, '_, R> {
     fn finish_reads(&mut self, w: &PerModel<NormWeights<R>>, first_row: usize, input: &Mat<R>, scales: &[R]) {
         let centred = matches!(self.pass.model.spec().norm, NormKind::Layer { .. });
         for (point, row, mut read) in std::mem::take(&mut self.reads) {
-            let (i, weight) = (row - first_row, &w.of(self.pass.batch.row(row).model).weight);
+            let (i, weight) = (row - first_row, &w.of(self.batch.row(row).model).weight);
             let frozen = self.rules.frozen_norms;
             read.for_rows(|_, gradient| {
                 let dy = gradient.to_vec();
@@ -317,7 +331,7 @@ impl<R: Number> Walk<'_, '_, R> {
         let w = if slot == Slot::Q { of_queries } else { of_keys };
         let spec = self.pass.model.spec();
         let (NormKind::Rms { eps, .. } | NormKind::Layer { eps }) = spec.norm;
-        let (d_head, eps, batch) = (spec.d_head, R::from_f64(eps), self.pass.batch);
+        let (d_head, eps, batch) = (spec.d_head, R::from_f64(eps), self.batch);
         gradient.for_rows(|i, row| {
             let weight = &w.of(batch.row(first_row + i).model).weight;
             let (mut scratch, mut dx) = (vec![R::ZERO; d_head], vec![R::ZERO; d_head]);

@@ -10,6 +10,7 @@ mod determinism;
 mod edits;
 mod gradients;
 mod hooks_page;
+mod joined;
 mod loading;
 mod memory;
 mod mixtures;
