@@ -16,6 +16,7 @@ mod pairs;
 mod patterns;
 mod places;
 mod plan;
+mod shared;
 mod sweep;
 
 pub(crate) use average::{Effect, average, effects_of, shown, with_averages};

@@ -50,8 +50,13 @@ fn prompts() -> PromptSet {
     PromptSet::parse(&set.to_string()).expect("prompts")
 }
 
-/// A tiny model with its adapter `tuned` on these prompts; `None` (said aloud) without reference data.
+/// A tiny model with its adapter `tuned` on three prompts; `None` (said aloud) without reference data.
 pub fn subject(family: &str) -> Option<Subject> {
+    subject_on(family, &prompts())
+}
+
+/// The same on prompts of words from `w0` to `w199`.
+pub fn subject_on(family: &str, prompts: &PromptSet) -> Option<Subject> {
     let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/tiny").join(family);
     if !dir.is_dir() {
         let required = std::env::var("LORASCOPE_REQUIRE_SHARED").is_ok_and(|v| v == "1");
@@ -62,6 +67,6 @@ pub fn subject(family: &str) -> Option<Subject> {
     let base = Checkpoint::open(&dir.join("model")).expect("a checkpoint");
     let adapters = [("tuned".to_owned(), dir.join("adapter"))];
     let model = Model::load(base, &adapters, DEFAULT_MEMORY).expect("a tiny model");
-    let made = Subject::new(model, tokenizer(), &prompts(), None, Wrapping::Raw, Meanings::default());
+    let made = Subject::new(model, tokenizer(), prompts, None, Wrapping::Raw, Meanings::default());
     Some(made.expect("a subject"))
 }

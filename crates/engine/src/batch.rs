@@ -81,9 +81,15 @@ impl Batch {
         branches: &[Branch],
     ) -> Result<Self> {
         let together: Vec<(ModelId, usize, &[u32])> = sequences.iter().map(|&(m, t)| (m, 0, t)).collect();
-        let mut batch = Self::apart(spec, &together)?;
-        batch.add_branches(spec, branches)?;
-        Ok(batch)
+        Self::apart(spec, &together)?.branched(spec, branches)
+    }
+
+    /// A batch without branches, with branches.
+    ///
+    /// Errors: as [`Batch::with_branches`].
+    pub fn branched(mut self, spec: &ModelSpec, branches: &[Branch]) -> Result<Self> {
+        self.add_branches(spec, branches)?;
+        Ok(self)
     }
 
     /// [`Batch::new`] where only sequences of one group share rows: each is `(model, group, tokens)`. A row that two prompts

@@ -117,8 +117,12 @@ impl Batch {
     /// The row of a branch that copies a sequence's token at `position`; `None` before the branch's first position and
     /// for other sequences.
     pub fn branch_row(&self, branch: usize, sequence: usize, position: usize) -> Option<usize> {
+        self.copy_of(branch, self.row_of(sequence, position)?)
+    }
+
+    /// The row of a branch that copies a row; `None` where it copies it not.
+    pub fn copy_of(&self, branch: usize, origin: usize) -> Option<usize> {
         let rows = self.branches.get(branch)?;
-        let origin = self.row_of(sequence, position)?;
         let of_branch = &self.origins[rows.start - self.n_trunk..rows.end - self.n_trunk];
         of_branch.binary_search(&origin).ok().map(|i| rows.start + i)
     }

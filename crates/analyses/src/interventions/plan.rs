@@ -48,22 +48,56 @@ pub(super) fn is_at_decision(run: &PatchedRun, questions: &[Question]) -> bool {
         && sources.into_iter().all(|s| s.position >= questions[s.prompt].position())
 }
 
-/// Cuts the runs where the budget (bytes) is used up. Results do not depend on it.
-pub(super) fn chunks(
+/// Bytes of a row: residual stream, final state, keys and values.
+fn row_bytes(spec: &ModelSpec) -> usize {
+    4 * (3 * spec.d_model + 2 * spec.n_kv_heads * spec.d_head)
+}
+
+/// The order in which runs go through the models. Runs that change something before the decision point are ordered by what they
+/// change, so that those of prompts that begin alike meet in a chunk and share what they can; others stay with their prompts. Every
+/// chunk needs the unpatched runs of its prompts, so only as many prompts are mixed as take a small part of the budget.
+pub(super) fn in_order(
     spec: &ModelSpec,
     runs: &[PatchedRun],
     questions: &[Question],
     budget: usize,
     trunk_rows_of: impl Fn(usize) -> usize,
+) -> Vec<usize> {
+    let mut order: Vec<usize> = (0..runs.len()).collect();
+    if runs.iter().all(|run| is_at_decision(run, questions)) {
+        return order;
+    }
+    let most = budget / 8 / row_bytes(spec);
+    let (mut mixed, mut rows, mut trunk) = (0, 0, BTreeSet::new());
+    let mut mixed_of = Vec::with_capacity(runs.len());
+    for (i, run) in runs.iter().enumerate() {
+        if rows > most && run.prompt != runs[i - 1].prompt {
+            (mixed, rows) = (mixed + 1, 0);
+            trunk.clear();
+        }
+        rows += needed(run).filter(|&key| trunk.insert(key)).map(|(_, p)| trunk_rows_of(p)).sum::<usize>();
+        mixed_of.push(mixed);
+    }
+    let place =
+        |run: &PatchedRun| (run.model, start(run).1, run.changes.first().map(|c| (c.point, c.units.start)));
+    order.sort_by_key(|&i| (mixed_of[i], place(&runs[i])));
+    order
+}
+
+/// Cuts the runs where the budget (bytes) is used up. Results do not depend on it.
+pub(super) fn chunks(
+    spec: &ModelSpec,
+    runs: &[&PatchedRun],
+    questions: &[Question],
+    budget: usize,
+    trunk_rows_of: impl Fn(usize) -> usize,
 ) -> Vec<Chunk> {
-    let kv = spec.n_kv_heads * spec.d_head;
-    // Residual stream, final state, keys and values, and what the edits hold.
-    let row_bytes = 4 * (3 * spec.d_model + 2 * kv);
+    let row_bytes = row_bytes(spec);
     let mut chunks: Vec<Chunk> = Vec::new();
     let (mut first, mut bytes, mut work) = (0, 0, 0u64);
     let mut trunk: BTreeSet<(usize, usize)> = BTreeSet::new();
     for (i, run) in runs.iter().enumerate() {
-        let new: Vec<(usize, usize)> = needed(run).filter(|key| !trunk.contains(key)).collect();
+        let new: BTreeSet<(usize, usize)> = needed(run).filter(|key| !trunk.contains(key)).collect();
         let trunk_rows: usize = new.iter().map(|(_, prompt)| trunk_rows_of(*prompt)).sum();
         let own = rows(run, questions);
         let cost = (own + trunk_rows) * row_bytes + run.changes.iter().map(bytes_of).sum::<usize>();

@@ -1,11 +1,12 @@
 //! Carries patched runs out, together, and measures delta at each of them.
 
 use super::measure::{Asked, Question, deltas, masses};
-use super::plan::{chunks, is_at_decision, needed, start};
+use super::plan::{chunks, in_order, is_at_decision, needed};
+use super::shared::Branches;
 use crate::context::Progress;
 use crate::error::{Error, Result};
 use crate::subject::Subject;
-use lorascope_engine::{Batch, Branch, Edit, EditOp, HookPoint, Hooks, Kept, Mat, ModelId, Shift};
+use lorascope_engine::{Batch, HookPoint, Hooks, Kept, Mat, ModelId};
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -176,7 +177,9 @@ impl<'a> Sweep<'a> {
             Some(_) => longest(prompt) - self.questions[prompt].position(),
             None => longest(prompt),
         };
-        let chunks = chunks(spec, runs, &self.questions, self.budget, trunk_rows);
+        let order = in_order(spec, runs, &self.questions, self.budget, trunk_rows);
+        let ordered: Vec<&PatchedRun> = order.iter().map(|&i| &runs[i]).collect();
+        let chunks = chunks(spec, &ordered, &self.questions, self.budget, trunk_rows);
         progress.begin(what, chunks.iter().map(|c| c.work).sum());
         let mut outcome = Outcome::default();
         let mut done = 0;
@@ -185,10 +188,12 @@ impl<'a> Sweep<'a> {
                 return Err(Error::Stopped);
             }
             let at = |share: f64| progress.at(done + (share * chunk.work as f64) as u64);
-            self.run_chunk(&runs[chunk.runs.clone()], kept, &at, with_masses, &mut outcome)?;
+            self.run_chunk(&ordered[chunk.runs.clone()], kept, &at, with_masses, &mut outcome)?;
             done += chunk.work;
         }
         progress.end();
+        outcome.patched = put_back(&order, &outcome.patched);
+        outcome.masses = put_back(&order, &outcome.masses);
         Ok(outcome)
     }
 
@@ -227,57 +232,47 @@ impl<'a> Sweep<'a> {
 
     fn run_chunk(
         &self,
-        runs: &[PatchedRun],
+        runs: &[&PatchedRun],
         kept: Option<&KeptPrompts>,
         at: &(dyn Fn(f64) + Sync),
         with_masses: bool,
         outcome: &mut Outcome,
     ) -> Result<()> {
         let model = &self.subject.model;
-        let keys: BTreeSet<RunKey> = runs.iter().flat_map(needed).collect();
-        let mut first_sequence = BTreeMap::new();
-        let mut sequences: Vec<(RunKey, Vec<u32>)> = Vec::new();
+        let keys: BTreeSet<RunKey> = runs.iter().copied().flat_map(needed).collect();
+        let mut sequences: BTreeMap<RunKey, Range<usize>> = BTreeMap::new();
+        let mut tokens: Vec<(RunKey, Vec<u32>)> = Vec::new();
         for &key in &keys {
-            first_sequence.insert(key, sequences.len());
-            sequences.extend(self.questions[key.1].sequences().into_iter().map(|s| (key, s)));
+            let first = tokens.len();
+            tokens.extend(self.questions[key.1].sequences().into_iter().map(|s| (key, s)));
+            sequences.insert(key, first..tokens.len());
         }
-        let branch = |run: &PatchedRun| {
-            let (from, birth) = start(run);
-            let first = first_sequence[&(run.model, run.prompt)];
-            let all = first..first + self.questions[run.prompt].sequences().len();
-            // Endings that branch off before the first change have no part in it.
-            Branch { sequences: all.collect(), from, birth }
-        };
-        let branches: Vec<Branch> = runs.iter().map(branch).collect();
-        let batch = match kept {
+        let trunk = match kept {
             None => {
                 let whole: Vec<(ModelId, &[u32])> =
-                    sequences.iter().map(|((m, _), s)| (*m, s.as_slice())).collect();
-                Batch::with_branches(model.spec(), &whole, &branches)?
+                    tokens.iter().map(|((m, _), s)| (*m, s.as_slice())).collect();
+                Batch::new(model.spec(), &whole)?
             }
             Some(kept) => {
-                let mut ends: Vec<(usize, &[u32])> = Vec::with_capacity(sequences.len());
-                for (key, tokens) in &sequences {
+                let mut ends: Vec<(usize, &[u32])> = Vec::with_capacity(tokens.len());
+                for (key, tokens) in &tokens {
                     ends.push((kept.index[key], &tokens[self.questions[key.1].position()..]));
                 }
-                kept.kept.batch(model, &ends, &branches)?
+                kept.kept.batch(model, &ends, &[])?
             }
         };
-        let mut edits = Vec::new();
-        for (b, run) in runs.iter().enumerate() {
-            let first = first_sequence[&(run.model, run.prompt)];
-            for change in &run.changes {
-                edits.push(edit(&batch, b, first, change, &first_sequence));
-            }
-        }
+        let branches = Branches::of(&trunk, runs, &sequences);
+        let batch = trunk.branched(model.spec(), &branches.branches)?;
+        let of_run = branches.of_run.clone();
+        let edits = branches.edits(&batch);
         let asked: Vec<Asked> = keys
             .iter()
             .map(|&(which, prompt)| (which, prompt, None))
-            .chain(runs.iter().enumerate().map(|(b, run)| (run.model, run.prompt, Some(b))))
+            .chain(runs.iter().zip(&of_run).map(|(run, &b)| (run.model, run.prompt, Some(b))))
             .map(|(which, prompt, branch)| Asked {
                 model: which,
                 question: &self.questions[prompt],
-                first_sequence: first_sequence[&(which, prompt)],
+                first_sequence: sequences[&(which, prompt)].start,
                 branch,
             })
             .collect();
@@ -304,32 +299,9 @@ impl<'a> Sweep<'a> {
     }
 }
 
-/// A change as an edit of the branch's row.
-fn edit(
-    batch: &Batch,
-    branch: usize,
-    first: usize,
-    change: &Change,
-    first_sequence: &BTreeMap<(ModelId, usize), usize>,
-) -> Edit<f32> {
-    let missing = || -> usize { unreachable!("every position of a change is in its sequence") };
-    let row_of = |sequence: usize, position: usize| batch.row_of(sequence, position).unwrap_or_else(missing);
-    let row = batch.branch_row(branch, first, change.position).unwrap_or_else(missing);
-    let source = |s: &Source| row_of(first_sequence[&(s.model, s.prompt)], s.position);
-    let op = match &change.replacement {
-        Replacement::From(from) => EditOp::CopyFrom(source(from)),
-        Replacement::Along { source: from, basis } => {
-            EditOp::CopyAlong { source: source(from), basis: basis.clone() }
-        }
-        Replacement::Shift { source: from, point, units } => EditOp::Shift(Shift {
-            point: *point,
-            units: units.clone(),
-            plus: source(from),
-            minus: row_of(first, change.position),
-        }),
-        Replacement::Values(values) => EditOp::Set(values.to_vec()),
-        Replacement::Scale(factor) => EditOp::Scale(*factor),
-        Replacement::Add { vector, factor } => EditOp::Add(vector.iter().map(|v| factor * v).collect()),
-    };
-    Edit { point: change.point, row, units: change.units.clone(), op }
+/// Values of ordered runs, in the order that the runs had before.
+fn put_back(order: &[usize], ordered: &[f64]) -> Vec<f64> {
+    let mut values = vec![0.0; ordered.len()];
+    order.iter().zip(ordered).for_each(|(&i, &value)| values[i] = value);
+    values
 }
