@@ -231,7 +231,7 @@ impl Sweep<'_> {
         self.values_at(ground, &places(runs))
     }
 
-    fn values_at(&self, ground: &Ground, places: &BTreeSet<Place>) -> Result<(Values, Deltas)> {
+    fn values_at(&self, ground: &Ground, places: &[Place]) -> Result<(Values, Deltas)> {
         let captures = captures(&rows_of(ground, places));
         let asked = self.asked(ground, ground.first_sequence.keys().copied());
         let rows: Vec<usize> =
@@ -260,7 +260,7 @@ impl Sweep<'_> {
         rules: Rules,
     ) -> Result<(Values, Deltas, Vec<f64>)> {
         let targets: BTreeSet<RunKey> = runs.iter().map(|r| (r.model, r.prompt)).collect();
-        let (own_places, given): (BTreeSet<Place>, BTreeSet<Place>) =
+        let (own_places, given): (Vec<Place>, Vec<Place>) =
             places(runs).into_iter().partition(|place| targets.contains(&place.1));
         let own = self.ground_of(&targets, ground.kept)?;
         let read = rows_of(&own, &own_places);
@@ -422,12 +422,9 @@ impl Sweep<'_> {
 
 /// Bytes of the values that these runs' changes are estimated from, and of the gradients there.
 fn value_bytes(spec: &ModelSpec, runs: &[PatchedRun]) -> Result<usize> {
-    let changed: BTreeSet<Place> = runs
-        .iter()
-        .flat_map(|r| r.changes.iter().map(|c| (c.point, (r.model, r.prompt), c.position)))
-        .collect();
+    let changed = distinct(runs, |run, c| std::iter::once((c.point, (run.model, run.prompt), c.position)));
     let mut bytes = 0;
-    for (point, _, position) in places(runs).iter().chain(&changed) {
+    for (point, _, position) in places(runs).into_iter().chain(changed) {
         let width = match point.width(spec)? {
             Width::Fixed(n) => n,
             Width::PerKey(n) => n * (position + 1),
@@ -438,25 +435,32 @@ fn value_bytes(spec: &ModelSpec, runs: &[PatchedRun]) -> Result<usize> {
     Ok(bytes)
 }
 
-/// The places that runs change, and those that they take from.
-fn places(runs: &[PatchedRun]) -> BTreeSet<Place> {
-    let mut places = BTreeSet::new();
-    for run in runs {
-        for change in &run.changes {
-            let point = match &change.replacement {
-                Replacement::Shift { point, .. } => *point,
-                _ => change.point,
-            };
-            places.insert((point, (run.model, run.prompt), change.position));
-            if let Some(s) = change.replacement.source() {
-                places.insert((point, (s.model, s.prompt), s.position));
-            }
-        }
-    }
+/// The places that runs change, and those that they take from, each once and in order.
+fn places(runs: &[PatchedRun]) -> Vec<Place> {
+    let of_change = |run: &PatchedRun, change: &Change| {
+        let point = match &change.replacement {
+            Replacement::Shift { point, .. } => *point,
+            _ => change.point,
+        };
+        let source = change.replacement.source().map(|s| (point, (s.model, s.prompt), s.position));
+        [Some((point, (run.model, run.prompt), change.position)), source]
+    };
+    distinct(runs, |run, change| of_change(run, change).into_iter().flatten())
+}
+
+/// What changes of runs name, each once and in order.
+fn distinct<I: Iterator<Item = Place>>(
+    runs: &[PatchedRun],
+    named: impl Fn(&PatchedRun, &Change) -> I,
+) -> Vec<Place> {
+    let mut places: Vec<Place> =
+        runs.iter().flat_map(|run| run.changes.iter().flat_map(|change| named(run, change))).collect();
+    places.sort_unstable();
+    places.dedup();
     places
 }
 
-fn rows_of(ground: &Ground, places: &BTreeSet<Place>) -> Rows {
+fn rows_of(ground: &Ground, places: &[Place]) -> Rows {
     let mut rows = Rows::new();
     for &(point, key, position) in places {
         rows.entry(point).or_default().insert(ground.row(key, position));
@@ -465,7 +469,7 @@ fn rows_of(ground: &Ground, places: &BTreeSet<Place>) -> Rows {
 }
 
 /// Values of one ground's rows as those of another's.
-fn moved(places: &BTreeSet<Place>, from: &Ground, to: &Ground, mut values: Values) -> Values {
+fn moved(places: &[Place], from: &Ground, to: &Ground, mut values: Values) -> Values {
     let of_place = |&(point, key, position): &Place| {
         let value = values.remove(&(point, from.row(key, position)))?;
         Some(((point, to.row(key, position)), value))

@@ -6,7 +6,7 @@ use crate::mat::Mat;
 use crate::module::Module;
 use crate::number::Number;
 use crate::weights::{LayerWeights, LinearWeights};
-use lorascope_kernels::{MatRef, Write, hadamard_rows, matmul_transposed, scale_assign};
+use lorascope_kernels::{MatRef, Packed, Write, add_assign, hadamard_rows, matmul_transposed, scale_assign};
 use std::ops::Range;
 
 impl<R: Number> Walk<'_, '_, R> {
@@ -44,7 +44,7 @@ impl<R: Number> Walk<'_, '_, R> {
                 let mut through_base = added.clone();
                 hadamard_rows(&mut through_base.data, &more);
                 let own = &mut dy.data[rows.start * added.cols..rows.end * added.cols];
-                lorascope_kernels::add_assign(own, &through_base.data);
+                add_assign(own, &through_base.data);
                 hadamard_rows(&mut added.data, gain);
             }
             if let Some(features) = features.next() {
@@ -69,13 +69,7 @@ impl<R: Number> Walk<'_, '_, R> {
         for group in runs.chunk_by(|a, b| shares_base(a.0) && shares_base(b.0)) {
             let (Some(first), Some(last)) = (group.first(), group.last()) else { continue };
             let rows = first.1.start..last.1.end;
-            let weight = w.weight.of(first.0);
-            matmul_transposed(
-                dx.rows_view_mut(rows.clone()),
-                dy.rows_view(rows),
-                weight,
-                Write::AddScaled(R::ONE),
-            );
+            add_product(&mut dx, &dy, rows, w.weight.of(first.0));
         }
         dx
     }
@@ -133,5 +127,21 @@ impl<R: Number> Walk<'_, '_, R> {
         let view: MatRef<R> = dy.view();
         matmul_transposed(dx.view_mut(), view, w.weight.of(model), Write::AddScaled(R::ONE));
         dx
+    }
+}
+
+/// `dx += Wᵀ dy` for some rows. Above the last attention few rows have a gradient at all; where most have none, only the others are
+/// multiplied.
+fn add_product<R: Number>(dx: &mut Mat<R>, dy: &Mat<R>, rows: Range<usize>, weight: &Packed<R>) {
+    let reached: Vec<usize> = rows.clone().filter(|&row| dy.row(row).iter().any(|&g| g != R::ZERO)).collect();
+    if 2 * reached.len() > rows.len() {
+        let into = dx.rows_view_mut(rows.clone());
+        matmul_transposed(into, dy.rows_view(rows), weight, Write::AddScaled(R::ONE));
+        return;
+    }
+    let mut own = dx.gather(&reached);
+    matmul_transposed(own.view_mut(), dy.gather(&reached).view(), weight, Write::AddScaled(R::ONE));
+    for (i, row) in reached.into_iter().enumerate() {
+        dx.row_mut(row).copy_from_slice(own.row(i));
     }
 }
