@@ -127,7 +127,7 @@ impl Analysis for Attribution {
         let settings: Settings = read_settings(NAME, settings)?;
         let subject = context.subject;
         checks::check(&settings.patches(), subject)?;
-        let sweep = Sweep::new(subject, context.memory)?.keeping_prompts();
+        let sweep = Sweep::new(subject, context.memory)?.keeping_prompts().keeping_given();
         let means = means(&settings.patches(), subject, &sweep)?;
         let work = Work { context, settings: &settings, sweep: &sweep, means: &means };
         let [estimates] = by_blocks(context, [NAME], [&ATTRIBUTIONS], PROMPTS_PER_PART, |block| {
@@ -196,7 +196,7 @@ impl Work<'_> {
         let subject = self.context.subject;
         let mut jobs = self.jobs(prompts)?;
         jobs.retain(|job| chosen.has(&identity(subject, job)));
-        let runs = self.runs(&jobs)?;
+        let runs: Vec<PatchedRun> = self.runs(&jobs)?.into_iter().map(|run| self.sweep.known(run)).collect();
         let found = self.sweep.run(&format!("verifying {so_far}"), &runs, self.context.progress)?;
         let mut table = Table::new(&verify::VERIFIED);
         for (job, patched) in jobs.iter().zip(found.patched) {

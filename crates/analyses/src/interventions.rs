@@ -9,6 +9,7 @@ mod blocks;
 mod directions;
 mod edges;
 mod estimate;
+mod given;
 mod integrated;
 mod joint;
 mod measure;
@@ -16,6 +17,7 @@ mod pairs;
 mod patterns;
 mod places;
 mod plan;
+mod room;
 mod shared;
 mod sweep;
 

@@ -23,7 +23,7 @@ pub(crate) struct Joined {
     pub batch: Batch,
     /// Of each row of the whole batch, which of those it is.
     rows: Vec<usize>,
-    /// The whole batch's rows in blocks, none of which has rows of two trees: what a tree computes does not depend on its company.
+    /// The whole batch's rows in blocks, cut where a tree by itself would be cut: what it computes does not depend on its company.
     blocks: Vec<Range<usize>>,
 }
 
@@ -74,10 +74,13 @@ impl Joined {
                 }
             }
         }
-        let mut blocks = Vec::new();
+        let mut blocks: Vec<Range<usize>> = Vec::new();
         for (i, &root) in roots.iter().enumerate() {
             let end = roots.get(i + 1).copied().unwrap_or(whole.n_rows());
-            blocks.extend((root..end).step_by(BLOCK).map(|start| start..end.min(start + BLOCK)));
+            match blocks.last_mut() {
+                Some(Range { start, end: last }) if end - *start <= BLOCK => *last = end,
+                _ => blocks.extend((root..end).step_by(BLOCK).map(|start| start..end.min(start + BLOCK))),
+            }
         }
         Ok(Some(Self { batch, rows, blocks }))
     }
@@ -238,11 +241,15 @@ mod tests {
     }
 
     #[test]
-    fn a_block_has_rows_of_one_tree() {
+    fn trees_are_cut_where_they_would_be_alone() {
         let spec = spec();
         let long: Vec<u32> = (0..BLOCK as u32 + 7).map(|i| i % 8).collect();
-        let whole = Batch::apart(&spec, &[(0, 0, &long), (0, 1, &long[..9])]).unwrap();
+        let groups: [(usize, usize, &[u32]); 4] =
+            [(0, 0, &long), (0, 1, &long[..9]), (0, 2, &long[..500]), (0, 3, &long[..8])];
+        let whole = Batch::apart(&spec, &groups).unwrap();
         let joined = Joined::of(&spec, &whole).unwrap().unwrap();
-        assert_eq!(joined.blocks, [0..BLOCK, BLOCK..BLOCK + 7, BLOCK + 7..BLOCK + 16]);
+        let end = BLOCK + 7;
+        // The end of the first tree has company, but the beginning of no other tree is parted from its end.
+        assert_eq!(joined.blocks, [0..BLOCK, BLOCK..end + 9, end + 9..end + 517]);
     }
 }

@@ -10,10 +10,8 @@ use super::plan::needed;
 use super::sweep::{Change, KeptPrompts, PatchedRun, Replacement, RunKey, Sweep};
 use crate::context::Progress;
 use crate::error::{Error, Result};
-use lorascope_engine::{
-    Batch, Capture, Edit, HookPoint, Hooks, Mat, ModelId, ModelSpec, Rules, Run, States, Wanted, Width,
-};
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use lorascope_engine::{Batch, Capture, Edit, HookPoint, Hooks, Mat, ModelId, Rules, Run, States, Wanted};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::PoisonError;
 
 /// How a change is estimated.
@@ -46,7 +44,7 @@ pub(super) type Values = HashMap<(HookPoint, usize), Vec<f32>>;
 pub(super) type Rows = BTreeMap<HookPoint, BTreeSet<usize>>;
 
 /// A place of an unpatched run: the hook point, the run, and the position.
-type Place = (HookPoint, RunKey, usize);
+pub(super) type Place = (HookPoint, RunKey, usize);
 
 /// Delta of unpatched runs.
 type Deltas = BTreeMap<RunKey, f64>;
@@ -60,7 +58,16 @@ pub(super) struct ThereAndBack {
     rows: Vec<usize>,
 }
 
-/// The runs of some models and prompts, ready to be gone through and back.
+/// How prompts of a batch stand to each other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Company {
+    /// What they begin with alike are the same rows: enough for values.
+    Together,
+    /// Each has rows, and so gradients, of its own.
+    Apart,
+}
+
+/// The runs of some models and prompts, ready to be gone through, and, where each prompt stands apart, back.
 pub(super) struct Ground<'a> {
     pub batch: Batch,
     pub kept: Option<&'a KeptPrompts>,
@@ -108,7 +115,8 @@ impl Sweep<'_> {
         };
         for chunk in chunks {
             step()?;
-            let ground = self.ground(chunk, kept)?;
+            let company = if of_patterns { Company::Apart } else { Company::Together };
+            let ground = self.ground_of(&chunk.iter().flat_map(needed).collect(), kept, company)?;
             let (values, plain, mut first) = match estimators.first() {
                 Some(Estimator::Local(rules)) => {
                     let (values, plain, estimates) = self.at_once(&ground, chunk, *rules)?;
@@ -120,6 +128,7 @@ impl Sweep<'_> {
                 }
             };
             found.plain.extend(plain);
+            self.keep_given(&ground, chunk, &values);
             let patterns = match of_patterns {
                 true => self.patterns(&ground, chunk, &values)?,
                 false => None,
@@ -160,47 +169,22 @@ impl Sweep<'_> {
         Ok(found)
     }
 
-    /// Prompts that go there and back together, since what they begin with alike is computed once: as many as have room, and at least
-    /// one. Tapes may take one half of the memory, values and gradients the other.
-    fn together<'r>(
-        &self,
-        runs: &'r [PatchedRun],
-        by_prompt: &[&[PatchedRun]],
-    ) -> Result<Vec<&'r [PatchedRun]>> {
-        let model = &self.subject.model;
-        let mut chunks = Vec::new();
-        let (mut start, mut end, mut bytes) = (0, 0, 0);
-        let mut sequences: Vec<(ModelId, Vec<u32>)> = Vec::new();
-        for prompt in by_prompt {
-            let targets: BTreeSet<RunKey> = prompt.iter().map(|run| (run.model, run.prompt)).collect();
-            let of_target = |&(m, p): &RunKey| self.questions[p].sequences().into_iter().map(move |s| (m, s));
-            let own: Vec<_> = targets.iter().flat_map(of_target).collect();
-            let more = value_bytes(model.spec(), prompt)?;
-            sequences.extend(own.iter().cloned());
-            bytes += more;
-            let all: Vec<(ModelId, &[u32])> = sequences.iter().map(|(m, s)| (*m, s.as_slice())).collect();
-            let tapes = model.tape_bytes(Batch::new(model.spec(), &all)?.n_rows());
-            if end > start && (tapes > self.budget / 2 || bytes > self.budget / 2) {
-                chunks.push(&runs[start..end]);
-                (start, sequences, bytes) = (end, own, more);
-            }
-            end += prompt.len();
-        }
-        chunks.push(&runs[start..end]);
-        Ok(chunks)
-    }
-
-    /// The batch of all runs that these need, and that they are made from.
+    /// The batch of all runs that these need, and that they are made from, each apart.
     pub(super) fn ground<'k>(
         &self,
         runs: &[PatchedRun],
         kept: Option<&'k KeptPrompts>,
     ) -> Result<Ground<'k>> {
-        self.ground_of(&runs.iter().flat_map(needed).collect(), kept)
+        self.ground_of(&runs.iter().flat_map(needed).collect(), kept, Company::Apart)
     }
 
-    /// A batch of unpatched runs, each model and prompt apart, so that each has gradients of its own.
-    fn ground_of<'k>(&self, keys: &BTreeSet<RunKey>, kept: Option<&'k KeptPrompts>) -> Result<Ground<'k>> {
+    /// A batch of unpatched runs.
+    fn ground_of<'k>(
+        &self,
+        keys: &BTreeSet<RunKey>,
+        kept: Option<&'k KeptPrompts>,
+        company: Company,
+    ) -> Result<Ground<'k>> {
         let model = &self.subject.model;
         let mut first_sequence = BTreeMap::new();
         let mut sequences: Vec<(RunKey, Vec<u32>)> = Vec::new();
@@ -208,17 +192,18 @@ impl Sweep<'_> {
             first_sequence.insert(key, sequences.len());
             sequences.extend(self.questions[key.1].sequences().into_iter().map(|s| (key, s)));
         }
+        let group = |prompt: usize| if company == Company::Apart { prompt } else { 0 };
         let batch = match kept {
             None => {
                 let whole: Vec<(ModelId, usize, &[u32])> =
-                    sequences.iter().map(|((m, prompt), s)| (*m, *prompt, s.as_slice())).collect();
+                    sequences.iter().map(|((m, prompt), s)| (*m, group(*prompt), s.as_slice())).collect();
                 Batch::apart(model.spec(), &whole)?
             }
             Some(kept) => {
                 let end = |(key, s): &'_ (RunKey, Vec<u32>)| self.questions[key.1].position().min(s.len());
                 let ends: Vec<(usize, usize, &[u32])> = sequences
                     .iter()
-                    .map(|both| (kept.index[&both.0], both.0.1, &both.1[end(both)..]))
+                    .map(|both| (kept.index[&both.0], group(both.0.1), &both.1[end(both)..]))
                     .collect();
                 kept.kept.batch_apart(model, &ends)?
             }
@@ -260,9 +245,12 @@ impl Sweep<'_> {
         rules: Rules,
     ) -> Result<(Values, Deltas, Vec<f64>)> {
         let targets: BTreeSet<RunKey> = runs.iter().map(|r| (r.model, r.prompt)).collect();
-        let (own_places, given): (Vec<Place>, Vec<Place>) =
+        let (mut own_places, given): (Vec<Place>, Vec<Place>) =
             places(runs).into_iter().partition(|place| targets.contains(&place.1));
-        let own = self.ground_of(&targets, ground.kept)?;
+        let own = self.ground_of(&targets, ground.kept, Company::Apart)?;
+        // Of rows that prompts share, one says it for all.
+        let mut said = HashSet::new();
+        own_places.retain(|&(point, key, position)| said.insert((point, ground.row(key, position))));
         let read = rows_of(&own, &own_places);
         let back = self.slopes(&own, &targets, &self.changed(&own, runs), &read, Vec::new(), rules)?;
         let mut plain = self.plain(&own, &back.rows, &back.readout)?;
@@ -270,9 +258,9 @@ impl Sweep<'_> {
         let givers: BTreeSet<RunKey> =
             ground.first_sequence.keys().copied().filter(|key| !targets.contains(key)).collect();
         if !givers.is_empty() {
-            let apart = self.ground_of(&givers, ground.kept)?;
-            let (found, deltas) = self.values_at(&apart, &given)?;
-            values.extend(moved(&given, &apart, ground, found));
+            let own = self.ground_of(&givers, ground.kept, Company::Together)?;
+            let (found, deltas) = self.values_at(&own, &given)?;
+            values.extend(moved(&given, &own, ground, found));
             plain.extend(deltas);
         }
         let estimates = runs.iter().map(|run| linear(ground, &own, run, &values, &back.slopes, &|_| true));
@@ -382,7 +370,7 @@ impl Sweep<'_> {
         // Only what is changed has a gradient: runs that only give what is put in go neither forward again nor back. Places of
         // patterns are rows of the whole ground.
         let own = match patterns {
-            None => Some(self.ground_of(&targets, ground.kept)?),
+            None => Some(self.ground_of(&targets, ground.kept, Company::Apart)?),
             Some(_) => None,
         };
         let own = own.as_ref().unwrap_or(ground);
@@ -420,23 +408,8 @@ impl Sweep<'_> {
     }
 }
 
-/// Bytes of the values that these runs' changes are estimated from, and of the gradients there.
-fn value_bytes(spec: &ModelSpec, runs: &[PatchedRun]) -> Result<usize> {
-    let changed = distinct(runs, |run, c| std::iter::once((c.point, (run.model, run.prompt), c.position)));
-    let mut bytes = 0;
-    for (point, _, position) in places(runs).into_iter().chain(changed) {
-        let width = match point.width(spec)? {
-            Width::Fixed(n) => n,
-            Width::PerKey(n) => n * (position + 1),
-            Width::Rank => 0,
-        };
-        bytes += width * size_of::<f32>();
-    }
-    Ok(bytes)
-}
-
 /// The places that runs change, and those that they take from, each once and in order.
-fn places(runs: &[PatchedRun]) -> Vec<Place> {
+pub(super) fn places(runs: &[PatchedRun]) -> Vec<Place> {
     let of_change = |run: &PatchedRun, change: &Change| {
         let point = match &change.replacement {
             Replacement::Shift { point, .. } => *point,
@@ -446,6 +419,11 @@ fn places(runs: &[PatchedRun]) -> Vec<Place> {
         [Some((point, (run.model, run.prompt), change.position)), source]
     };
     distinct(runs, |run, change| of_change(run, change).into_iter().flatten())
+}
+
+/// The places that runs change, each once and in order.
+pub(super) fn changed_places(runs: &[PatchedRun]) -> Vec<Place> {
+    distinct(runs, |run, c| std::iter::once((c.point, (run.model, run.prompt), c.position)))
 }
 
 /// What changes of runs name, each once and in order.

@@ -1,5 +1,6 @@
 //! Carries patched runs out, together, and measures delta at each of them.
 
+use super::given::Given;
 use super::measure::{Asked, Question, deltas, masses};
 use super::plan::{chunks, in_order, is_at_decision, needed};
 use super::shared::Branches;
@@ -90,6 +91,8 @@ pub(crate) struct Sweep<'a> {
     pub(super) budget: usize,
     /// Prompts up to their decision points, where they are kept between calls.
     pub(super) kept: Mutex<Option<KeptPrompts>>,
+    /// What estimates read of other runs, where it is kept.
+    pub(super) given: Option<Mutex<Given>>,
     keeps: bool,
 }
 
@@ -110,7 +113,7 @@ impl<'a> Sweep<'a> {
         let questions = subject.prompts.iter().zip(primary).map(|(p, pair)| Question::new(p, pair)).collect();
         // Where the models remember the prompts already, keeping them costs nothing.
         let keeps = subject.model.remembers();
-        Ok(Self { subject, questions, budget: memory, kept: Mutex::new(None), keeps })
+        Ok(Self { subject, questions, budget: memory, kept: Mutex::new(None), given: None, keeps })
     }
 
     /// For who patches the decision points of the same prompts again and again: what comes before them is computed once and
