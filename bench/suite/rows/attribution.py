@@ -12,7 +12,7 @@ PEERS = ("transformers", "TransformerLens")
 NOTES = {
     "candle-mi": "no gradients",
     "nnsight": "left out: its gradients are those of PyTorch, as in the row of transformers",
-    "all": "the command cannot be had without exact values: it patches the place that it ranks first, in source and target run again, and "
+    "all": "the command cannot be had without exact values: it patches the place that it ranks first, in a target run again, and "
     "it decides every prompt with the base. *verified* is a peer that patches that place, too; *autograd* is one that trusts its estimates. "
     "The engine's own `bench_gradients` does without all that",
 }
