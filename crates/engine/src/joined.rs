@@ -7,7 +7,7 @@
 use crate::batch::Batch;
 use crate::error::{Error, Result};
 use crate::forward::tape::{Block, Step};
-use crate::forward::{BLOCK, attention::Keys};
+use crate::forward::{attention::Keys, block_rows};
 use crate::hook::HookPoint;
 use crate::mat::Mat;
 use crate::number::Number;
@@ -40,7 +40,7 @@ impl<R: Number> JoinedRun<R> {
         if !hooks.edits.is_empty() {
             return Ok(None);
         }
-        let Some(joined) = Joined::of(spec, whole)? else { return Ok(None) };
+        let Some(joined) = Joined::of(spec, whole, block_rows::<R>())? else { return Ok(None) };
         let capture = |c: &Capture| Some(Capture { point: c.point, rows: joined.rows(&c.rows)? });
         let captures: Option<Vec<Capture>> = hooks.captures.iter().map(capture).collect();
         Ok(captures.zip(joined.rows(readout)).map(|(captures, readout)| Self {
@@ -52,8 +52,9 @@ impl<R: Number> JoinedRun<R> {
 }
 
 impl Joined {
-    /// `None` where no rows compute the same, or not all of them are computed for their own sake.
-    pub fn of(spec: &ModelSpec, whole: &Batch) -> Result<Option<Self>> {
+    /// `None` where no rows compute the same, or not all of them are computed for their own sake. Blocks have at most `block` rows, as those
+    /// of the pass.
+    fn of(spec: &ModelSpec, whole: &Batch, block: usize) -> Result<Option<Self>> {
         let roots: Vec<usize> =
             whole.segments().iter().filter(|s| s.parent.is_none()).map(|s| s.rows.start).collect();
         let mut beginnings = BTreeSet::new();
@@ -78,8 +79,8 @@ impl Joined {
         for (i, &root) in roots.iter().enumerate() {
             let end = roots.get(i + 1).copied().unwrap_or(whole.n_rows());
             match blocks.last_mut() {
-                Some(Range { start, end: last }) if end - *start <= BLOCK => *last = end,
-                _ => blocks.extend((root..end).step_by(BLOCK).map(|start| start..end.min(start + BLOCK))),
+                Some(Range { start, end: last }) if end - *start <= block => *last = end,
+                _ => blocks.extend((root..end).step_by(block).map(|start| start..end.min(start + block))),
             }
         }
         Ok(Some(Self { batch, rows, blocks }))
@@ -207,6 +208,8 @@ mod tests {
     use super::*;
     use crate::families::read_spec;
 
+    const BLOCK: usize = 512;
+
     fn spec() -> ModelSpec {
         let config = serde_json::json!({
             "model_type": "llama", "hidden_size": 4, "intermediate_size": 6, "num_hidden_layers": 1,
@@ -221,7 +224,7 @@ mod tests {
         let groups: [(usize, usize, &[u32]); 4] =
             [(0, 0, &[1, 2, 3]), (0, 1, &[1, 2, 4, 5]), (1, 0, &[1, 2, 3]), (0, 0, &[1, 2, 6])];
         let whole = Batch::apart(&spec, &groups).unwrap();
-        let joined = Joined::of(&spec, &whole).unwrap().unwrap();
+        let joined = Joined::of(&spec, &whole, BLOCK).unwrap().unwrap();
         assert_eq!((whole.n_rows(), joined.batch.n_rows()), (11, 9));
         for row in 0..whole.n_rows() {
             let one = joined.rows[row];
@@ -235,9 +238,9 @@ mod tests {
     fn what_shares_nothing_stays_as_it_is() {
         let spec = spec();
         let together = Batch::new(&spec, &[(0, &[1, 2]), (0, &[1, 3]), (1, &[1, 2])]).unwrap();
-        assert!(Joined::of(&spec, &together).unwrap().is_none());
+        assert!(Joined::of(&spec, &together, BLOCK).unwrap().is_none());
         let apart = Batch::apart(&spec, &[(0, 0, &[1, 2]), (0, 1, &[2, 2])]).unwrap();
-        assert!(Joined::of(&spec, &apart).unwrap().is_none());
+        assert!(Joined::of(&spec, &apart, BLOCK).unwrap().is_none());
     }
 
     #[test]
@@ -247,7 +250,7 @@ mod tests {
         let groups: [(usize, usize, &[u32]); 4] =
             [(0, 0, &long), (0, 1, &long[..9]), (0, 2, &long[..500]), (0, 3, &long[..8])];
         let whole = Batch::apart(&spec, &groups).unwrap();
-        let joined = Joined::of(&spec, &whole).unwrap().unwrap();
+        let joined = Joined::of(&spec, &whole, BLOCK).unwrap().unwrap();
         let end = BLOCK + 7;
         // The end of the first tree has company, but the beginning of no other tree is parted from its end.
         assert_eq!(joined.blocks, [0..BLOCK, BLOCK..end + 9, end + 9..end + 517]);

@@ -29,7 +29,9 @@ impl Sweep<'_> {
             room = more;
             end += prompt.len();
         }
-        chunks.push(&runs[start..end]);
+        if end > start {
+            chunks.push(&runs[start..end]);
+        }
         Ok(chunks)
     }
 }
@@ -80,4 +82,43 @@ fn bytes_at(spec: &ModelSpec, places: &[Place]) -> Result<usize> {
         bytes += width * size_of::<f32>();
     }
     Ok(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::estimate::Estimator;
+    use super::super::sweep::{Change, Replacement, Source};
+    use super::*;
+    use crate::context::Silent;
+    use crate::testing::subject;
+    use lorascope_engine::{HookPoint, Rules, Site};
+
+    #[test]
+    fn room_decides_about_no_bit_of_an_estimate() {
+        let Some(subject) = subject("gemma2") else { return };
+        let d_head = subject.model.spec().d_head;
+        let run = |prompt: usize| {
+            let change = |position| Change {
+                point: HookPoint::Layer(0, Site::Z),
+                units: 0..d_head,
+                position,
+                replacement: Replacement::From(Source { model: 0, prompt, position }),
+            };
+            let n = subject.prompts[prompt].tokens.ids.len();
+            PatchedRun { model: 1, prompt, changes: (0..n).map(change).collect() }
+        };
+        let runs: Vec<PatchedRun> = (0..3).map(run).collect();
+        let with = |budget: usize, runs: &[PatchedRun]| {
+            let sweep = Sweep::new(&subject, budget).expect("a sweep");
+            let by_prompt: Vec<&[PatchedRun]> = runs.chunk_by(|a, b| a.prompt == b.prompt).collect();
+            let n_chunks = sweep.together(runs, &by_prompt).expect("chunks").len();
+            let asked = [Estimator::Local(Rules::EXACT)];
+            (n_chunks, sweep.estimate("", runs, &asked, &Silent).expect("estimates").changes)
+        };
+        let (one, together) = with(1 << 30, &runs);
+        let (three, apart) = with(1, &runs);
+        assert_eq!((one, three), (1, 3));
+        assert_eq!(together, apart);
+        assert_eq!(with(1 << 30, &[]), (0, vec![Vec::new()]), "nothing to estimate is no error");
+    }
 }

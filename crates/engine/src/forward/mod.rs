@@ -46,10 +46,15 @@ use tape::{Recorder, Step};
 
 /// Rows worked on together within a layer: large enough that a matrix is read few times, small enough that the
 /// MLP's intermediate values stay small.
-pub(crate) const BLOCK: usize = 512;
+const BLOCK: usize = 512;
 
 /// The same where a device does the products: enough for each of its units to have work. No bit depends on it.
 const DEVICE_BLOCK: usize = 2048;
+
+/// How many rows are worked on together.
+pub(crate) fn block_rows<R: Number>() -> usize {
+    if R::device().is_some() { DEVICE_BLOCK } else { BLOCK }
+}
 
 /// What a run gives back.
 #[derive(Debug)]
@@ -204,7 +209,7 @@ impl<'a, 'h, R: Number> Pass<'a, 'h, R> {
     pub fn layer(&mut self, layer: usize, resid: &mut Mat<R>, cache: &mut attention::Keys<R>) -> Result<()> {
         let weights = self.model.weights().layer(self.model.spec(), layer)?;
         self.heirs = Heirs::of_layer(self.batch, layer, resid);
-        let block = if R::device().is_some() { DEVICE_BLOCK } else { BLOCK };
+        let block = block_rows::<R>();
         for (stage, part) in self.batch.parts(layer) {
             let mut start = part.start;
             while start < part.end {
