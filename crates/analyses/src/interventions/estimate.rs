@@ -71,6 +71,7 @@ enum Company {
 pub(super) struct Ground<'a> {
     pub batch: Batch,
     pub kept: Option<&'a KeptPrompts>,
+    company: Company,
     pub first_sequence: BTreeMap<RunKey, usize>,
 }
 
@@ -208,7 +209,7 @@ impl Sweep<'_> {
                 kept.kept.batch_apart(model, &ends)?
             }
         };
-        Ok(Ground { batch, kept, first_sequence })
+        Ok(Ground { batch, kept, company, first_sequence })
     }
 
     /// What the runs change and what they put there, at every row that they name, and delta of the unpatched runs.
@@ -258,7 +259,7 @@ impl Sweep<'_> {
         let givers: BTreeSet<RunKey> =
             ground.first_sequence.keys().copied().filter(|key| !targets.contains(key)).collect();
         if !givers.is_empty() {
-            let own = self.ground_of(&givers, ground.kept, Company::Together)?;
+            let own = self.ground_of(&givers, ground.kept, ground.company)?;
             let (found, deltas) = self.values_at(&own, &given)?;
             values.extend(moved(&given, &own, ground, found));
             plain.extend(deltas);
@@ -446,7 +447,7 @@ fn rows_of(ground: &Ground, places: &[Place]) -> Rows {
     rows
 }
 
-/// Values of one ground's rows as those of another's.
+/// Values of one ground's rows as those of another's. Places that are one row in the first are one in the second.
 fn moved(places: &[Place], from: &Ground, to: &Ground, mut values: Values) -> Values {
     let of_place = |&(point, key, position): &Place| {
         let value = values.remove(&(point, from.row(key, position)))?;

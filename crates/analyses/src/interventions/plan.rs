@@ -80,7 +80,7 @@ pub(super) fn in_order(
     }
     let place =
         |run: &PatchedRun| (run.model, start(run).1, run.changes.first().map(|c| (c.point, c.units.start)));
-    order.sort_by_key(|&i| (mixed_of[i], place(&runs[i])));
+    order.sort_by_cached_key(|&i| (mixed_of[i], place(&runs[i])));
     order
 }
 

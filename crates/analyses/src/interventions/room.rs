@@ -121,4 +121,29 @@ mod tests {
         assert_eq!(together, apart);
         assert_eq!(with(1 << 30, &[]), (0, vec![Vec::new()]), "nothing to estimate is no error");
     }
+
+    /// Two prompts that begin alike give to a third: what is read of them once is there for both, also where rows stand apart.
+    #[test]
+    fn givers_may_begin_alike() {
+        let Some(subject) = subject("llama") else { return };
+        assert_eq!(subject.prompts[1].tokens.ids[0], subject.prompts[2].tokens.ids[0]);
+        let d_head = subject.model.spec().d_head;
+        let run = |giver: usize| {
+            let change = |position| Change {
+                point: HookPoint::Layer(1, Site::Q),
+                units: 0..d_head,
+                position,
+                replacement: Replacement::From(Source { model: 0, prompt: giver, position }),
+            };
+            PatchedRun { model: 1, prompt: 0, changes: (0..3).map(change).collect() }
+        };
+        let asked = [Estimator::Local(Rules::EXACT), Estimator::ExactPatterns];
+        let sweep = Sweep::new(&subject, 1 << 30).expect("a sweep");
+        let estimate =
+            |runs: &[PatchedRun]| sweep.estimate("", runs, &asked, &Silent).expect("estimates").changes;
+        let (both, first, second) = (estimate(&[run(1), run(2)]), estimate(&[run(1)]), estimate(&[run(2)]));
+        for e in 0..asked.len() {
+            assert_eq!(both[e], [first[e][0], second[e][0]]);
+        }
+    }
 }

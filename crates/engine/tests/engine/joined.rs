@@ -135,3 +135,24 @@ fn an_error_names_the_row_that_was_asked_for() {
     assert_eq!(ask(vec![row]), model.run(&alone, &hooks, &[]).unwrap_err().to_string());
     assert!(ask(vec![3 * N]).contains(&format!("row {}", 3 * N)), "{}", ask(vec![3 * N]));
 }
+
+#[test]
+fn an_overflow_is_told_of_the_row_that_was_asked_for() {
+    let Some(mut model) = tiny::<f64>("llama") else { return };
+    let long = tokens(3, N);
+    let other = [&long[..N / 2], &tokens(5, 6)[..]].concat();
+    let batch = Batch::apart(model.spec(), &[(1, 0, &long), (1, 1, &other)]).unwrap();
+    let row = batch.row_of(1, N / 2 + 1).unwrap();
+    assert_eq!(row, N + N / 2 + 1);
+    let edit = StandingEdit {
+        models: vec![1],
+        point: HookPoint::Layer(0, Site::ResidPre),
+        units: 0..4,
+        rows: StandingRows::After([batch.tokens_to(row)].into()),
+        op: StandingOp::Scale(1e200),
+    };
+    model.stand(Standing { edits: vec![edit], muted: Default::default() }).unwrap();
+    let failed = model.run(&batch, &Hooks::default(), &[row]).unwrap_err();
+    let Error::NonFiniteActivation { row: told, position, .. } = failed else { panic!("{failed}") };
+    assert_eq!((told, position), (row, N / 2 + 1));
+}
