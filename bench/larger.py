@@ -92,7 +92,7 @@ def read_through(files: list[Path]) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--folder", type=Path, required=True, help="what make_gemma2_2b_random.py wrote")
+    parser.add_argument("--folder", type=Path, required=True, help="what make_random_model.py wrote")
     parser.add_argument("--limit", type=float, help="GiB of memory (default: half of the weights)")
     parser.add_argument("--prompts", type=int, default=1, help="short questions (default: 1)")
     parser.add_argument("--rounds", type=int, default=2)

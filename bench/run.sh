@@ -71,7 +71,7 @@ case $driver in
 esac
 if [[ $driver == size || $driver == larger ]]; then
     folder=$cache/gemma2-2b-random
-    [[ -e $folder/complete ]] || { "$python" scripts/make_gemma2_2b_random.py "$folder" && touch "$folder/complete"; }
+    [[ -e $folder/complete ]] || { "$python" scripts/make_random_model.py "$folder" && touch "$folder/complete"; }
     exec "$python" "bench/$driver.py" --folder "$folder" "$@"
 fi
 exec python3 "bench/$driver.py" --base "$base" --adapters "$adapters" --python "$python" "$@"

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """What each analysis costs at Gemma-2-2b's true size: decide, lens, dla and patch, one process each, time and peak memory.
 
-The weights are random (`scripts/make_gemma2_2b_random.py`), so the results mean nothing; the work is the real one. Then the share of
+The weights are random (`scripts/make_random_model.py`), so the results mean nothing; the work is the real one. Then the share of
 the machine's fastest matrix product that a sweep of patches reaches in the engine, and what the sweep of the analysis would take if every
 patch were a forward pass over the whole prompt, at the speed of PyTorch's best product: a bound from below for any tool that
 patches so. Needs PyTorch, for its product.
@@ -55,7 +55,7 @@ def sweep(args: argparse.Namespace, adapter: Path, best: float) -> dict:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--folder", type=Path, required=True, help="what make_gemma2_2b_random.py wrote")
+    parser.add_argument("--folder", type=Path, required=True, help="what make_random_model.py wrote")
     parser.add_argument("--prompts", type=Path, default=Path("bench/prompts_15.json"))
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--only", nargs="+", choices=WORK, default=WORK)

@@ -28,6 +28,9 @@ SUITE = Path(__file__).resolve().parent
 BENCH = SUITE.parent
 ROOT = BENCH.parent
 
+sys.path.append(str(BENCH / "peers"))
+from decided import decided  # noqa: E402
+
 
 class BenchError(Exception):
     """A command failed or printed something unexpected."""
@@ -70,6 +73,7 @@ class Bench:
     base: Path
     adapters: dict[str, Path]
     prompts: Path
+    python: Path  # the peers'
     program: Path
     examples: Path
     scratch: Path
@@ -85,6 +89,13 @@ class Bench:
         """Arguments that name the base, and all adapters or those given."""
         chosen = self.adapters if names is None else {name: self.adapters[name] for name in names}
         return ["--base", str(self.base), *(part for name, path in chosen.items() for part in ("--adapter", f"{name}={path}"))]
+
+    def converted(self) -> Path:
+        """The folder of the base in f32 and its tokenizer, as the Python peers use it; SmolLM2 only."""
+        script = "import sys, pathlib, smollm2; sys.stdout.write(str(smollm2.converted(pathlib.Path(sys.argv[1]))))"
+        command = [str(self.python), "-c", script, str(self.base)]
+        search = os.environ | {"PYTHONPATH": str(BENCH / "peers")}
+        return Path(subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, env=search).stdout)
 
     def command(self, analysis: str, *what: str, adapters: list[str] | None = None, prompts: Path | None = None) -> "Command":
         """One whole command of lorascope, loading, statistics, figures and report included."""
@@ -112,6 +123,10 @@ class Command:
     def table(self, name: str) -> list[dict]:
         with (self.out / f"tables/{name}.csv").open(newline="") as file:
             return list(csv.DictReader(file))
+
+    def prompts(self) -> list[dict]:
+        """The prompts of a `decide` with what it found of them, see peers/decided.py."""
+        return decided(self.out)
 
     def side(self, units: float, values: dict) -> dict:
         """Our side of a row."""

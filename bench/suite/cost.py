@@ -21,6 +21,25 @@ class Shape:
     vocabulary: int
     rank: int  # of the adapters, in all linear layers
 
+    @classmethod
+    def of(cls, config: dict, rank: int) -> "Shape":
+        """The sizes that a `config.json` names."""
+        return cls(
+            layers=config["num_hidden_layers"],
+            width=config["hidden_size"],
+            heads=config["num_attention_heads"],
+            kv_heads=config["num_key_value_heads"],
+            head=config["head_dim"],
+            inner=config["intermediate_size"],
+            vocabulary=config["vocab_size"],
+            rank=rank,
+        )
+
+    @property
+    def weights(self) -> int:
+        """Weights of the model, embedding included once and norms left out."""
+        return self.layers * self.layer_weights + self.vocabulary * self.width
+
     @property
     def layer_weights(self) -> int:
         """Weights of one layer that every token is multiplied with."""
@@ -45,6 +64,17 @@ class Shape:
     def tree(self, prompts: list[list[int]], adapted: bool) -> float:
         """FLOPs of some prompts, without logits, where beginnings that they share are computed once."""
         return self.tokens(tree_tokens(prompts), sum(map(len, prompts)) / len(prompts) / 2, adapted)
+
+    def decisions(self, prompts: list[dict], adapters: int) -> dict:
+        """FLOPs and bytes of what base and adapters decide: a tree over all prompts and spellings of answers for each model, the logits of
+        four readouts each, and every weight read once."""
+        ids = [p["prompt_ids"] + answer[:-1] for p in prompts for answer in p["answer_a"] + p["answer_b"]]
+        trees = self.tree(ids, False) + adapters * self.tree(ids, True)
+        factors = 4.0 * adapters * self.layers * self.layer_adapter
+        return {
+            "flop": trees + self.logits((1 + adapters) * 4 * len(prompts)),
+            "bytes": self.weights_bytes() + factors + 4.0 * self.vocabulary * self.width,
+        }
 
     def logits(self, rows: float) -> float:
         return 2 * rows * self.width * self.vocabulary

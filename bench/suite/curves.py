@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import json
+import shutil
+import subprocess
+from dataclasses import replace
 
-from contract import Bench
-from cost import SMOLLM2, tree_tokens
+from contract import ROOT, Bench, Command
+from cost import SMOLLM2, Shape
 
 WORDS = "the sea is calm and a boat goes out to fish while birds fly over it in the light of a clear morning "
 
 
-def point(name: str, size: int, done, flop: float, work: float) -> dict:
-    took = {one: done.took[one] for one in ("seconds", "processor", "peak_bytes")}
-    return {"curve": name, "size": size, "work": work, "flop": flop, **took}
+def point(curve: str, size: int, done: Command, cost: dict) -> dict:
+    """`size` is what the curve runs over; `cost` has the model's `flop` and `bytes`."""
+    return {"curve": curve, "size": size, **cost, **{one: done.took[one] for one in ("seconds", "processor", "peak_bytes")}}
 
 
 def of_length(bench: Bench) -> list[dict]:
@@ -24,7 +27,7 @@ def of_length(bench: Bench) -> list[dict]:
         file.write_text(json.dumps([{"id": "one", "prompt": " ".join(words), "answer_a": " yes", "answer_b": " no"}]))
         done = bench.command("decide", "--raw", prompts=file)
         n = int(done.table("decisions")[0]["n_tokens"])
-        points.append(point("prompt length, tokens", n, done, 5 * SMOLLM2.forward(n, True), n * 5))
+        points.append(point("tokens of a prompt", n, done, SMOLLM2.decisions(done.prompts(), len(bench.adapters))))
     return points
 
 
@@ -33,9 +36,7 @@ def of_prompts(bench: Bench) -> list[dict]:
     for count in bench.size([1, 4, 15], [1, 4]):
         chosen = bench.decisions[:count]
         done = bench.command("decide", prompts=bench.subset([prompt["id"] for prompt in chosen]))
-        ids = [prompt["prompt_ids"] for prompt in chosen]
-        flop = 5 * SMOLLM2.tree(ids, True)
-        points.append(point("prompts", count, done, flop, 5 * tree_tokens(ids)))
+        points.append(point("prompts", count, done, SMOLLM2.decisions(chosen, len(bench.adapters))))
     return points
 
 
@@ -43,11 +44,9 @@ def of_adapters(bench: Bench) -> list[dict]:
     points = []
     chosen = bench.decisions[:3]
     file = bench.subset([prompt["id"] for prompt in chosen])
-    ids = [prompt["prompt_ids"] for prompt in chosen]
     for count in bench.size([0, 1, 2, 4], [0, 4]):
         done = bench.command("decide", adapters=list(bench.adapters)[:count], prompts=file)
-        one = SMOLLM2.tree(ids, True)
-        points.append(point("adapters beside the base", count, done, (1 + count) * one, (1 + count) * tree_tokens(ids)))
+        points.append(point("models: base and adapters", 1 + count, done, SMOLLM2.decisions(chosen, count)))
     return points
 
 
@@ -65,9 +64,27 @@ def of_patches(bench: Bench) -> list[dict]:
         ids = [prompt["ids"] for prompt in chosen]
         each = SMOLLM2.tokens(1, len(ids[0]), True, sum(29.5 - k * (30 // layers) for k in range(layers)) / layers)
         trunk = SMOLLM2.tree(ids, True) + SMOLLM2.tree(ids, False)
-        points.append(point("patches", patches, done, patches * each + trunk, patches))
+        cost = {"flop": patches * each + trunk, "bytes": 2.0 * prompts * SMOLLM2.weights_bytes()}
+        points.append(point("patches", patches, done, cost))
+    return points
+
+
+def of_models(bench: Bench) -> list[dict]:
+    """Decisions of a base and one adapter of rank 64 on three prompts, for models of real shapes with random weights, made for this and
+    removed again."""
+    points = []
+    chosen = [prompt["id"] for prompt in bench.decisions[:3]]
+    for shape in bench.size(["smollm2-135m", "smollm2-360m", "smollm2-1.7b", "gemma-2-2b"], ["smollm2-135m"]):
+        folder = bench.scratch / shape
+        make = [str(bench.python), str(ROOT / "scripts/make_random_model.py"), str(folder), "--shape", shape, "--adapters", "1"]
+        subprocess.run([*make, "--tokenizer", str(bench.converted())], check=True)
+        model = replace(bench, base=folder / "model", adapters={"random1": folder / "adapters/random1"}, scratch=folder)
+        done = model.command("decide", prompts=model.subset(chosen))
+        sizes = Shape.of(json.loads((folder / "model/config.json").read_text()), rank=64)
+        points.append(point("weights of a model", sizes.weights, done, sizes.decisions(done.prompts(), 1)))
+        shutil.rmtree(folder)
     return points
 
 
 def measure(bench: Bench) -> list[dict]:
-    return [point for curve in (of_length, of_prompts, of_adapters, of_patches) for point in curve(bench)]
+    return [point for curve in (of_length, of_prompts, of_adapters, of_patches, of_models) for point in curve(bench)]

@@ -102,15 +102,17 @@ def losses(rows: dict) -> list[str]:
     return found
 
 
-def curves(points: list[dict], limits: dict) -> str:
-    lines = ["## Cost curves of lorascope", "", "Whole commands, loading included; the model's FLOPs beside them.", ""]
-    columns = ("against", "size", "s, processor", "s, wall", "model, GFLOP", "GFLOP/s", "share of peak", "memory, GiB")
+def curves(points: list[dict], limits: dict, name: str) -> str:
+    lines = ["## Cost curves of lorascope", "", "Whole commands, loading included. Beside what was measured is the model of the costs: its arithmetic"]
+    lines += ["at the speed of the machine's fastest product, and the weights in f32, read once, at the memory's bandwidth.", ""]
+    lines += [f"![Seconds against each size, measured and by the model]({name}.svg)", ""]
+    columns = ("against", "size", "s, processor", "s, wall", "model, GFLOP", "GFLOP/s", "share of peak", "model, GB", "memory, GiB")
     lines += [f"| {' | '.join(columns)} |", "|---" * len(columns) + "|"]
     for one in points:
         rate = one["flop"] / one["processor"]
         lines.append(
             f"| {one['curve']} | {one['size']:,} | {number(one['processor'])} | {number(one['seconds'])} | {number(one['flop'] / 1e9)} "
-            f"| {number(rate / 1e9)} | {rate / limits['fastest']:.0%} | {one['peak_bytes'] / GIB:.2f} |"
+            f"| {number(rate / 1e9)} | {rate / limits['fastest']:.0%} | {number(one['bytes'] / 1e9)} | {one['peak_bytes'] / GIB:.2f} |"
         )
     return "\n".join(lines) + "\n"
 
@@ -145,5 +147,5 @@ def page(numbers: dict, modules: dict, name: str = "suite") -> str:
     out.append("## Rows\n" + READING.format(rounds=n_rounds))
     out += [table(row, *what, limits) for row, what in rows.items()]
     if numbers["curves"]:
-        out.append(curves(numbers["curves"], limits))
+        out.append(curves(numbers["curves"], limits, name))
     return "\n".join(out)

@@ -3,7 +3,7 @@
 
 Called by `bench/run.sh suite`, which prepares what this needs. Every round runs, for each row, ours and then each peer, so
 that a busy machine hurts all of them; ratios are of a round, and the page has their medians. Peers do a seeded sample of the
-work and the page says what it comes to. Writes results/suite.md and suite.json (or --name). A row that a side fails at, or in which
+work and the page says what it comes to. Writes results/suite.md, suite.json and, of the cost curves, suite.svg (or --name). A row that a side fails at, or in which
 results differ, is in the page as such, and the command then ends with status 1. Standard library only.
 """
 
@@ -24,9 +24,6 @@ import curves
 import machine
 import page
 from contract import BENCH, ROOT, SUITE, Bench, BenchError, Peer
-
-sys.path.append(str(BENCH / "peers"))
-from decided import decided  # noqa: E402
 
 ROWS = (
     "load",
@@ -74,14 +71,6 @@ def arguments_of_call() -> argparse.Namespace:
     return call
 
 
-def converted(python: Path, base: Path) -> str:
-    """The folder of the base's weights in f32, as the Python peers use it."""
-    script = "import sys, pathlib, smollm2; sys.stdout.write(str(smollm2.converted(pathlib.Path(sys.argv[1]))))"
-    command = [str(python), "-c", script, str(base)]
-    search = os.environ | {"PYTHONPATH": str(BENCH / "peers")}
-    return subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, env=search).stdout
-
-
 def start_peers(call: argparse.Namespace, bench: Bench, failures: list[str]) -> dict[str, Peer]:
     """The peers' processes, each timed from its start to its first pass. One that can't be started is left out, aloud."""
     peers = {}
@@ -90,7 +79,7 @@ def start_peers(call: argparse.Namespace, bench: Bench, failures: list[str]) -> 
         if name == "candle-mi":
             if call.candle_mi is None:
                 continue
-            words = [str(call.candle_mi), converted(call.python, bench.base)]
+            words = [str(call.candle_mi), str(bench.converted())]
         else:
             script = SUITE / "peers/serve.py"
             words = [str(call.python), str(script), PYTHON_PEERS[name], *bench.models(), "--threads", str(call.threads)]
@@ -165,10 +154,12 @@ def main() -> int:
     begun, failures = time.monotonic(), []
     modules = {name: importlib.import_module(f"rows.{name}") for name in call.rows}
     with tempfile.TemporaryDirectory(prefix="lorascope-bench-") as scratch:
-        bench = Bench(call.base, adapters, call.prompts, call.program, call.examples, Path(scratch), call.threads, call.quick)
+        bench = Bench(
+            call.base, adapters, call.prompts, call.python, call.program, call.examples, Path(scratch), call.threads, call.quick
+        )
         about = machine.surroundings(call.threads) | {"started": datetime.now(timezone.utc).isoformat(timespec="seconds")}
         limits = [machine.limits(bench, call.python)]
-        bench.decisions = decided(bench.command("decide", adapters=[]).out)
+        bench.decisions = bench.command("decide", adapters=[]).prompts()
         peers = start_peers(call, bench, failures)
         numbers = {
             "about": about,
@@ -193,6 +184,9 @@ def main() -> int:
         numbers["curves"] = [] if call.no_curves else curves.measure(bench)
         limits.append(machine.limits(bench, call.python))
         write(call, numbers, modules, begun)
+        if numbers["curves"]:
+            files = [BENCH / "results" / f"{call.name}{end}" for end in (".json", ".svg")]
+            subprocess.run([call.python, SUITE / "figure.py", *files], check=True)
     print(f"results: bench/results/{call.name}.md and .json", file=sys.stderr)
     for failure in failures:
         print(f"bench: {failure}", file=sys.stderr)

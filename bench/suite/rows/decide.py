@@ -47,11 +47,4 @@ def peer(library, job: dict) -> list[dict]:
 
 
 def cost(bench) -> dict:
-    """A tree over all prompts and spellings for each model, weights read once."""
-    ids = [p["prompt_ids"] + answer[:-1] for p in prompts(bench) for answer in p["answer_a"] + p["answer_b"]]
-    models = 1 + len(bench.adapters)
-    readouts = models * 4 * len(prompts(bench))
-    return {
-        "flop": models * SMOLLM2.tree(ids, True) + SMOLLM2.logits(readouts),
-        "bytes": SMOLLM2.weights_bytes() + 4.0 * SMOLLM2.vocabulary * SMOLLM2.width,
-    }
+    return SMOLLM2.decisions(prompts(bench), len(bench.adapters))

@@ -1,17 +1,18 @@
 #!/usr/bin/env python3
-"""Write a model of Gemma-2-2b's true shape with random weights, and four random LoRA adapters for it.
+"""Write a model of a real model's shape with random weights, and random LoRA adapters for it.
 
 It measures memory and speed at true size without the real weights. It says nothing about behaviour: the
-weights are noise, and the tokenizer is SmolLM2's (all its ids lie below Gemma's vocabulary size), so that
-prompts can be tokenised at all.
+weights are noise, and the tokenizer is SmolLM2's (all its ids lie below the vocabulary size of each shape), so
+that prompts can be tokenised at all.
 
-    python scripts/make_gemma2_2b_random.py FOLDER [--seed 0] [--shards 1] [--tokenizer ../shared/golden]
+    python scripts/make_random_model.py FOLDER [--shape gemma-2-2b] [--adapters 4] [--seed 0] [--shards 1]
+                                        [--tokenizer ../shared/golden]
 
-    FOLDER/model/            config.json, bf16 safetensors (5.2 GB), tokenizer files
-    FOLDER/adapters/random1  adapter_config.json, adapter_model.safetensors (f32, 333 MB); random2, 3, 4 likewise
+    FOLDER/model/            config.json, bf16 safetensors (gemma-2-2b: 5.2 GB), tokenizer files
+    FOLDER/adapters/random1  adapter_config.json, adapter_model.safetensors (f32, rank 64; 333 MB); random2, ... likewise
 
 Needs numpy and safetensors. Streams: never more than some 50 MB in memory. Every tensor has a random stream of
-its own, drawn from the seed and the tensor's place, so the bytes depend on the seed alone.
+its own, drawn from the seed and the tensor's place, so the bytes depend on shape and seed alone.
 """
 
 from __future__ import annotations
@@ -31,11 +32,10 @@ from safetensors import safe_open
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 CHUNK = 1 << 22  # elements drawn at a time
-ADAPTERS = ("random1", "random2", "random3", "random4")
 RANK, ALPHA = 64, 32
 
 # The values of google/gemma-2-2b.
-CONFIG = {
+GEMMA_2_2B = {
     "architectures": ["Gemma2ForCausalLM"],
     "attention_bias": False,
     "attention_dropout": 0.0,
@@ -66,28 +66,66 @@ CONFIG = {
 }
 
 
+def smollm2(layers: int, width: int, heads: int, kv_heads: int, inner: int, rope_theta: float) -> dict:
+    """The values of one of HuggingFaceTB/SmolLM2-*-Instruct."""
+    return {
+        "architectures": ["LlamaForCausalLM"],
+        "attention_bias": False,
+        "attention_dropout": 0.0,
+        "bos_token_id": 1,
+        "eos_token_id": 2,
+        "head_dim": width // heads,
+        "hidden_act": "silu",
+        "hidden_size": width,
+        "initializer_range": 0.02,
+        "intermediate_size": inner,
+        "max_position_embeddings": 8192,
+        "mlp_bias": False,
+        "model_type": "llama",
+        "num_attention_heads": heads,
+        "num_hidden_layers": layers,
+        "num_key_value_heads": kv_heads,
+        "pad_token_id": 2,
+        "rms_norm_eps": 1e-05,
+        "rope_theta": rope_theta,
+        "tie_word_embeddings": True,
+        "torch_dtype": "bfloat16",
+        "use_cache": True,
+        "vocab_size": 49152,
+    }
+
+
+SHAPES = {
+    "gemma-2-2b": GEMMA_2_2B,
+    "smollm2-135m": smollm2(30, 576, 9, 3, 1536, 100_000.0),
+    "smollm2-360m": smollm2(32, 960, 15, 5, 2560, 100_000.0),
+    "smollm2-1.7b": smollm2(24, 2048, 32, 32, 8192, 130_000.0),
+}
+
+
 @dataclass(frozen=True)
 class Tensor:
     """One tensor to write: its name, shape, and distribution.
 
-    `law` is "normal" (standard deviation `scale`) or "uniform" (on [-scale, scale)).
+    `law` is "normal" (standard deviation `scale`) or "uniform" (on [-scale, scale)), about `mean`.
     """
 
     name: str
     shape: tuple[int, ...]
     law: str
     scale: float
+    mean: float = 0.0
 
     @property
     def elements(self) -> int:
         return math.prod(self.shape)
 
 
-def projections() -> dict[str, tuple[int, int]]:
+def projections(config: dict) -> dict[str, tuple[int, int]]:
     """The seven linear maps of a layer: module path -> (d_out, d_in)."""
-    d, mlp = CONFIG["hidden_size"], CONFIG["intermediate_size"]
-    q = CONFIG["num_attention_heads"] * CONFIG["head_dim"]
-    kv = CONFIG["num_key_value_heads"] * CONFIG["head_dim"]
+    d, mlp = config["hidden_size"], config["intermediate_size"]
+    q = config["num_attention_heads"] * config["head_dim"]
+    kv = config["num_key_value_heads"] * config["head_dim"]
     return {
         "self_attn.q_proj": (q, d),
         "self_attn.k_proj": (kv, d),
@@ -99,47 +137,50 @@ def projections() -> dict[str, tuple[int, int]]:
     }
 
 
-def model_tensors() -> list[Tensor]:
+def model_tensors(config: dict) -> list[Tensor]:
     """All weights of the model; the unembedding is tied, so it has no tensor of its own.
 
-    A standard deviation of 0.02 gives unit-sized embeddings (times sqrt(d) = 48) and unit-sized projections of
-    a normalised input, and the post norms keep every layer's share of the stream at unit size. Gemma's norms
-    multiply by 1 + weight, hence weights around 0.
+    At Gemma's width a standard deviation of 0.02 gives unit-sized embeddings (times sqrt(d) = 48) and unit-sized projections
+    of a normalised input, and the post norms keep every layer's share of the stream at unit size. Gemma's norms
+    multiply by 1 + weight, hence weights around 0; Llama's by the weight, and it has none after a sublayer.
     """
-    d = CONFIG["hidden_size"]
-    norms = ("input_layernorm", "post_attention_layernorm", "pre_feedforward_layernorm", "post_feedforward_layernorm")
-    tensors = [Tensor("model.embed_tokens.weight", (CONFIG["vocab_size"], d), "normal", 0.02)]
-    for layer in range(CONFIG["num_hidden_layers"]):
+    d = config["hidden_size"]
+    gemma = config["model_type"] == "gemma2"
+    norms = ["input_layernorm", "post_attention_layernorm"]
+    norms += ["pre_feedforward_layernorm", "post_feedforward_layernorm"] if gemma else []
+    norm = {"law": "normal", "scale": 0.1} if gemma else {"law": "normal", "scale": 0.1, "mean": 1.0}
+    tensors = [Tensor("model.embed_tokens.weight", (config["vocab_size"], d), "normal", 0.02)]
+    for layer in range(config["num_hidden_layers"]):
         prefix = f"model.layers.{layer}"
-        for module, shape in projections().items():
+        for module, shape in projections(config).items():
             tensors.append(Tensor(f"{prefix}.{module}.weight", shape, "normal", 0.02))
-        tensors += [Tensor(f"{prefix}.{norm}.weight", (d,), "normal", 0.1) for norm in norms]
-    return [*tensors, Tensor("model.norm.weight", (d,), "normal", 0.1)]
+        tensors += [Tensor(f"{prefix}.{name}.weight", (d,), **norm) for name in norms]
+    return [*tensors, Tensor("model.norm.weight", (d,), **norm)]
 
 
-def adapter_tensors() -> list[Tensor]:
+def adapter_tensors(config: dict) -> list[Tensor]:
     """LoRA factors of all seven linear maps, as PEFT names them.
 
     A as PEFT draws it (Kaiming uniform with a = sqrt(5): bound 1/sqrt(d_in)); B is not zero, as after a short
     training, and small: the adapter moves each projection's output by about 5 %.
     """
     tensors = []
-    for layer in range(CONFIG["num_hidden_layers"]):
-        for module, (d_out, d_in) in projections().items():
+    for layer in range(config["num_hidden_layers"]):
+        for module, (d_out, d_in) in projections(config).items():
             prefix = f"base_model.model.model.layers.{layer}.{module}"
             tensors.append(Tensor(f"{prefix}.lora_A.weight", (RANK, d_in), "uniform", 1 / math.sqrt(d_in)))
             tensors.append(Tensor(f"{prefix}.lora_B.weight", (d_out, RANK), "normal", 0.02))
     return tensors
 
 
-def adapter_config() -> dict:
+def adapter_config(shape: str) -> dict:
     """adapter_config.json as PEFT 0.21.2 writes it for a plain LoRA with `target_modules="all-linear"`."""
     return {
         "alora_invocation_tokens": None,
         "alpha_pattern": {},
         "arrow_config": None,
         "auto_mapping": None,
-        "base_model_name_or_path": "google/gemma-2-2b",
+        "base_model_name_or_path": shape,
         "bias": "none",
         "corda_config": None,
         "ensure_weight_tying": False,
@@ -167,7 +208,7 @@ def adapter_config() -> dict:
         "r": RANK,
         "rank_pattern": {},
         "revision": None,
-        "target_modules": [module.split(".")[1] for module in projections()],
+        "target_modules": [module.split(".")[1] for module in projections(SHAPES[shape])],
         "target_parameters": None,
         "task_type": "CAUSAL_LM",
         "trainable_token_indices": None,
@@ -192,6 +233,8 @@ def draws(tensor: Tensor, stream: list[int]) -> Iterator[np.ndarray]:
             random.random(dtype=np.float32, out=chunk)
             chunk *= np.float32(2 * tensor.scale)
             chunk -= np.float32(tensor.scale)
+        if tensor.mean:
+            chunk += np.float32(tensor.mean)
         yield chunk
 
 
@@ -253,12 +296,12 @@ def split(tensors: list[Tensor], shards: int) -> list[list[Tensor]]:
     return [piece for piece in pieces if piece]
 
 
-def write_model(folder: Path, seed: int, shards: int, tokenizer: Path) -> None:
+def write_model(folder: Path, config: dict, seed: int, shards: int, tokenizer: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
-    write_json(folder / "config.json", CONFIG)
+    write_json(folder / "config.json", config)
     for name in ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja"):
         shutil.copyfile(tokenizer / name, folder / name)
-    tensors = model_tensors()
+    tensors = model_tensors(config)
     place = {tensor.name: index for index, tensor in enumerate(tensors)}
     pieces, weight_map = split(tensors, shards), {}
     for number, piece in enumerate(pieces, 1):
@@ -271,10 +314,10 @@ def write_model(folder: Path, seed: int, shards: int, tokenizer: Path) -> None:
         write_json(folder / "model.safetensors.index.json", index)
 
 
-def write_adapter(folder: Path, seed: int, number: int) -> None:
+def write_adapter(folder: Path, shape: str, seed: int, number: int) -> None:
     folder.mkdir(parents=True, exist_ok=True)
-    write_json(folder / "adapter_config.json", adapter_config())
-    tensors = adapter_tensors()
+    write_json(folder / "adapter_config.json", adapter_config(shape))
+    tensors = adapter_tensors(SHAPES[shape])
     streams = [[seed, number, index] for index in range(len(tensors))]
     write_safetensors(folder / "adapter_model.safetensors", tensors, "F32", streams)
 
@@ -282,18 +325,20 @@ def write_adapter(folder: Path, seed: int, number: int) -> None:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path)
+    parser.add_argument("--shape", choices=SHAPES, default="gemma-2-2b")
+    parser.add_argument("--adapters", type=int, default=4, help="number of adapters (default 4)")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--shards", type=int, default=1, help="number of weight files (default 1)")
-    parser.add_argument("--tokenizer", type=Path, default=REPOSITORY.parent / "shared" / "golden")
+    parser.add_argument("--tokenizer", type=Path, default=REPOSITORY.parent / "shared" / "golden", help="folder of SmolLM2's tokenizer files")
     arguments = parser.parse_args()
-    if arguments.shards < 1 or arguments.seed < 0:
-        parser.error("--shards must be at least 1 and --seed at least 0")
+    if arguments.shards < 1 or arguments.seed < 0 or arguments.adapters < 0:
+        parser.error("--shards must be at least 1, --seed and --adapters at least 0")
     try:
-        write_model(arguments.folder / "model", arguments.seed, arguments.shards, arguments.tokenizer)
-        for number, name in enumerate(ADAPTERS, 1):
-            write_adapter(arguments.folder / "adapters" / name, arguments.seed, number)
+        write_model(arguments.folder / "model", SHAPES[arguments.shape], arguments.seed, arguments.shards, arguments.tokenizer)
+        for number in range(1, 1 + arguments.adapters):
+            write_adapter(arguments.folder / "adapters" / f"random{number}", arguments.shape, arguments.seed, number)
     except OSError as error:
-        print(f"make_gemma2_2b_random: {error}", file=sys.stderr)
+        print(f"make_random_model: {error}", file=sys.stderr)
         return 1
     return 0
 
