@@ -10,6 +10,7 @@ mod directions;
 mod edges;
 mod estimate;
 mod given;
+mod ground;
 mod integrated;
 mod joint;
 mod measure;

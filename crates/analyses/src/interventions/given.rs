@@ -3,7 +3,7 @@
 //! The values that a patched run puts in are those of an unpatched run of another model or prompt. An estimate has gone through that run
 //! already; who patches afterwards what the estimates rank high need not go through it again.
 
-use super::estimate::{Ground, Place, Values};
+use super::ground::{Ground, Place, Values};
 use super::sweep::{PatchedRun, Replacement, Source, Sweep};
 use lorascope_engine::HookPoint;
 use std::collections::HashMap;

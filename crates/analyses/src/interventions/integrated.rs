@@ -1,6 +1,7 @@
 //! Estimates from gradients along a path between both ends of a patched run, at Gauss-Legendre nodes.
 
-use super::estimate::{Ground, ThereAndBack, along, difference};
+use super::estimate::{along, difference};
+use super::ground::{Ground, ThereAndBack};
 use super::sweep::{PatchedRun, RunKey, Sweep};
 use crate::error::{Error, Result};
 use lorascope_engine::{Edit, EditOp, HookPoint, Rules, Site};

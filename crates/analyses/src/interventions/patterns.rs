@@ -8,7 +8,8 @@
 //! so that no layer sees the changes of another; a second pass does the same for keys. A key that changes alone changes
 //! one score of each query, from which its pattern follows without another pass.
 
-use super::estimate::{Ground, Values, by_place, captures, difference};
+use super::estimate::difference;
+use super::ground::{Ground, Values, by_place, captures};
 use super::sweep::{Change, PatchedRun, Replacement, RunKey, Sweep};
 use crate::error::Result;
 use lorascope_engine::{Edit, EditOp, HookPoint, Hooks, ModelSpec, Site};

@@ -1,6 +1,7 @@
 //! Which prompts go there and back together.
 
-use super::estimate::{Place, changed_places, places};
+use super::estimate::{changed_places, places};
+use super::ground::Place;
 use super::sweep::{PatchedRun, RunKey, Sweep};
 use crate::error::Result;
 use lorascope_engine::{Batch, ModelId, ModelSpec, Width};
