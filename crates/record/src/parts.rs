@@ -63,12 +63,6 @@ impl Parts {
         Ok(entries.count())
     }
 
-    /// Deletes all parts.
-    pub(crate) fn clear(&self) -> Result<()> {
-        self.remove_all()?;
-        fs::create_dir_all(&self.folder).map_err(|source| Error::io("create", &self.folder, source))
-    }
-
     /// Deletes the folder and all parts in it.
     pub(crate) fn remove_all(&self) -> Result<()> {
         match fs::remove_dir_all(&self.folder) {

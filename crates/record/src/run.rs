@@ -81,8 +81,8 @@ impl RunFolder {
         remove_leftovers_below(dir)?;
         let opened = state(dir, is_new, &manifest, &parts)?;
         if opened == Opened::Finished {
-            // A kill between the end of the run and the removal of its parts left them.
-            parts.clear()?;
+            // A kill between the end of the run and the removal of its parts left them. Nothing more is computed here.
+            parts.remove_all()?;
         }
         let run = Self {
             dir: dir.to_owned(),
