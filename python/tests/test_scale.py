@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import signal
 import subprocess
 import sys
@@ -173,6 +174,62 @@ def test_the_driver_is_killed_and_started_again(nodes: Any, long: Dict[str, Any]
     cluster = on_cluster(nodes, long["file"], run)
     assert written(run) == long["written"]
     assert 0 < cluster.counts["units"] <= UNITS - kept, "what was finished is not done again"
+
+
+def processes(kind: str) -> List[int]:
+    """Processes of a study's actors, at work or waiting; Ray names them by what they do."""
+    found = []
+    for entry in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            if entry.read_bytes().startswith(f"ray::{kind}".encode()):
+                found.append(int(entry.parent.name))
+        except OSError:  # it ended meanwhile
+            pass
+    return found
+
+
+def test_killed_at_random_instants(nodes: Any, tmp_path: Path) -> None:
+    """A driver, or what it has on the nodes, is killed at any instant, again and again; `LORASCOPE_KILLS=50` asks for so many kills."""
+    wanted, chance = int(os.environ.get("LORASCOPE_KILLS", "2")), random.Random(7)
+    killed, folders = {"driver": 0, "Worker": 0, "Shelf": 0}, 0
+    file = tmp_path / "study.toml"
+    file.write_text(MIXED)
+    lorascope.study(file, out=tmp_path / "plain", progress=False)
+
+    def start(run: Path) -> "subprocess.Popen[bytes]":
+        command = [sys.executable, "-m", "lorascope.scale", str(file), "--ray", nodes.address, "--out", str(run)]
+        return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, cwd=tmp_path)
+
+    def undisturbed(run: Path) -> float:
+        began, driver = time.monotonic(), start(run)
+        _, said = driver.communicate(timeout=300)
+        assert driver.returncode == 0, said.decode()
+        return time.monotonic() - began
+
+    length = undisturbed(tmp_path / "whole")
+    while sum(killed.values()) < wanted:
+        folders += 1
+        assert folders < 20 + wanted, f"only {killed} kills hit a run in {folders} folders"
+        run = tmp_path / f"run{folders}"
+        # A run that has got far has little left, so the later kills of a folder come sooner.
+        for share in (1.0, 0.7, 0.4):
+            driver = start(run)
+            time.sleep(chance.random() * share * length)
+            victim = chance.choice(list(killed))
+            if victim == "driver":
+                killed[victim] += driver.poll() is None
+                driver.kill()
+            elif there := processes(victim):
+                os.kill(chance.choice(there), signal.SIGKILL)
+                killed[victim] += 1
+            _, said = driver.communicate(timeout=300)
+            # What runs on nodes is started again; only a killed driver ends a study.
+            assert driver.returncode in ((0, -signal.SIGKILL) if victim == "driver" else (0,)), said.decode()
+            if driver.returncode == 0:
+                break
+        undisturbed(run)
+        assert written(run) == written(tmp_path / "plain"), f"folder {folders}"
+    print(f"kills: {sum(killed.values())} of a study on nodes ({killed}), 0 bytes differ")
 
 
 def test_ctrl_c_keeps_what_is_done(nodes: Any, long: Dict[str, Any], tmp_path: Path) -> None:

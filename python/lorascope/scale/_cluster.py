@@ -102,14 +102,13 @@ class Cluster:
         if not ray.is_initialized():
             self._connect(ray)
         here = ray.get_runtime_context().get_node_id()
-        shelf = ray.remote(num_cpus=0, max_concurrency=8, scheduling_strategy=self._on(here))(Shelf)
-        self._shelf = shelf.remote(identity)
+        options = {"num_cpus": 0, "max_concurrency": 8, "max_restarts": -1, "max_task_retries": -1}
+        self._shelf = ray.remote(**options, scheduling_strategy=self._on(here))(Shelf).remote(identity)
         self._enlist()
 
     def carry_out(self, analysis: str, units: List[Unit], folder: "os.PathLike[str]") -> Iterator[Tuple[int, Parts]]:
         """Has nodes carry out units; how many are finished, and their parts, as they come."""
         ray = _ray()
-        ray.get(self._shelf.open.remote(os.fspath(folder)))
         waiting: Deque[_Task] = deque(_Task([unit]) for unit in units)
         seconds: Optional[float] = None
         left = time.monotonic()
@@ -123,7 +122,7 @@ class Cluster:
                     f"no node of the cluster has been able to work for {self.patience:.0f} s ({self._last}); what is finished is kept, and "
                     "the same command goes on from there"
                 )
-            self._hand_out(analysis, waiting, seconds)
+            self._hand_out(analysis, waiting, os.fspath(folder), seconds)
             done, _ = ray.wait(list(self._flying), num_returns=1, timeout=1.0) if self._flying else ([], time.sleep(0.2))
             for reference in done:
                 member = self._flying.pop(reference)
@@ -275,7 +274,7 @@ class Cluster:
 
     # Tasks
 
-    def _hand_out(self, analysis: str, waiting: Deque[_Task], seconds: Optional[float]) -> None:
+    def _hand_out(self, analysis: str, waiting: Deque[_Task], folder: str, seconds: Optional[float]) -> None:
         """Gives every node that has room its next task; a second one, to begin at once, while there is work for all."""
         ready = [member for member in self._members.values() if member.state == "ready"]
         for depth in (0, 1):
@@ -286,7 +285,7 @@ class Cluster:
                 if not member.tasks:
                     member.free_since = time.monotonic()
                 member.tasks.append((task, time.monotonic()))
-                self._flying[member.actor.carry_out.remote(analysis, task.units)] = member
+                self._flying[member.actor.carry_out.remote(analysis, task.units, folder)] = member
                 self.counts["tasks"] += 1
 
     def _next(self, waiting: Deque[_Task], nodes: int, seconds: Optional[float]) -> _Task:

@@ -25,19 +25,14 @@ Parts = List[Tuple[str, bytes]]
 
 
 class Shelf:
-    """Finished parts of the run, out of the driver's run folder; on the driver's machine."""
+    """Finished parts of the run, out of the driver's run folder; on the driver's machine. It remembers nothing, so Ray may start it again."""
 
     def __init__(self, identity: str) -> None:
         self._identity = identity
-        self._folder: Optional[str] = None
 
-    def open(self, folder: str) -> None:
-        """Says where the run folder is."""
-        self._folder = folder
-
-    def part(self, name: str) -> Optional[bytes]:
-        """A part by its name; ``None`` where there is none."""
-        return None if self._folder is None else _native.part_of(self._folder, self._identity, name)
+    def part(self, folder: str, name: str) -> Optional[bytes]:
+        """A part by its name, of the run in a folder; ``None`` where there is none."""
+        return _native.part_of(folder, self._identity, name)
 
 
 class Worker:
@@ -47,6 +42,7 @@ class Worker:
         lorascope.set_threads(threads)
         self._study: Dict[str, Any] = json.loads(study)
         self._shelf = shelf
+        self._folder = ""
         self._place = _scratch()
         self._node: Optional[_native.Node] = None
 
@@ -70,10 +66,11 @@ class Worker:
         self._node = _native.Node(json.dumps(self._study), str(self._place), self._fetch)
         return self._node.identity()
 
-    def carry_out(self, analysis: str, units: List[List[str]]) -> Parts:
-        """Carries out units of one step of an analysis."""
+    def carry_out(self, analysis: str, units: List[List[str]], folder: str) -> Parts:
+        """Carries out units of one step of an analysis, of the run in the driver's `folder`."""
         if self._node is None:
             raise lorascope.Error("the models are not loaded yet")
+        self._folder = folder
         return self._node.carry_out(analysis, units)
 
     def leave(self) -> float:
@@ -85,7 +82,7 @@ class Worker:
     def _fetch(self, name: str) -> Optional[bytes]:
         import ray
 
-        found: Optional[bytes] = ray.get(self._shelf.part.remote(name))
+        found: Optional[bytes] = ray.get(self._shelf.part.remote(self._folder, name))
         return found
 
 
