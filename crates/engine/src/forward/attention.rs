@@ -251,6 +251,7 @@ impl<R: Number> Pass<'_, '_, R> {
             let (cols, mut rest) = (z.cols, &mut z.data[..]);
             let mut places = Vec::with_capacity(chunks.len());
             for chunk in &chunks {
+                debug_assert_eq!(chunk.rows.start, first_row + q.rows - rest.len() / cols);
                 let (own, after) = rest.split_at_mut(chunk.rows.len() * cols);
                 places.push(own);
                 rest = after;
