@@ -25,7 +25,7 @@ COLUMNS = 3
 def short(value: float, _: object = None) -> str:
     for unit, name in ((1e9, "G"), (1e6, "M")):
         if value >= unit:
-            return f"{value / unit:.3g}{name}"
+            return f"{value / unit:.{0 if value >= 10 * unit else 1}f}{name}"
     return f"{value:,.10g}"
 
 
