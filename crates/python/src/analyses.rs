@@ -42,7 +42,7 @@ fn described<'py>(py: Python<'py>, analysis: &dyn Analysis) -> PyResult<Bound<'p
     // Games come with their own prompts.
     found.set_item("asks", !plays)?;
     let meanings =
-        if plays { settings_of(include_str!("../../../docs/play.md")) } else { meanings(analysis.name()) };
+        if plays { settings_of(include_str!("../docs/play.md")) } else { meanings(analysis.name()) };
     found.set_item("meanings", meanings)?;
     found.set_item("flags", analysis.flags().iter().map(|f| (f.name, f.help)).collect::<Vec<_>>())?;
     found.set_item("tables", analysis.tables().iter().map(|t| (t.name, t.doc)).collect::<Vec<_>>())?;
@@ -58,7 +58,7 @@ fn meanings(analysis: &str) -> Vec<(String, String)> {
         let code = |cell: &'static str| cell.strip_prefix('`')?.strip_suffix('`');
         (code(name)? == analysis).then(|| Some((code(setting)?.to_owned(), meaning.replace("\\|", "|"))))?
     };
-    include_str!("../../../docs/study.md").lines().filter_map(row).collect()
+    include_str!("../docs/study.md").lines().filter_map(row).collect()
 }
 
 /// What a page says of each setting in the table of its chapter `Settings`, whose rows are name, default, meaning.

@@ -20,7 +20,7 @@ use std::sync::Arc;
 #[pyfunction]
 pub(crate) fn training_settings() -> PyResult<(String, Vec<(String, String)>)> {
     let json = serde_json::to_string(&Settings::default()).context("settings of `train`");
-    let page = include_str!("../../../docs/train.md");
+    let page = include_str!("../docs/train.md");
     Ok((json.map_err(|error| told(&error))?, crate::analyses::settings_of(page)))
 }
 
