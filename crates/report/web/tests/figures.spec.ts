@@ -15,6 +15,29 @@ test("colours of the page are those of the program", async ({ quiet }) => {
   expect(live.filter((fill) => !still.includes(fill))).toEqual([]);
 });
 
+// A fraction of a pixel is enough for one bar, which takes room and so brings the other.
+test("where scroll bars take room, a figure that fits has none", async ({ playwright, launchOptions, viewport }) => {
+  const browser = await playwright.chromium.launch({ ...launchOptions, ignoreDefaultArgs: ["--hide-scrollbars"] });
+  const page = await browser.newPage({ viewport });
+  for (const address of [SAMPLE, ORGANISM]) {
+    await page.goto(address);
+    const names = await page.locator("figure").evaluateAll((figures) => figures.map((figure) => figure.id));
+    for (const name of names) {
+      const figure = page.locator(`figure#${name}`);
+      await figure.scrollIntoViewIfNeeded();
+      await expect(figure).toHaveClass(/is-live/);
+    }
+    const bars = await page.locator(".live .scroll").evaluateAll((scrollers) =>
+      (scrollers as HTMLElement[])
+        .filter((one) => one.scrollWidth <= one.offsetWidth && one.offsetHeight > one.clientHeight + 2)
+        .map((one) => one.closest("figure")?.id),
+    );
+    expect(names.length).toBeGreaterThan(5);
+    expect(bars).toEqual([]);
+  }
+  await browser.close();
+});
+
 test("a value, its interval and n under the pointer", async ({ quiet }) => {
   await quiet.goto(SAMPLE);
   const decisions = await liveFigure(quiet, "decisions");
