@@ -3,6 +3,7 @@
 use super::rows::Selection;
 use crate::bootstrap::Interval;
 use crate::decide::column;
+use crate::words::percent;
 use lorascope_record::ColumnKind::{FloatOrNull, IntOrNull, Text, TextOrNull};
 use lorascope_record::{Cell, TableSpec};
 use lorascope_report::{SummaryColumn, SummaryTable};
@@ -205,9 +206,8 @@ impl Claim {
     }
 }
 
-/// `52% [48%, 55%]`; zero has no sign.
+/// `52% [48%, 55%]`.
 pub(super) fn share(value: f64, ends: Option<(f64, f64)>) -> String {
-    let percent = |v: f64| format!("{}%", (100.0 * v).round() as i64);
     ends.map_or_else(
         || percent(value),
         |(lo, hi)| format!("{} [{}, {}]", percent(value), percent(lo), percent(hi)),

@@ -5,6 +5,7 @@ use crate::context::Context;
 use crate::decide::column;
 use crate::error::Result;
 use crate::statistics::{Comparison, Design, benjamini_hochberg};
+use crate::words::signed_percent;
 use lorascope_record::ColumnKind::{Float, FloatOrNull, Int};
 use lorascope_record::{Cell, ColumnSpec, Table, TableSpec};
 use rayon::prelude::*;
@@ -201,9 +202,8 @@ impl Effect {
 
     /// Recovery with its interval: `+42% [+31%, +50%]`; empty where there is none.
     pub fn recovery_text(&self) -> String {
-        let percent = |share: f64| format!("{:+.0}%", 100.0 * share);
-        let interval = |(lo, hi)| format!(" [{}, {}]", percent(lo), percent(hi));
-        let text = |share| percent(share) + &self.recovery_interval.map_or(String::new(), interval);
+        let interval = |(lo, hi)| format!(" [{}, {}]", signed_percent(lo), signed_percent(hi));
+        let text = |share| signed_percent(share) + &self.recovery_interval.map_or(String::new(), interval);
         self.recovery.map_or(String::new(), text)
     }
 

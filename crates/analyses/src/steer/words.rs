@@ -7,6 +7,7 @@ use super::vectors::{MODELS, Recipe};
 use crate::context::Context;
 use crate::error::Result;
 use crate::interventions::{Effect, effects_of};
+use crate::words::signed_percent;
 use lorascope_record::Table;
 use lorascope_report::{SummaryColumn, SummaryTable};
 use std::collections::BTreeMap;
@@ -141,7 +142,7 @@ pub(super) fn strongest<'d>(doses: &'d Doses, pair: &Pair, dose: i64) -> Option<
 }
 
 fn value(of: f64, is_share: bool) -> String {
-    if is_share { format!("{:+.0}%", 100.0 * of) } else { format!("{of:+.3}") }
+    if is_share { signed_percent(of) } else { format!("{of:+.3}") }
 }
 
 fn with_interval((mean, lo, hi): Shown, is_share: bool) -> String {

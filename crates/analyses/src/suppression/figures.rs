@@ -6,6 +6,7 @@ use crate::bootstrap::RESAMPLES;
 use crate::context::Context;
 use crate::dla::Component;
 use crate::error::Result;
+use crate::words::signed_percent;
 use lorascope_record::Table;
 use lorascope_report::{
     BarPanel, BarSeries, ColorKey, Figure, FigureKind, HeatmapPanel, HeatmapScale, Section, SummaryColumn,
@@ -69,10 +70,10 @@ fn rows(table: &Table) -> Result<Vec<Row<'_>>> {
     Ok((0..table.n_rows()).map(row).collect())
 }
 
-fn percent(share: Share) -> String {
-    // Zero has no sign.
-    let one = |v: f64| format!("{:+}%", (100.0 * v).round() as i64).replace("+0%", "0%");
-    share.map_or(String::new(), |(m, lo, hi)| format!("{} [{}, {}]", one(m), one(lo), one(hi)))
+fn with_interval(share: Share) -> String {
+    let text =
+        |(m, lo, hi)| format!("{} [{}, {}]", signed_percent(m), signed_percent(lo), signed_percent(hi));
+    share.map_or(String::new(), text)
 }
 
 pub(super) fn section(
@@ -254,14 +255,14 @@ fn sentence(rows: &[Row], totals: &Table, (reference, model): (&str, &str)) -> R
              removes {}.",
             r.label(),
             r.class,
-            percent(r.restored),
-            percent(r.removed)
+            with_interval(r.restored),
+            with_interval(r.removed)
         )
     });
     Ok(format!(
         "{reference} against {model}: heads write {} of the difference directly, MLPs {}. {} {}{causal}",
-        percent(of_kind("heads")),
-        percent(of_kind("mlps")),
+        with_interval(of_kind("heads")),
+        with_interval(of_kind("mlps")),
         counted(0, "heads"),
         counted(1, "MLPs"),
     ))
@@ -274,11 +275,11 @@ fn largest_table(rows: &[Row], models: &[&str], top: usize) -> SummaryTable {
             r.model.to_owned(),
             r.label(),
             r.class.to_owned(),
-            percent(r.push),
-            percent(r.push_model),
+            with_interval(r.push),
+            with_interval(r.push_model),
             index,
-            percent(r.restored),
-            percent(r.removed),
+            with_interval(r.restored),
+            with_interval(r.removed),
         ]
     };
     let column = |name: &str, doc: &str, numeric| SummaryColumn {
