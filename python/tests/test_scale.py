@@ -177,13 +177,16 @@ def test_the_driver_is_killed_and_started_again(nodes: Any, long: Dict[str, Any]
 
 
 def processes(kind: str) -> List[int]:
-    """Processes of a study's actors, at work or waiting; Ray names them by what they do."""
+    """Processes of a study's actors on these nodes, at work or waiting; Ray names them by what they do."""
+    # Other clusters of this machine are left alone.
+    ours = f"LORASCOPE_CACHE={os.environ['LORASCOPE_CACHE']}".encode()
     found = []
-    for entry in Path("/proc").glob("[0-9]*/cmdline"):
+    for place in Path("/proc").glob("[0-9]*"):
         try:
-            if entry.read_bytes().startswith(f"ray::{kind}".encode()):
-                found.append(int(entry.parent.name))
-        except OSError:  # it ended meanwhile
+            named = (place / "cmdline").read_bytes().startswith(f"ray::{kind}".encode())
+            if named and ours in (place / "environ").read_bytes().split(b"\0"):
+                found.append(int(place.name))
+        except OSError:  # It ended meanwhile, or is somebody else's.
             pass
     return found
 
