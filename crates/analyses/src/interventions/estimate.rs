@@ -4,7 +4,7 @@
 //! forward and one back serve all patched runs of a model and prompt, whatever their number, and what is estimated
 //! is exactly what [`Sweep::run`] measures: the same runs go into both.
 
-use super::ground::{Company, Deltas, Ground, Place, Rows, Values, moved, rows_of};
+use super::ground::{Company, Deltas, Ground, Place, Rows, Values, moved, places, rows_of};
 use super::patterns::{Patterns, is_of_pattern};
 use super::plan::needed;
 use super::sweep::{Change, PatchedRun, Replacement, RunKey, Sweep};
@@ -218,36 +218,6 @@ impl Sweep<'_> {
         let others = n.saturating_sub(1).max(1) as f64;
         Ok(sums.iter().zip(signs).map(|(s, sign)| s / others * sign.signum()).collect())
     }
-}
-
-/// The places that runs change, and those that they take from, each once and in order.
-pub(super) fn places(runs: &[PatchedRun]) -> Vec<Place> {
-    let of_change = |run: &PatchedRun, change: &Change| {
-        let point = match &change.replacement {
-            Replacement::Shift { point, .. } => *point,
-            _ => change.point,
-        };
-        let source = change.replacement.source().map(|s| (point, (s.model, s.prompt), s.position));
-        [Some((point, (run.model, run.prompt), change.position)), source]
-    };
-    distinct(runs, |run, change| of_change(run, change).into_iter().flatten())
-}
-
-/// The places that runs change, each once and in order.
-pub(super) fn changed_places(runs: &[PatchedRun]) -> Vec<Place> {
-    distinct(runs, |run, c| std::iter::once((c.point, (run.model, run.prompt), c.position)))
-}
-
-/// What changes of runs name, each once and in order.
-fn distinct<I: Iterator<Item = Place>>(
-    runs: &[PatchedRun],
-    named: impl Fn(&PatchedRun, &Change) -> I,
-) -> Vec<Place> {
-    let mut places: Vec<Place> =
-        runs.iter().flat_map(|run| run.changes.iter().flat_map(|change| named(run, change))).collect();
-    places.sort_unstable();
-    places.dedup();
-    places
 }
 
 /// `Σ slope · (new − old)` over those changes of a run that count; slopes are of rows of `own`, values of rows of `ground`.

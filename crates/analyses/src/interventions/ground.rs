@@ -1,9 +1,8 @@
 //! Unpatched runs of models and prompts, gone through once for all that is wanted of them: values, delta, and gradients of delta.
 
-use super::estimate::places;
 use super::measure::{Asked, deltas};
 use super::plan::needed;
-use super::sweep::{KeptPrompts, PatchedRun, RunKey, Sweep};
+use super::sweep::{Change, KeptPrompts, PatchedRun, Replacement, RunKey, Sweep};
 use crate::error::Result;
 use lorascope_engine::{Batch, Capture, Edit, HookPoint, Hooks, Mat, ModelId, Rules, Run, States, Wanted};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -197,6 +196,36 @@ impl Sweep<'_> {
             rows,
         })
     }
+}
+
+/// The places that runs change, and those that they take from, each once and in order.
+pub(super) fn places(runs: &[PatchedRun]) -> Vec<Place> {
+    let of_change = |run: &PatchedRun, change: &Change| {
+        let point = match &change.replacement {
+            Replacement::Shift { point, .. } => *point,
+            _ => change.point,
+        };
+        let source = change.replacement.source().map(|s| (point, (s.model, s.prompt), s.position));
+        [Some((point, (run.model, run.prompt), change.position)), source]
+    };
+    distinct(runs, |run, change| of_change(run, change).into_iter().flatten())
+}
+
+/// The places that runs change, each once and in order.
+pub(super) fn changed_places(runs: &[PatchedRun]) -> Vec<Place> {
+    distinct(runs, |run, c| std::iter::once((c.point, (run.model, run.prompt), c.position)))
+}
+
+/// What changes of runs name, each once and in order.
+fn distinct<I: Iterator<Item = Place>>(
+    runs: &[PatchedRun],
+    named: impl Fn(&PatchedRun, &Change) -> I,
+) -> Vec<Place> {
+    let mut places: Vec<Place> =
+        runs.iter().flat_map(|run| run.changes.iter().flat_map(|change| named(run, change))).collect();
+    places.sort_unstable();
+    places.dedup();
+    places
 }
 
 pub(super) fn rows_of(ground: &Ground, places: &[Place]) -> Rows {

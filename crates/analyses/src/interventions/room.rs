@@ -1,7 +1,6 @@
 //! Which prompts go there and back together.
 
-use super::estimate::{changed_places, places};
-use super::ground::Place;
+use super::ground::{Place, changed_places, places};
 use super::sweep::{PatchedRun, RunKey, Sweep};
 use crate::error::Result;
 use lorascope_engine::{Batch, ModelId, ModelSpec, Width};
