@@ -104,7 +104,7 @@ def losses(rows: dict) -> list[str]:
 
 def curves(points: list[dict], limits: dict, name: str) -> str:
     lines = ["## Cost curves of lorascope", "", "Whole commands, loading included. Beside what was measured is the model of the costs: its arithmetic"]
-    lines += ["at the speed of the machine's fastest product, and the weights in f32, read once, at the memory's bandwidth.", ""]
+    lines += ["at the speed of the machine's fastest product, and the weights in f32, as often as they are read, at the memory's bandwidth.", ""]
     lines += [f"![Seconds against each size, measured and by the model]({name}.svg)", ""]
     columns = ("against", "size", "s, processor", "s, wall", "model, GFLOP", "GFLOP/s", "share of peak", "model, GB", "memory, GiB")
     lines += [f"| {' | '.join(columns)} |", "|---" * len(columns) + "|"]
